@@ -1,0 +1,142 @@
+"""Backpropagation: the value and the gradient of an objective, by hand, by autodiff, or by both behind ``jax.grad``."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, Literal, get_args
+
+import jax
+import jax.numpy as jnp
+
+from pipeline.layers.base import Context, Layer, PyTree, Static, children, map_children
+from pipeline.layers.combinators import Objective, Tied
+
+Gradient = Literal["manual", "autodiff", "attached"]
+
+
+def value_and_grad(
+    objective: Objective | Tied, gradient: Gradient = "manual"
+) -> Callable[..., tuple[tuple[Any, PyTree], PyTree]]:
+    """A function ``(params, (inputs, targets), context, weight=1.0) -> ((value, outputs), d_params)``.
+
+    ``value`` is the loss times ``weight`` (an example count over its total, when gradients of unequal batches are added
+    up), ``outputs`` are the model's, for metrics.
+
+    gradient: "manual", the hand-written chain rule end to end; "autodiff", ``jax.value_and_grad`` of ``apply``;
+        "attached", ``jax.value_and_grad`` through the hand-written rule of every single layer.
+    """
+    if gradient == "manual":
+        return _by_hand(objective)
+    if gradient == "autodiff":
+        return _by_autodiff(objective)
+    if gradient == "attached":
+        return _by_autodiff(attach_leaves(objective))  # pyright: ignore[reportArgumentType]  (the same kind of layer)
+    raise ValueError(f"gradient is {gradient!r}; it must be one of {', '.join(get_args(Gradient))}")
+
+
+def _by_hand(objective: Objective | Tied) -> Callable:
+    def value_and_gradient(params: PyTree, batch: PyTree, context: Context, weight: Any = 1.0) -> Any:
+        # Steps 1 and 2, forward pass and loss: every layer leaves the residuals that its backward needs.
+        value, residuals = objective.forward(params, batch, context)
+        # Steps 3 and 4, backward pass and propagation: the loss turns d_value into the gradient of its input, and each
+        # layer turns the gradient of its output into those of its parameters and its input, last layer first.
+        d_value = jnp.asarray(weight, value.dtype)
+        d_params, _ = objective.backward(params, residuals, d_value)
+        # Step 5, the update, is the caller's: an optimiser's.
+        return (value * d_value, residuals["outputs"]), d_params
+
+    return value_and_gradient
+
+
+def _by_autodiff(objective: Objective | Tied) -> Callable:
+    def value_and_gradient(params: PyTree, batch: PyTree, context: Context, weight: Any = 1.0) -> Any:
+        def value(params: PyTree) -> tuple[Any, PyTree]:
+            value, outputs = objective.evaluate(params, batch, context)
+            return value * jnp.asarray(weight, value.dtype), outputs
+
+        return jax.value_and_grad(value, has_aux=True)(params)
+
+    return value_and_gradient
+
+
+@cache
+def attach(layer: Layer) -> Callable[..., PyTree]:
+    """``layer`` as a function ``(params, x, context=Context()) -> y`` whose derivative is the hand-written one.
+
+    It works under ``jax.grad``, ``jax.vjp``, ``jit`` and ``vmap``, in Flax, Equinox or plain JAX code:
+
+        max_pool = attach(MaxPool((2, 2)))
+        y = max_pool({}, x)
+
+    Cached by the layer (equal layers give the same function), so that calling it again does not retrace. There is no
+    forward-mode rule: ``jax.jvp`` of it raises.
+    """
+
+    @jax.custom_vjp
+    def function(params: PyTree, x: PyTree, context: Context) -> PyTree:
+        return layer.apply(params, x, context)
+
+    def forward(params: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
+        y, residuals = layer.forward(params, x, context)
+        return y, (params, residuals, _dtypes(x))
+
+    def backward(saved: PyTree, d_y: PyTree) -> tuple[PyTree, PyTree, None]:
+        params, residuals, dtypes = saved
+        d_params, d_x = layer.backward(params, residuals, jax.tree.map(_none_for_float0, d_y))
+        _check_dtypes(layer, "params", _dtypes(params), d_params)
+        _check_dtypes(layer, "x", dtypes, d_x)
+        return d_params, d_x, None
+
+    function.defvjp(forward, backward)
+
+    def attached(params: PyTree, x: PyTree, context: Context = Context()) -> PyTree:  # noqa: B008  (frozen)
+        return function(params, x, context)
+
+    return attached
+
+
+def _none_for_float0(d: Any) -> Any:
+    return None if d.dtype == jax.dtypes.float0 else d
+
+
+def _dtypes(tree: PyTree) -> PyTree:
+    return jax.tree.map(lambda leaf: Static(jnp.dtype(leaf.dtype)), tree)
+
+
+def _check_dtypes(layer: Layer, name: str, dtypes: PyTree, cotangent: PyTree) -> None:
+    # custom_vjp checks the structure and shapes of cotangents, but lets a float32 pass for a bfloat16.
+    def check(path: Any, d: Any, dtype: Any) -> None:
+        if d is not None and d.dtype != dtype.value:
+            where = name + jax.tree_util.keystr(path)
+            raise TypeError(f"{type(layer).__name__}.backward gives {d.dtype} for d_{where}, which is {dtype.value}")
+
+    jax.tree_util.tree_map_with_path(check, cotangent, dtypes, is_leaf=lambda node: node is None)
+
+
+@dataclass(frozen=True)
+class Attached(Layer):
+    """``layer`` with its hand-written rule behind ``apply``, under the same parameters."""
+
+    layer: Layer
+
+    def init(self, key: Any, x: PyTree) -> PyTree:
+        return self.layer.init(key, x)
+
+    def apply(self, params: PyTree, x: PyTree, context: Context) -> PyTree:
+        return attach(self.layer)(params, x, context)
+
+    def forward(self, params: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
+        return self.layer.forward(params, x, context)
+
+    def backward(self, params: PyTree, residuals: PyTree, d_y: PyTree) -> tuple[PyTree, PyTree]:
+        return self.layer.backward(params, residuals, d_y)
+
+    def after(self, context: Context) -> Context:
+        return self.layer.after(context)
+
+
+def attach_leaves(layer: Layer) -> Layer:
+    """The same model with every leaf layer's own rule attached, so that ``jax.grad`` only chains them."""
+    if not any(children(layer)):
+        return Attached(layer)
+    return map_children(lambda _, child: attach_leaves(child), layer)

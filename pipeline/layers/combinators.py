@@ -1,0 +1,424 @@
+"""The chain rule, written once: layers made of layers.
+
+Each combinator's parameters are keyed by its own field names (a tuple of layers gives a list), so that the path of a
+parameter and the path of its layer are one: ``layers/3/kernel`` belongs to ``layers/3``.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from pipeline.layers.base import Context, Layer, PyTree, Static, output
+
+
+@dataclass(frozen=True)
+class Serial(Layer):
+    """One layer after the other: y = f_n(... f_2(f_1(x)))."""
+
+    layers: tuple[Layer, ...]
+
+    def init(self, key: Any, x: PyTree) -> PyTree:
+        params = []
+        for i, layer in enumerate(self.layers):
+            params.append(layer.init(jax.random.fold_in(key, i), x))
+            x = output(layer, params[-1], x)
+        return {"layers": params}
+
+    def apply(self, params: PyTree, x: PyTree, context: Context) -> PyTree:
+        for i, layer in enumerate(self.layers):
+            x = layer.apply(params["layers"][i], x, context.child(i))
+            context = layer.after(context)
+        return x
+
+    def forward(self, params: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
+        residuals = []
+        for i, layer in enumerate(self.layers):
+            x, kept = layer.forward(params["layers"][i], x, context.child(i))
+            residuals.append(kept)
+            context = layer.after(context)
+        return x, residuals
+
+    def backward(self, params: PyTree, residuals: PyTree, d_y: PyTree) -> tuple[PyTree, PyTree]:
+        """The chain rule (Rumelhart, Hinton & Williams 1986): d_x = J_1^T J_2^T ... J_n^T d_y, the last factor first.
+
+        Bracketed from the right every product is with a vector: the whole costs about as much as the forward pass.
+        """
+        d_params = []
+        for layer, its_params, kept in zip(reversed(self.layers), reversed(params["layers"]), reversed(residuals)):
+            d_its_params, d_y = layer.backward(its_params, kept, d_y)
+            d_params.append(d_its_params)
+        return {"layers": d_params[::-1]}, d_y
+
+    def after(self, context: Context) -> Context:
+        for layer in self.layers:
+            context = layer.after(context)
+        return context
+
+    def statistics(self, params: PyTree, residuals: PyTree) -> PyTree:
+        parts = zip(self.layers, params["layers"], residuals)
+        return {"layers": [layer.statistics(its_params, kept) for layer, its_params, kept in parts]}
+
+
+def _first(x: PyTree) -> PyTree:
+    return x[0] if isinstance(x, tuple) else x
+
+
+@dataclass(frozen=True)
+class Residual(Layer):
+    """y = x + f(x) (He et al. 2016). Of a pair (x, memory) the first part is skipped around: y = x + f(x, memory)."""
+
+    layer: Layer
+
+    def init(self, key: Any, x: PyTree) -> PyTree:
+        return {"layer": self.layer.init(key, x)}
+
+    def apply(self, params: PyTree, x: PyTree, context: Context) -> PyTree:
+        return jax.tree.map(jnp.add, _first(x), self.layer.apply(params["layer"], x, context))
+
+    def forward(self, params: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
+        y, residuals = self.layer.forward(params["layer"], x, context)
+        return jax.tree.map(jnp.add, _first(x), y), residuals
+
+    def backward(self, params: PyTree, residuals: PyTree, d_y: PyTree) -> tuple[PyTree, PyTree]:
+        """d_x = d_y + J_f^T d_y: the sum of what arrives over the two paths. A sum saves nothing of its own."""
+        d_params, d_x = self.layer.backward(params["layer"], residuals, d_y)
+        if isinstance(d_x, tuple):
+            d_x = (jax.tree.map(jnp.add, d_y, d_x[0]), *d_x[1:])
+        else:
+            d_x = jax.tree.map(jnp.add, d_y, d_x)
+        return {"layer": d_params}, d_x
+
+    def after(self, context: Context) -> Context:
+        return self.layer.after(context)
+
+    def statistics(self, params: PyTree, residuals: PyTree) -> PyTree:
+        return {"layer": self.layer.statistics(params["layer"], residuals)}
+
+
+@dataclass(frozen=True)
+class Parallel(Layer):
+    """Every layer on the same input; their outputs summed, or concatenated along the last axis.
+
+    combine: "sum" or "concatenate".
+    """
+
+    layers: tuple[Layer, ...]
+    combine: str = "sum"
+
+    def __post_init__(self) -> None:
+        if self.combine not in ("sum", "concatenate"):
+            raise ValueError(f"Parallel.combine is {self.combine!r}; it must be 'sum' or 'concatenate'")
+
+    def init(self, key: Any, x: PyTree) -> PyTree:
+        return {"layers": [layer.init(jax.random.fold_in(key, i), x) for i, layer in enumerate(self.layers)]}
+
+    def _join(self, parts: list[PyTree]) -> PyTree:
+        if self.combine == "sum":
+            return jax.tree.map(lambda *y: sum(y[1:], start=y[0]), *parts)
+        return jnp.concatenate(parts, axis=-1)
+
+    def apply(self, params: PyTree, x: PyTree, context: Context) -> PyTree:
+        parts = zip(self.layers, params["layers"])
+        return self._join([layer.apply(p, x, context.child(i)) for i, (layer, p) in enumerate(parts)])
+
+    def forward(self, params: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
+        parts = zip(self.layers, params["layers"])
+        outputs, residuals = zip(*(layer.forward(p, x, context.child(i)) for i, (layer, p) in enumerate(parts)))
+        widths = () if self.combine == "sum" else tuple(y.shape[-1] for y in outputs)
+        return self._join(list(outputs)), (list(residuals), Static(widths))
+
+    def backward(self, params: PyTree, residuals: PyTree, d_y: PyTree) -> tuple[PyTree, PyTree]:
+        """Each path gets d_y (sum) or its own slice of it (concatenate); d_x sums what the paths hand back."""
+        kept, widths = residuals
+        if self.combine == "sum":
+            d_outputs = [d_y] * len(self.layers)
+        else:
+            ends = [sum(widths.value[: i + 1]) for i in range(len(widths.value) - 1)]
+            d_outputs = jnp.split(d_y, ends, axis=-1)
+        parts = zip(self.layers, params["layers"], kept, d_outputs)
+        d_params, d_inputs = zip(*(layer.backward(p, r, d) for layer, p, r, d in parts))
+        return {"layers": list(d_params)}, jax.tree.map(lambda *d: sum(d[1:], start=d[0]), *d_inputs)
+
+    def after(self, context: Context) -> Context:
+        return self.layers[0].after(context)
+
+    def statistics(self, params: PyTree, residuals: PyTree) -> PyTree:
+        parts = zip(self.layers, params["layers"], residuals[0])
+        return {"layers": [layer.statistics(its_params, kept) for layer, its_params, kept in parts]}
+
+
+@dataclass(frozen=True)
+class Repeat(Layer):
+    """``times`` equal layers with parameters of their own, stacked along a first axis and run as one scan.
+
+    The program holds the layer once, however deep the model is. The layer's output must look like its input (of a pair
+    (x, memory): like x; every layer is given the same memory).
+    """
+
+    layer: Layer
+    times: int
+
+    def init(self, key: Any, x: PyTree) -> PyTree:
+        return {"layer": jax.vmap(lambda key: self.layer.init(key, x))(jax.random.split(key, self.times))}
+
+    def apply(self, params: PyTree, x: PyTree, context: Context) -> PyTree:
+        def step(y: PyTree, indexed: tuple[PyTree, Any]) -> tuple[PyTree, None]:
+            its_params, i = indexed
+            return self.layer.apply(its_params, _with_first(x, y), context.child(i)), None
+
+        return jax.lax.scan(step, _first(x), (params["layer"], jnp.arange(self.times, dtype=jnp.int32)))[0]
+
+    def forward(self, params: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
+        given = jax.tree.leaves((x[1:] if isinstance(x, tuple) else (), context))
+        shared: dict[int, int] = {}
+        structure = None
+
+        def step(y: PyTree, indexed: tuple[PyTree, Any]) -> tuple[PyTree, PyTree]:
+            nonlocal structure
+            its_params, i = indexed
+            y, kept = self.layer.forward(its_params, _with_first(x, y), context.child(i))
+            kept, structure = jax.tree.flatten(kept)
+            # A residual that is the very array every layer was given (memory, mask) is kept once, not stacked.
+            for place, leaf in enumerate(kept):
+                for source, array in enumerate(given):
+                    if leaf is array:
+                        shared[place] = source
+            return y, [leaf for place, leaf in enumerate(kept) if place not in shared]
+
+        y, stacked = jax.lax.scan(step, _first(x), (params["layer"], jnp.arange(self.times, dtype=jnp.int32)))
+        places = tuple(sorted(shared))
+        return y, (stacked, [given[shared[place]] for place in places], Static((places, structure)))
+
+    def _residuals_of(self, own: PyTree, shared: PyTree, static: Static) -> PyTree:
+        places, structure = static.value  # pyright: ignore[reportGeneralTypeIssues]
+        own, shared = list(own), list(shared)
+        return jax.tree.unflatten(
+            structure, [shared.pop(0) if i in places else own.pop(0) for i in range(structure.num_leaves)]
+        )
+
+    def backward(self, params: PyTree, residuals: PyTree, d_y: PyTree) -> tuple[PyTree, PyTree]:
+        """Serial's chain rule as a scan from the last layer to the first.
+
+        d_y is the carry, each layer's d_params are stacked as its parameters are, and the cotangents of what every
+        layer was given (a memory) are summed, since it is one array used ``times`` times. The residuals are the
+        layer's own, ``times`` over, less those that are shared.
+        """
+        stacked, shared, static = residuals
+
+        def one(d_y: PyTree, its_params: PyTree, own: PyTree) -> tuple[PyTree, PyTree, PyTree]:
+            d_params, d_x = self.layer.backward(its_params, self._residuals_of(own, shared, static), d_y)
+            return (d_params, d_x[0], d_x[1:]) if isinstance(d_x, tuple) else (d_params, d_x, ())
+
+        def step(carry: tuple[PyTree, PyTree], saved: tuple[PyTree, PyTree]) -> tuple[tuple[PyTree, PyTree], PyTree]:
+            d_y, d_rest = carry
+            d_params, d_y, d_its_rest = one(d_y, *saved)
+            return (d_y, jax.tree.map(jnp.add, d_rest, d_its_rest)), d_params
+
+        first = jax.tree.map(lambda leaf: leaf[0], (params["layer"], stacked))
+        d_rest = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(one, d_y, *first)[2])
+        (d_first, d_rest), d_params = jax.lax.scan(step, (d_y, d_rest), (params["layer"], stacked), reverse=True)
+        return {"layer": d_params}, ((d_first, *d_rest) if d_rest else d_first)
+
+    def statistics(self, params: PyTree, residuals: PyTree) -> PyTree:
+        stacked, shared, static = residuals
+        of_one = lambda p, own: self.layer.statistics(p, self._residuals_of(own, shared, static))  # noqa: E731
+        return {"layer": jax.vmap(of_one)(params["layer"], stacked)}
+
+
+def _with_first(x: PyTree, y: PyTree) -> PyTree:
+    return (y, *x[1:]) if isinstance(x, tuple) else y
+
+
+@dataclass(frozen=True)
+class Remat(Layer):
+    """The same function, recomputed in the backward pass instead of saved (Chen et al. 2016, sublinear memory).
+
+    Worth most inside ``Repeat``, where a scan keeps the recomputation in its own iteration.
+    """
+
+    layer: Layer
+
+    def init(self, key: Any, x: PyTree) -> PyTree:
+        return {"layer": self.layer.init(key, x)}
+
+    def apply(self, params: PyTree, x: PyTree, context: Context) -> PyTree:
+        return self.layer.apply(params["layer"], x, context)
+
+    def forward(self, params: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
+        return self.layer.apply(params["layer"], x, context), (x, context)
+
+    def backward(self, params: PyTree, residuals: PyTree, d_y: PyTree) -> tuple[PyTree, PyTree]:
+        """The layer's own backward, on residuals that its forward makes again from x: time for memory.
+
+        The barrier ties the second forward to d_y, so that a compiler does not merge it with the first.
+        """
+        params, (x, context), d_y = jax.lax.optimization_barrier((params, residuals, d_y))
+        _, kept = self.layer.forward(params["layer"], x, context)
+        d_params, d_x = self.layer.backward(params["layer"], kept, d_y)
+        return {"layer": d_params}, d_x
+
+    def after(self, context: Context) -> Context:
+        return self.layer.after(context)
+
+    def statistics(self, params: PyTree, residuals: PyTree) -> PyTree:
+        x, context = residuals
+        _, kept = self.layer.forward(params["layer"], x, context)
+        return {"layer": self.layer.statistics(params["layer"], kept)}
+
+
+@dataclass(frozen=True)
+class Cast(Layer):
+    """x in another dtype: what follows computes in it, since the compute dtype is the input's.
+
+    dtype: a name: "bfloat16", "float32", ...
+    """
+
+    dtype: str
+
+    def init(self, key: Any, x: PyTree) -> PyTree:
+        del key, x
+        return {}
+
+    def apply(self, params: PyTree, x: PyTree, context: Context) -> PyTree:
+        del params, context
+        return jax.tree.map(lambda leaf: leaf.astype(self.dtype), x)
+
+    def forward(self, params: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
+        return self.apply(params, x, context), jax.tree.map(lambda leaf: Static(jnp.dtype(leaf.dtype).name), x)
+
+    def backward(self, params: PyTree, residuals: PyTree, d_y: PyTree) -> tuple[PyTree, PyTree]:
+        """A cast is the identity up to rounding: d_x is d_y in x's dtype."""
+        del params
+        d_x = jax.tree.map(
+            lambda kept, d: d.astype(kept.value), residuals, d_y, is_leaf=lambda node: isinstance(node, Static)
+        )
+        return {}, d_x
+
+
+@dataclass(frozen=True)
+class Tied(Layer):
+    """A layer in which one parameter stands at several places.
+
+    ties: pairs of parameter paths (target, source), as in ``("model/layers/2/kernel", "model/layers/0/kernel")``. The
+    target is left out of the parameters and read from the source.
+    """
+
+    layer: Layer
+    ties: tuple[tuple[str, str], ...]
+
+    def init(self, key: Any, x: PyTree) -> PyTree:
+        params = self.layer.init(key, x)
+        for target, source in self.ties:
+            shapes = [_read(params, path).shape for path in (target, source)]
+            if shapes[0] != shapes[1]:
+                raise ValueError(
+                    f"Tied: {target} has shape {shapes[0]} and {source} has {shapes[1]}; they must be equal"
+                )
+        return {"layer": self._reduce(params)}
+
+    def _reduce(self, params: PyTree) -> PyTree:
+        for target, _ in self.ties:
+            params = _write(params, target, None)
+        return params
+
+    def expand(self, params: PyTree) -> PyTree:
+        params = params["layer"]
+        for target, source in self.ties:
+            params = _write(params, target, _read(params, source))
+        return params
+
+    def apply(self, params: PyTree, x: PyTree, context: Context) -> PyTree:
+        return self.layer.apply(self.expand(params), x, context)
+
+    def forward(self, params: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
+        return self.layer.forward(self.expand(params), x, context)
+
+    def backward(self, params: PyTree, residuals: PyTree, d_y: PyTree) -> tuple[PyTree, PyTree]:
+        """The total derivative of a parameter used twice is the sum over its uses: d_source += d_target."""
+        d_params, d_x = self.layer.backward(self.expand(params), residuals, d_y)
+        for target, source in self.ties:
+            d_params = _write(d_params, source, _read(d_params, source) + _read(d_params, target))
+        return {"layer": self._reduce(d_params)}, d_x
+
+    def evaluate(self, params: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
+        """Of a tied objective: the loss and the model's outputs."""
+        return self.layer.evaluate(self.expand(params), x, context)  # pyright: ignore[reportAttributeAccessIssue]
+
+    def count(self, targets: PyTree) -> Any:
+        """Of a tied objective: what its mean divides by."""
+        return self.layer.count(targets)  # pyright: ignore[reportAttributeAccessIssue]
+
+    def after(self, context: Context) -> Context:
+        return self.layer.after(context)
+
+    def statistics(self, params: PyTree, residuals: PyTree) -> PyTree:
+        return {"layer": self._reduce(self.layer.statistics(self.expand(params), residuals))}
+
+
+def _read(tree: PyTree, path: str) -> Any:
+    for name in path.split("/"):
+        tree = tree[int(name)] if isinstance(tree, list) else tree[name]
+    return tree
+
+
+def _write(tree: PyTree, path: str, value: Any) -> PyTree:
+    """A copy of ``tree`` with ``value`` at ``path``; a dict loses the entry where ``value`` is None."""
+    name, _, rest = path.partition("/")
+    if isinstance(tree, list):
+        return [_write(part, rest, value) if i == int(name) else part for i, part in enumerate(tree)]
+    if rest:
+        return tree | {name: _write(tree[name], rest, value)}
+    others = {key: part for key, part in tree.items() if key != name}
+    return others if value is None else others | {name: value}
+
+
+@dataclass(frozen=True)
+class Objective(Layer):
+    """A model and the loss that judges it: a layer over (inputs, targets) whose output is one number."""
+
+    model: Layer
+    loss: Layer
+
+    def init(self, key: Any, x: PyTree) -> PyTree:
+        inputs, targets = x
+        model = self.model.init(jax.random.fold_in(key, 0), inputs)
+        outputs = output(self.model, model, inputs)
+        return {"model": model, "loss": self.loss.init(jax.random.fold_in(key, 1), (outputs, targets))}
+
+    def evaluate(self, params: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
+        """The loss and the model's outputs, by definition."""
+        inputs, targets = x
+        outputs = self.model.apply(params["model"], inputs, context.child(0))
+        after = self.model.after(context).child(1)
+        return self.loss.apply(params["loss"], (outputs, targets), after), outputs
+
+    def count(self, targets: PyTree) -> Any:
+        """What the loss's mean divides by: an example count, or the sum of the targets' weights."""
+        return self.loss.count(targets)  # pyright: ignore[reportAttributeAccessIssue]
+
+    def apply(self, params: PyTree, x: PyTree, context: Context) -> PyTree:
+        return self.evaluate(params, x, context)[0]
+
+    def forward(self, params: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
+        inputs, targets = x
+        outputs, kept_by_model = self.model.forward(params["model"], inputs, context.child(0))
+        after = self.model.after(context).child(1)
+        value, kept_by_loss = self.loss.forward(params["loss"], (outputs, targets), after)
+        return value, {"outputs": outputs, "model": kept_by_model, "loss": kept_by_loss}
+
+    def backward(self, params: PyTree, residuals: PyTree, d_y: PyTree) -> tuple[PyTree, PyTree]:
+        """Backpropagation: the loss turns d_y (1.0) into the gradient of its input, the model hands that down.
+
+        The outputs among the residuals are there for metrics; jit drops them where nobody reads them.
+        """
+        d_loss, (d_outputs, d_targets) = self.loss.backward(params["loss"], residuals["loss"], d_y)
+        d_model, d_inputs = self.model.backward(params["model"], residuals["model"], d_outputs)
+        return {"model": d_model, "loss": d_loss}, (d_inputs, d_targets)
+
+    def statistics(self, params: PyTree, residuals: PyTree) -> PyTree:
+        return {
+            "model": self.model.statistics(params["model"], residuals["model"]),
+            "loss": self.loss.statistics(params["loss"], residuals["loss"]),
+        }
