@@ -1,0 +1,273 @@
+"""Convolution and its transpose, over signals (batch, time, channels) and images (batch, height, width, channels)."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from pipeline.layers.base import Context, Layer, reduction_dtype
+from pipeline.layers.initializers import Initializer, lecun_normal
+from pipeline.layers.pooling import Padding, explicit_padding
+
+
+def _dimensions(space: int) -> lax.ConvDimensionNumbers:
+    axes = "HW"[:space]
+    names = (f"N{axes}C", f"{axes}IO", f"N{axes}C")
+    return lax.conv_dimension_numbers((1,) * (space + 2), (1,) * (space + 2), names)
+
+
+@dataclass(frozen=True)
+class Conv(Layer):
+    """y_q = sum_k x_(q stride + k dilation - low) W_k + b: cross-correlation, as is the custom.
+
+    Parameters: kernel (*window, in / groups, features); bias (features,), unless ``use_bias`` is False.
+
+    window: the kernel's size along each spatial axis, one (signals) or two (images). strides, dilation: one for each
+    axis; None: 1. groups: input and output channels fall into as many blocks that do not see each other; as many as
+    input channels make it depthwise. padding: "SAME", "VALID", or ((low, high), ...) for each axis.
+    """
+
+    features: int
+    window: tuple[int, ...]
+    strides: tuple[int, ...] | None = None
+    dilation: tuple[int, ...] | None = None
+    groups: int = 1
+    padding: Padding = "SAME"
+    use_bias: bool = True
+    kernel_init: Initializer = lecun_normal
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        return self.strides or (1,) * len(self.window)
+
+    @property
+    def spacing(self) -> tuple[int, ...]:
+        return self.dilation or (1,) * len(self.window)
+
+    @property
+    def reach(self) -> tuple[int, ...]:
+        """How many places the dilated kernel spans along each axis."""
+        return tuple((size - 1) * space + 1 for size, space in zip(self.window, self.spacing))
+
+    def pads(self, shape: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+        return explicit_padding(self.padding, shape[1:-1], self.reach, self.steps)
+
+    def init(self, key: Any, x: Float[Array | jax.ShapeDtypeStruct, "batch *space channels"]) -> dict[str, Array]:
+        channels = x.shape[-1]
+        if len(x.shape) != len(self.window) + 2:
+            raise ValueError(
+                f"{self} needs an input (batch, {len(self.window)} axes of space, channels), not {x.shape}"
+            )
+        if channels % self.groups or self.features % self.groups:
+            raise ValueError(
+                f"Conv: {self.groups} groups divide neither {channels} nor {self.features} channels evenly"
+            )
+        shape = (*self.window, channels // self.groups, self.features)
+        params = {"kernel": self.kernel_init(key, shape, jnp.float32)}
+        return params | {"bias": jnp.zeros(self.features, jnp.float32)} if self.use_bias else params
+
+    def apply(
+        self, params: dict[str, Array], x: Float[Array, "batch *space channels"], context: Context
+    ) -> Float[Array, "batch *positions features"]:
+        del context
+        y = lax.conv_general_dilated(
+            x,
+            params["kernel"].astype(x.dtype),
+            self.steps,
+            self.pads(x.shape),
+            rhs_dilation=self.spacing,
+            dimension_numbers=_dimensions(len(self.window)),
+            feature_group_count=self.groups,
+        )
+        if self.use_bias:
+            y += jnp.broadcast_to(params["bias"].astype(x.dtype), y.shape)
+        return y
+
+    def forward(
+        self, params: dict[str, Array], x: Float[Array, "batch *space channels"], context: Context
+    ) -> tuple[Float[Array, "batch *positions features"], Float[Array, "batch *space channels"]]:
+        return self.apply(params, x, context), x
+
+    def backward(
+        self,
+        params: dict[str, Array],
+        residuals: Float[Array, "batch *space channels"],
+        d_y: Float[Array, "batch *positions features"],
+    ) -> tuple[dict[str, Array], Float[Array, "batch *space channels"]]:
+        """From y_nq = sum_k x_(n, q s + k d - low) W_k + b, with stride s, dilation d, padding low, examples n:
+
+        (1) dL/dW_k = sum_nq x_(n, q s + k d - low)^T dL/dy_nq
+        (2) dL/db   = sum_nq dL/dy_nq
+        (3) dL/dx_p = sum_k dL/dy_(p + low - k d)/s W_k^T, over the k for which the index is whole
+
+        (1) is a convolution of x with d_y in which the batch is what is summed over, and stride and dilation change
+        places. (3) is a convolution of d_y, spread by s - 1 zeros, with the kernel turned round and its channels
+        transposed, padded by what makes the sizes meet (LeCun et al. 1989; Dumoulin & Visin 2016, relationship 14).
+
+        The residual is x, needed in (1).
+        """
+        x, kernel = residuals, params["kernel"]
+        d_params = {"kernel": self._d_kernel(x, d_y).astype(kernel.dtype)}  # (1)
+        if self.use_bias:
+            sums = reduction_dtype(x.dtype)
+            d_params["bias"] = d_y.sum(tuple(range(d_y.ndim - 1)), dtype=sums).astype(params["bias"].dtype)  # (2)
+        return d_params, self._d_x(kernel.astype(x.dtype), x.shape, d_y)  # (3)
+
+    def _d_kernel(self, x: Array, d_y: Array) -> Array:
+        space = len(self.window)
+        # High padding that no window reached is cut off by padding with a negative number.
+        pads = tuple(
+            (low, (count - 1) * step + reach - low - size)
+            for (low, _), count, step, reach, size in zip(
+                self.pads(x.shape), d_y.shape[1:-1], self.steps, self.reach, x.shape[1:-1]
+            )
+        )
+        axes = "HW"[:space]
+        return lax.conv_general_dilated(
+            x,
+            d_y,
+            self.spacing,
+            pads,
+            rhs_dilation=self.steps,
+            dimension_numbers=(f"C{axes}N", f"I{axes}O", f"{axes}NC"),
+            batch_group_count=self.groups,
+            preferred_element_type=reduction_dtype(x.dtype),
+        )
+
+    def _d_x(self, kernel: Array, shape: tuple[int, ...], d_y: Array) -> Array:
+        space = len(self.window)
+        kernel = jnp.flip(kernel, tuple(range(space)))
+        if self.groups > 1:  # (..., in / groups, features) to (..., features / groups, in), group by group
+            inputs = kernel.shape[-2]
+            kernel = kernel.reshape(*self.window, inputs, self.groups, self.features // self.groups)
+            kernel = jnp.moveaxis(kernel, -3, -1).swapaxes(-3, -2)
+            kernel = kernel.reshape(*self.window, self.features // self.groups, self.groups * inputs)
+        else:
+            kernel = kernel.swapaxes(-1, -2)
+        pads = tuple(
+            (reach - 1 - low, size + low - ((count - 1) * step + 1))
+            for (low, _), count, step, reach, size in zip(
+                self.pads(shape), d_y.shape[1:-1], self.steps, self.reach, shape[1:-1]
+            )
+        )
+        return lax.conv_general_dilated(
+            d_y,
+            kernel,
+            (1,) * space,
+            pads,
+            lhs_dilation=self.steps,
+            rhs_dilation=self.spacing,
+            dimension_numbers=_dimensions(space),
+            feature_group_count=self.groups,
+        )
+
+    def after(self, context: Context) -> Context:
+        """A position counts where the centre of its window does."""
+        if context.mask is None or len(self.window) != 1:
+            return context
+        size = context.mask.shape[1]
+        (low, high), step, reach = self.pads((0, size, 0))[0], self.steps[0], self.reach[0]
+        centres = jnp.arange((size + low + high - reach) // step + 1) * step - low + (reach - 1) // 2
+        inside = (centres >= 0) & (centres < size)
+        return replace(context, mask=context.mask[:, jnp.clip(centres, 0, size - 1)] & inside[None])
+
+
+@dataclass(frozen=True)
+class ConvTranspose(Layer):
+    """What Conv does to cotangents, as a layer: every input place adds its kernel-weighted copy to the output.
+
+    y_(p s + k - low) += x_p W_k, then b (Dumoulin & Visin 2016, section 4): a stride of s makes the output s times as
+    large ("SAME") or (size - 1) s + window ("VALID").
+
+    Parameters: kernel (*window, in, features); bias (features,), unless ``use_bias`` is False.
+
+    padding: "SAME", "VALID", or ((low, high), ...): what is cut off the full output at both ends of each axis.
+    """
+
+    features: int
+    window: tuple[int, ...]
+    strides: tuple[int, ...] | None = None
+    padding: Padding = "SAME"
+    use_bias: bool = True
+    kernel_init: Initializer = lecun_normal
+
+    @property
+    def steps(self) -> tuple[int, ...]:
+        return self.strides or (1,) * len(self.window)
+
+    def cuts(self) -> tuple[tuple[int, int], ...]:
+        """(low, high) that is cut off the full output (size - 1) stride + window along each axis."""
+        if not isinstance(self.padding, str):
+            return self.padding
+        if self.padding == "VALID":
+            return tuple((0, min(0, window - step)) for window, step in zip(self.window, self.steps))
+        surplus = [window - step for window, step in zip(self.window, self.steps)]
+        return tuple((math.floor(s / 2) if s > 0 else 0, s - max(math.floor(s / 2), 0)) for s in surplus)
+
+    def init(self, key: Any, x: Float[Array | jax.ShapeDtypeStruct, "batch *space channels"]) -> dict[str, Array]:
+        if len(x.shape) != len(self.window) + 2:
+            raise ValueError(
+                f"{self} needs an input (batch, {len(self.window)} axes of space, channels), not {x.shape}"
+            )
+        params = {"kernel": self.kernel_init(key, (*self.window, x.shape[-1], self.features), jnp.float32)}
+        return params | {"bias": jnp.zeros(self.features, jnp.float32)} if self.use_bias else params
+
+    def apply(
+        self, params: dict[str, Array], x: Float[Array, "batch *space channels"], context: Context
+    ) -> Float[Array, "batch *positions features"]:
+        del context
+        space = len(self.window)
+        y = lax.conv_general_dilated(
+            x,
+            jnp.flip(params["kernel"].astype(x.dtype), tuple(range(space))),
+            (1,) * space,
+            tuple((window - 1 - low, window - 1 - high) for window, (low, high) in zip(self.window, self.cuts())),
+            lhs_dilation=self.steps,
+            dimension_numbers=_dimensions(space),
+        )
+        if self.use_bias:
+            y += jnp.broadcast_to(params["bias"].astype(x.dtype), y.shape)
+        return y
+
+    def forward(
+        self, params: dict[str, Array], x: Float[Array, "batch *space channels"], context: Context
+    ) -> tuple[Float[Array, "batch *positions features"], Float[Array, "batch *space channels"]]:
+        return self.apply(params, x, context), x
+
+    def backward(
+        self,
+        params: dict[str, Array],
+        residuals: Float[Array, "batch *space channels"],
+        d_y: Float[Array, "batch *positions features"],
+    ) -> tuple[dict[str, Array], Float[Array, "batch *space channels"]]:
+        """From y_(n, p s + k - low) += x_np W_k, with stride s, cut low and examples n:
+
+        (1) dL/dW_k = sum_np x_np^T dL/dy_(n, p s + k - low)
+        (2) dL/db   = sum_nq dL/dy_nq
+        (3) dL/dx_p = sum_k dL/dy_(p s + k - low) W_k^T
+
+        (3) is an ordinary convolution of d_y with stride s: the transpose of a transpose. (1) is Conv's (1) with x and
+        d_y in each other's place. The residual is x.
+        """
+        x, kernel = residuals, params["kernel"]
+        space, axes, sums = len(self.window), "HW"[: len(self.window)], reduction_dtype(x.dtype)
+        d_kernel = lax.conv_general_dilated(  # (1)
+            d_y,
+            x,
+            (1,) * space,
+            self.cuts(),
+            rhs_dilation=self.steps,
+            dimension_numbers=(f"C{axes}N", f"I{axes}O", f"{axes}CN"),
+            preferred_element_type=sums,
+        )
+        d_params = {"kernel": d_kernel.astype(kernel.dtype)}
+        if self.use_bias:
+            d_params["bias"] = d_y.sum(tuple(range(d_y.ndim - 1)), dtype=sums).astype(params["bias"].dtype)  # (2)
+        d_x = lax.conv_general_dilated(  # (3)
+            d_y, kernel.astype(x.dtype).swapaxes(-1, -2), self.steps, self.cuts(), dimension_numbers=_dimensions(space)
+        )
+        return d_params, d_x

@@ -1,0 +1,65 @@
+"""Classifiers of images (batch, height, width, channels) and signals (batch, time, channels): logits (batch, classes)."""
+
+from pipeline.layers.activations import ReLU
+from pipeline.layers.base import Layer
+from pipeline.layers.combinators import Parallel, Residual, Serial
+from pipeline.layers.convolution import Conv
+from pipeline.layers.dropout import Dropout
+from pipeline.layers.initializers import he_normal
+from pipeline.layers.linear import Dense
+from pipeline.layers.normalization import BatchNorm
+from pipeline.layers.pooling import GlobalAveragePool, MaxPool
+from pipeline.layers.shape import Flatten
+
+
+def mlp(classes: int, widths: tuple[int, ...] = (256, 128), dropout: float = 0.2) -> Serial:
+    """Dense layers with ReLU on the flattened image."""
+    hidden = [part for width in widths for part in (Dense(width, kernel_init=he_normal), ReLU(), Dropout(dropout))]
+    return Serial((Flatten(), *hidden, Dense(classes)))
+
+
+def convnet(
+    classes: int, channels: tuple[int, ...] = (32, 64), hidden: int = 128, dropout: float = 0.5, space: int = 2
+) -> Serial:
+    """LeNet's plan (LeCun et al. 1998) with today's parts: 3x3 convolutions, each pooled by 2, then two dense layers.
+
+    ReLU stands after the pool: the maximum of a ReLU is the ReLU of the maximum, on a quarter of the values.
+
+    channels: of each convolution. hidden: width of the dense layer. space: 2 for images, 1 for signals.
+    """
+    stages = [part for width in channels for part in _stage(width, space)]
+    head = (Flatten(), Dense(hidden, kernel_init=he_normal), ReLU(), Dropout(dropout), Dense(classes))
+    return Serial((*stages, *head))
+
+
+def _stage(width: int, space: int) -> tuple[Layer, ...]:
+    return Conv(width, (3,) * space, kernel_init=he_normal), MaxPool((2,) * space, padding="SAME"), ReLU()
+
+
+def convnet_1d(
+    classes: int, channels: tuple[int, ...] = (32, 64, 64), hidden: int = 128, dropout: float = 0.5
+) -> Serial:
+    """``convnet`` for signals (batch, time, channels)."""
+    return convnet(classes, channels, hidden, dropout, space=1)
+
+
+def resnet(classes: int, channels: tuple[int, ...] = (32, 64, 128), blocks: int = 1) -> Serial:
+    """Pre-activation residual network (He et al. 2016, "Identity Mappings in Deep Residual Networks").
+
+    A stage for each entry of ``channels``, all but the first starting with stride 2; ``blocks`` residual blocks a stage.
+    """
+    parts: list[Layer] = [Conv(channels[0], (3, 3), use_bias=False, kernel_init=he_normal)]
+    for i, width in enumerate(channels):
+        if i:
+            shortcut = Conv(width, (1, 1), strides=(2, 2), use_bias=False, kernel_init=he_normal)
+            parts += [BatchNorm(), ReLU(), Parallel((shortcut, _branch(width, stride=2)))]
+        parts += [
+            Residual(Serial((BatchNorm(), ReLU(), _branch(width)))) for _ in range(blocks if i == 0 else blocks - 1)
+        ]
+    return Serial((*parts, BatchNorm(), ReLU(), GlobalAveragePool(), Dense(classes)))
+
+
+def _branch(width: int, stride: int = 1) -> Serial:
+    first = Conv(width, (3, 3), strides=(stride, stride), use_bias=False, kernel_init=he_normal)
+    second = Conv(width, (3, 3), use_bias=False, kernel_init=he_normal)
+    return Serial((first, BatchNorm(), ReLU(), second))
