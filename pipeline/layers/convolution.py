@@ -11,7 +11,7 @@ from jaxtyping import Array, Float
 
 from pipeline.layers.base import Context, Layer, reduction_dtype
 from pipeline.layers.initializers import Initializer, lecun_normal
-from pipeline.layers.pooling import Padding, explicit_padding
+from pipeline.layers.pooling import Padding, check_axes, explicit_padding
 
 
 def _dimensions(space: int) -> lax.ConvDimensionNumbers:
@@ -58,14 +58,9 @@ class Conv(Layer):
 
     def init(self, key: Any, x: Float[Array | jax.ShapeDtypeStruct, "batch *space channels"]) -> dict[str, Array]:
         channels = x.shape[-1]
-        if len(x.shape) != len(self.window) + 2:
-            raise ValueError(
-                f"{self} needs an input (batch, {len(self.window)} axes of space, channels), not {x.shape}"
-            )
+        check_axes(self, x.shape, len(self.window))
         if channels % self.groups or self.features % self.groups:
-            raise ValueError(
-                f"Conv: {self.groups} groups divide neither {channels} nor {self.features} channels evenly"
-            )
+            raise ValueError(f"Conv: groups={self.groups} must divide both {channels} and {self.features} channels")
         shape = (*self.window, channels // self.groups, self.features)
         params = {"kernel": self.kernel_init(key, shape, jnp.float32)}
         return params | {"bias": jnp.zeros(self.features, jnp.float32)} if self.use_bias else params
@@ -209,10 +204,7 @@ class ConvTranspose(Layer):
         return tuple((math.floor(s / 2) if s > 0 else 0, s - max(math.floor(s / 2), 0)) for s in surplus)
 
     def init(self, key: Any, x: Float[Array | jax.ShapeDtypeStruct, "batch *space channels"]) -> dict[str, Array]:
-        if len(x.shape) != len(self.window) + 2:
-            raise ValueError(
-                f"{self} needs an input (batch, {len(self.window)} axes of space, channels), not {x.shape}"
-            )
+        check_axes(self, x.shape, len(self.window))
         params = {"kernel": self.kernel_init(key, (*self.window, x.shape[-1], self.features), jnp.float32)}
         return params | {"bias": jnp.zeros(self.features, jnp.float32)} if self.use_bias else params
 

@@ -26,6 +26,12 @@ def explicit_padding(
     return padding
 
 
+def check_axes(layer: Layer, shape: tuple[int, ...], space: int) -> None:
+    """Raises ValueError unless ``shape`` is (batch, ``space`` axes of space, channels)."""
+    if len(shape) != space + 2:
+        raise ValueError(f"{layer} needs an input (batch, {space} axes of space, channels), not {shape}")
+
+
 @dataclass(frozen=True)
 class _Pool(Layer):
     """Windows over the spatial axes of (batch, *space, channels); one or two axes, by the length of ``window``.
@@ -40,10 +46,7 @@ class _Pool(Layer):
 
     def init(self, key: Any, x: Float[Array | jax.ShapeDtypeStruct, "batch *space channels"]) -> dict[str, Array]:
         del key
-        if len(x.shape) != len(self.window) + 2:
-            raise ValueError(
-                f"{self} needs an input (batch, {len(self.window)} axes of space, channels), not {x.shape}"
-            )
+        check_axes(self, x.shape, len(self.window))
         return {}
 
     @property
@@ -65,7 +68,7 @@ class _Pool(Layer):
         return product(*(range(size) for size in self.window))
 
     def spread(self, d_windows: list[Array], shape: tuple[int, ...]) -> Array:
-        """Adds ``d_windows[k]``, the cotangents of the k-th place in every window, at those places of an input of ``shape``.
+        """The sum of ``d_windows[k]``, cotangents of the k-th place of every window, at those places of ``shape``.
 
         A place p belongs to phase p mod stride. Within a phase the windows that cover p are neighbours: each addend is
         an unstrided shift, and the phases are interleaved at the end. No scatter, and nothing is written twice.
@@ -111,7 +114,7 @@ def _merge(x: Array, axis: int) -> Array:
 
 @dataclass(frozen=True)
 class MaxPool(_Pool):
-    """The maximum of every window; padding never wins. Of equal maxima the first, in row-major order, gets the gradient."""
+    """The maximum of every window; padding never wins. Of equal maxima the first (row-major) gets the gradient."""
 
     def apply(
         self, params: dict, x: Float[Array, "batch *space channels"], context: Context

@@ -1,4 +1,4 @@
-"""Classifiers of images (batch, height, width, channels) and signals (batch, time, channels): logits (batch, classes)."""
+"""Classifiers of images (batch, height, width, channels) and of signals (batch, time, channels), giving logits."""
 
 from pipeline.layers.activations import ReLU
 from pipeline.layers.base import Layer
@@ -46,7 +46,7 @@ def convnet_1d(
 def resnet(classes: int, channels: tuple[int, ...] = (32, 64, 128), blocks: int = 1) -> Serial:
     """Pre-activation residual network (He et al. 2016, "Identity Mappings in Deep Residual Networks").
 
-    A stage for each entry of ``channels``, all but the first starting with stride 2; ``blocks`` residual blocks a stage.
+    A stage of ``blocks`` residual blocks for each of ``channels``; all but the first start with a stride of 2.
     """
     parts: list[Layer] = [Conv(channels[0], (3, 3), use_bias=False, kernel_init=he_normal)]
     for i, width in enumerate(channels):
