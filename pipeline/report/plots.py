@@ -1,0 +1,273 @@
+"""Plots of a training run: plain data in, a matplotlib figure out. ``png`` turns one into the bytes of a file.
+
+Colours keep their meaning throughout (training, validation, judged wrong) and are told apart by people who are colour
+blind (Okabe & Ito 2008, "Color Universal Design"); quantities that grow are drawn in viridis or cividis, which also
+grow in lightness.
+"""
+
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator
+from sklearn.metrics import confusion_matrix as count_confusions
+
+Line = Mapping[str, Any]  # one line of metrics.jsonl
+
+
+@dataclass(frozen=True)
+class Theme:
+    """The colours of a page that the plots stand on."""
+
+    background: str
+    text: str
+    grid: str
+    training: str
+    validation: str
+    wrong: str
+    counts: str  # the colour map of a table of counts, palest at zero
+
+
+LIGHT = Theme("#ffffff", "#1f2430", "#dfe3ea", "#0072b2", "#d55e00", "#b03a5b", "Blues")
+DARK = Theme("#171a21", "#e4e7ee", "#343a47", "#56b4e9", "#e69f00", "#f08cab", "cividis")
+
+DPI = 150
+TOLERANCE = 1e-11  # what every gradient in float64 must stay under
+EXACT = 1e-18  # where an error of exactly zero is drawn on a logarithmic axis
+
+
+def png(draw: Callable[[Theme], Figure], theme: Theme = LIGHT) -> bytes:
+    """The PNG file of ``draw(theme)``, drawn in the style that all plots share."""
+    style: dict[Any, Any] = {
+        "font.family": "sans-serif",
+        "font.sans-serif": ["DejaVu Sans"],
+        "font.size": 10,
+        "axes.titlesize": 11,
+        "axes.titlelocation": "left",
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.grid": True,
+        "axes.axisbelow": True,
+        "axes.facecolor": theme.background,
+        "figure.facecolor": theme.background,
+        "savefig.facecolor": theme.background,
+        "grid.color": theme.grid,
+        "grid.linewidth": 0.8,
+        "axes.edgecolor": theme.grid,
+        "axes.labelcolor": theme.text,
+        "axes.titlecolor": theme.text,
+        "text.color": theme.text,
+        "xtick.color": theme.text,
+        "ytick.color": theme.text,
+        "xtick.major.size": 0,
+        "ytick.major.size": 0,
+        "xtick.minor.size": 0,
+        "ytick.minor.size": 0,
+        "legend.frameon": False,
+        "lines.linewidth": 2,
+        "lines.solid_capstyle": "round",
+    }
+    with mpl.rc_context(style):
+        figure = draw(theme)
+        file = io.BytesIO()
+        figure.savefig(file, format="png", dpi=DPI)
+    return file.getvalue()
+
+
+def _figure(width: float, height: float, gap: float = 0.02) -> Figure:
+    """width, height: inches; gap: between its axes, as a share of their size."""
+    return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(wspace=gap, hspace=gap))
+
+
+def curves(metrics: Sequence[Line], metric: str, theme: Theme) -> Figure:
+    """Loss and ``metric`` against epochs: training step by step and its running mean, validation after each epoch."""
+    figure = _figure(9, 3.6)
+    axes = figure.subplots(1, 2)
+    steps = [line for line in metrics if line["kind"] == "step"]
+    evaluations = [line for line in metrics if line["kind"] == "evaluation" and line["split"] == "validation"]
+    per_epoch = _steps_per_epoch(evaluations, steps)
+    for axis, name in zip(axes, ("loss", metric)):
+        drawn = [(line["step"] / per_epoch, line[name]) for line in steps if name in line]
+        if drawn:
+            x, y = np.transpose(drawn)
+            smooth, window = _running_mean(y)
+            axis.plot(x, y, color=theme.training, alpha=0.25, linewidth=1)
+            axis.plot(x[window - 1 :], smooth, color=theme.training, label="training (running mean)")
+        x, y = [line["step"] / per_epoch for line in evaluations], [line[name] for line in evaluations]
+        axis.plot(x, y, color=theme.validation, marker="o", markersize=4, label="validation")
+        axis.set(title=name.capitalize(), xlabel="epoch")
+        axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+    axes[0].set_yscale("log")
+    axes[1].set_ylim(*_upper_part([line[metric] for line in evaluations]))
+    axes[1].legend(loc="lower right")
+    return figure
+
+
+def _steps_per_epoch(evaluations: Sequence[Line], steps: Sequence[Line]) -> float:
+    """Steps in an epoch, from the last evaluation: it stands at the end of its epoch, the first of which is 1."""
+    last = (evaluations or steps)[-1]
+    return last["step"] / max(1, last["epoch"])
+
+
+def _running_mean(values: np.ndarray) -> tuple[np.ndarray, int]:
+    """The mean over a window of a fortieth of the values (at least 1), and the window's length."""
+    window = max(1, len(values) // 40)
+    return np.convolve(values, np.full(window, 1 / window), mode="valid"), window
+
+
+def _upper_part(values: Sequence[float]) -> tuple[float, float]:
+    """Limits of an axis of accuracies: down to where the better three quarters of the epochs are, but at most 0.9."""
+    low = min(0.9, float(np.quantile(values, 0.25))) if values else 0.0
+    return max(0.0, low - 0.05), 1.005
+
+
+def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: Sequence[str], theme: Theme) -> Figure:
+    """How often each true class (row) was taken for each class (column). Zeros are left blank."""
+    counts = count_confusions(labels, predictions, labels=np.arange(len(classes)))
+    side = max(4.2, 0.52 * len(classes) + 1.4)
+    figure = _figure(side, side)
+    axis = figure.subplots()
+    axis.grid(False)
+    # Mistakes are few beside what is right: the root keeps a single one visible.
+    shade = np.sqrt(counts / np.maximum(counts.sum(1, keepdims=True), 1))
+    colours = mpl.colormaps[theme.counts]
+    axis.imshow(shade, cmap=colours, vmin=0, vmax=1)
+    for (row, column), count in np.ndenumerate(counts):
+        if count:
+            red, green, blue, _ = colours(float(shade[row, column]))
+            dark = 0.299 * red + 0.587 * green + 0.114 * blue < 0.5
+            weight = "bold" if row != column else "normal"
+            colour = "#ffffff" if dark else "#1f2430"
+            axis.text(column, row, f"{count}", ha="center", va="center", color=colour, weight=weight, fontsize=9)
+    ticks = range(len(classes))
+    turn = 0 if max(map(len, classes)) <= 3 else 45
+    axis.set_xticks(ticks, classes, rotation=turn, ha="right" if turn else "center")
+    axis.set_yticks(ticks, classes)
+    axis.set(xlabel="predicted", ylabel="true")
+    axis.spines[:].set_visible(False)
+    return figure
+
+
+def gradient_norms(metrics: Sequence[Line], theme: Theme) -> Figure:
+    """The length of every layer's gradient against steps, on a logarithmic axis; dark lines are early layers."""
+    steps = [line for line in metrics if line["kind"] == "step" and line.get("gradient_norm")]
+    layers = list(steps[0]["gradient_norm"]) if steps else []
+    figure = _figure(9, max(3.6, 0.19 * len(layers) + 0.8))
+    axis = figure.subplots()
+    low, high = (0.0, 0.85) if theme is LIGHT else (0.2, 1.0)
+    x = [line["step"] for line in steps]
+    for layer, position in zip(layers, np.linspace(low, high, len(layers))):
+        y = np.array([line["gradient_norm"][layer] for line in steps], float)
+        smooth, window = _running_mean(np.log(np.maximum(y, 1e-30)))
+        colour = mpl.colormaps["viridis"](position)
+        axis.plot(x, y, color=colour, alpha=0.2, linewidth=1)
+        axis.plot(x[window - 1 :], np.exp(smooth), color=colour, label=layer)
+    axis.set(yscale="log", xlabel="step", ylabel="L2 norm of the gradient")
+    if layers:
+        figure.legend(loc="outside right center", fontsize=8)
+    return figure
+
+
+def gradient_agreement(relative_errors: Mapping[str, float], theme: Theme) -> Figure:
+    """Each leaf's disagreement between the two gradients, on a logarithmic axis with the tolerance."""
+    leaves = list(relative_errors)
+    errors = np.array([relative_errors[leaf] for leaf in leaves], float)
+    figure = _figure(9, max(2.2, 0.24 * len(leaves) + 1))
+    axis = figure.subplots()
+    y = np.arange(len(leaves))
+    exact = errors == 0
+    drawn = np.where(exact, EXACT, errors)
+    colours = np.where(errors <= TOLERANCE, theme.training, theme.wrong)
+    axis.hlines(y, EXACT / 10, drawn, color=theme.grid, linewidth=1.5)
+    axis.scatter(drawn, y, s=36, color=np.where(exact, theme.background, colours), edgecolors=list(colours), zorder=3)
+    axis.axvline(TOLERANCE, color=theme.wrong, linestyle="--", linewidth=1.5)
+    axis.text(TOLERANCE * 1.6, -0.9, "1e-11: the limit", color=theme.wrong, va="center", fontsize=9)
+    epsilon = np.finfo(np.float64).eps
+    axis.axvline(epsilon, color=theme.text, linestyle=":", linewidth=1, alpha=0.6)
+    axis.text(epsilon * 1.6, -0.9, "float64's own rounding", va="center", fontsize=9, alpha=0.8)
+    axis.set_xscale("log")
+    axis.set_xlim(EXACT / 10, max(1e-9, float(drawn.max(initial=0)) * 10))
+    ticks = [10.0**power for power in range(-16, int(np.log10(axis.get_xlim()[1])) + 1, 2)]
+    axis.set_xticks([EXACT, *ticks], ["exactly 0", *(f"{tick:.0e}" for tick in ticks)])
+    axis.set_yticks(y, leaves, family="monospace", fontsize=8)
+    axis.set_ylim(len(leaves) - 0.4, -1.6)
+    axis.grid(False, axis="y")
+    axis.set(xlabel="largest difference / largest gradient of the leaf")
+    return figure
+
+
+def filters(kernel: np.ndarray, theme: Theme, limit: int = 64) -> Figure:
+    """The first layer's filters, at most ``limit``: (height, width, channels, filters), or (time, channels, filters).
+
+    Filters of three channels are shown in colour, others as the mean over their channels.
+    """
+    kernel = kernel[..., :limit]
+    count = kernel.shape[-1]
+    columns = min(16, count)
+    rows = -(-count // columns)
+    figure = _figure(9, 9 / columns * rows, gap=0.06)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    largest = float(np.abs(kernel).max(initial=1e-12))
+    for axis, one in zip(axes.flat, np.moveaxis(kernel, -1, 0)):
+        if one.ndim == 3 and one.shape[-1] == 3:
+            axis.imshow(one / (2 * largest) + 0.5)
+        elif one.ndim == 3:
+            axis.imshow(one.mean(-1), cmap="RdBu_r", vmin=-largest, vmax=largest)
+        else:
+            axis.axhline(0, color=theme.grid, linewidth=1)
+            axis.plot(one, color=theme.training, linewidth=1.5)
+            axis.set_ylim(-largest * 1.1, largest * 1.1)
+    _bare(axes)
+    return figure
+
+
+def mistakes(
+    inputs: np.ndarray,
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+    theme: Theme,
+    limit: int = 24,
+) -> Figure:
+    """The wrongly classified examples of which the model was surest, the surest first, at most ``limit``.
+
+    inputs: images (examples, height, width, channels) in [0, 1] or signals (examples, time, channels).
+    """
+    predictions = probabilities.argmax(-1)
+    wrong = np.flatnonzero(predictions != labels)
+    wrong = wrong[np.argsort(-probabilities[wrong, predictions[wrong]], kind="stable")][:limit]
+    if not len(wrong):
+        figure = _figure(9, 1)
+        figure.text(0.5, 0.5, "No mistakes: every example was classified correctly.", ha="center", va="center")
+        return figure
+    columns = min(6, max(3, len(wrong)))
+    rows = -(-len(wrong) // columns)
+    figure = _figure(9, (9 / columns + 0.55) * rows if inputs.ndim == 4 else (1.5 + 0.55) * rows)
+    axes = figure.subplots(rows, columns, squeeze=False)
+    names = np.asarray(classes)
+    for axis, x, true, predicted, row in zip(
+        axes.flat, inputs[wrong], names[labels[wrong]], names[predictions[wrong]], probabilities[wrong]
+    ):
+        if x.ndim == 3:
+            axis.imshow(np.clip(x, 0, 1), cmap="gray", vmin=0, vmax=1)
+        else:
+            axis.plot(x, color=theme.training, linewidth=1.5)
+        axis.set_title(f"true {true}\npredicted {predicted}  {row.max():.0%}", fontsize=9, linespacing=1.3)
+    _bare(axes)
+    return figure
+
+
+def _bare(axes: np.ndarray) -> None:
+    """No ticks and no grid; a frame only where something is drawn."""
+    for axis in axes.flat:
+        axis: Axes
+        axis.grid(False)
+        axis.set(xticks=[], yticks=[])
+        axis.spines[:].set_visible(axis.has_data() and not axis.images)
+        axis.patch.set_visible(axis.has_data())

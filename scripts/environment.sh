@@ -1,0 +1,56 @@
+# Sourced by scripts/run, scripts/test and .ci/run: the project's virtual environment, made on first use in .venv.
+#
+# install [EXTRA]: installs the project with EXTRA, and with jax's CUDA or TPU extra where such a device is. It does so
+# again only after pyproject.toml has changed. PYTHON names the interpreter to make the environment with.
+
+venv=$root/.venv
+
+find_python() {
+    for candidate in ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11 python}; do
+        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
+            echo "$candidate"
+            return
+        fi
+    done
+    echo "No Python 3.11 or later was found. Install one, or name it: PYTHON=/path/to/python $0" >&2
+    return 2
+}
+
+device_extra() {
+    if nvidia-smi -L >/dev/null 2>&1; then
+        echo cuda
+    elif ls /dev/accel* >/dev/null 2>&1; then
+        echo tpu
+    fi
+}
+
+# pip's own account only matters when it fails: then it is shown, and its exit code kept.
+pip_install() {
+    log=$venv/install.log
+    "$venv/bin/python" -m pip install --quiet --disable-pip-version-check "$@" >"$log" 2>&1 || {
+        status=$?
+        cat "$log" >&2
+        echo "The installation into $venv failed; pip's messages are above and in $log." >&2
+        return "$status"
+    }
+}
+
+install() {
+    device=$(device_extra)
+    extras=$(printf '%s\n' "$device" "$@" | grep . | paste -sd, -)
+    if cmp -s "$venv/installed-$extras" "$root/pyproject.toml"; then
+        return
+    fi
+    if ! "$venv/bin/python" -m pip --version >/dev/null 2>&1; then
+        python=$(find_python) || return
+        echo "Making a virtual environment in $venv" >&2
+        "$python" -m venv --clear "$venv" || {
+            echo "$python cannot make one; on Debian and Ubuntu: apt install python3-venv" >&2
+            return 2
+        }
+    fi
+    echo "Installing the project${extras:+ with $extras} into $venv (a few minutes the first time)" >&2
+    pip_install --editable "$root${extras:+[$extras]}" || return
+    cp "$root/pyproject.toml" "$venv/installed-$device"
+    cp "$root/pyproject.toml" "$venv/installed-$extras"
+}
