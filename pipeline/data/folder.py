@@ -1,0 +1,96 @@
+"""Image files: one, or a folder of class-named folders of them."""
+
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from pipeline.data.dataset import Source
+from pipeline.errors import UserError
+
+SUFFIXES = (".png", ".jpg", ".jpeg")
+PARTS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
+
+
+def read_image(path: Path, channels: int | None = None) -> np.ndarray:
+    """The pixels of a PNG or JPEG file, (height, width, channels): uint8, or uint16 for grey of 16 bits.
+
+    channels: 1 for grey or 3 for colour, into which the image is converted; None: whichever it is.
+    """
+    try:
+        with Image.open(path) as image:
+            upright = ImageOps.exif_transpose(image)
+            if upright.mode.startswith("I"):
+                pixels = np.asarray(upright).astype(np.uint16)[..., None]
+            else:
+                grey = upright.mode in ("1", "L", "LA") if channels is None else channels == 1
+                pixels = np.asarray(upright.convert("L" if grey else "RGB"))
+    # Pillow reports a broken file by any of these, depending on the format and on where it breaks.
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+        raise UserError(f"{path} cannot be read as an image ({error}); repair or remove it") from error
+    pixels = pixels if pixels.ndim == 3 else pixels[..., None]
+    return np.repeat(pixels, 3, axis=2) if channels == 3 and pixels.shape[2] == 1 else pixels
+
+
+def read_class_folders(path: Path) -> Source:
+    """The images in ``path/CLASS/*``, or in ``path/train/CLASS/*`` and the same under ``val`` and ``test``.
+
+    Classes are the folders' names in alphabetical order. Images are PNG or JPEG, all of one size; where some are grey
+    and some are in colour, all become colour.
+    """
+    folders = {PARTS[folder.name]: folder for folder in _folders(path) if folder.name in PARTS and _folders(folder)}
+    if "train" not in folders:
+        folders = {"train": path}
+    classes = tuple(folder.name for folder in _folders(folders["train"]))
+    if not classes:
+        raise UserError(
+            f"{path} has no folders in it; put the images of each class into a folder with its name (PNG or JPEG), or "
+            "give IDX files (train-images-idx3-ubyte, train-labels-idx1-ubyte, ...)"
+        )
+    found = {}
+    for part, folder in folders.items():
+        unknown = [child for child in _folders(folder) if child.name not in classes]
+        if unknown:
+            raise UserError(f"{unknown[0]} is no class of {folders['train']}: that has {', '.join(classes)}")
+        found[part] = [(file, label) for label, name in enumerate(classes) for file in _image_files(folder / name)]
+    empty = set(range(len(classes))) - {label for _, label in found["train"]}
+    if empty:
+        folder = folders["train"] / classes[min(empty)]
+        raise UserError(f"{folder} holds no {', '.join(SUFFIXES)} files; add images or remove the folder")
+    images = _read_alike([file for pairs in found.values() for file, _ in pairs])
+    ends = np.cumsum([len(pairs) for pairs in found.values()])
+    parts = {
+        part: (pixels, np.array([label for _, label in pairs], int))
+        for (part, pairs), pixels in zip(found.items(), np.split(images, ends[:-1]))
+    }
+    return Source(parts, classes)
+
+
+def _folders(path: Path) -> list[Path]:
+    return sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
+
+
+def _image_files(folder: Path) -> list[Path]:
+    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    return [file for file in files if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")]
+
+
+def _read_alike(files: list[Path]) -> np.ndarray:
+    """The pixels of all files, one size and one number of channels: (images, height, width, channels)."""
+    with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter's lock
+        images = list(pool.map(read_image, files))
+    for file, image in zip(files, images):
+        if image.shape[:2] != images[0].shape[:2]:
+            raise UserError(
+                f"{file} is {_size(image)}, but {files[0]} is {_size(images[0])}; all images must have one size: crop "
+                "or resize them"
+            )
+    if any(image.dtype == np.uint16 for image in images):
+        images = [image if image.dtype == np.uint16 else image * np.uint16(257) for image in images]
+    channels = max(image.shape[2] for image in images)
+    return np.stack([np.broadcast_to(image, (*image.shape[:2], channels)) for image in images])
+
+
+def _size(image: np.ndarray) -> str:
+    return f"{image.shape[1]}x{image.shape[0]}"

@@ -1,0 +1,75 @@
+"""Labelled images and signals by name or path, ready for training; and single files, ready for prediction."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.data import known
+from pipeline.data.dataset import Dataset, Scaling, Source, Split, complete
+from pipeline.data.folder import read_class_folders, read_image
+from pipeline.data.idx import find_idx, read_idx_files
+from pipeline.data.npz import read_npz
+from pipeline.errors import UserError
+
+__all__ = ["KNOWN", "Dataset", "Scaling", "Split", "load", "read_inputs"]
+
+KNOWN = {"digits": known.digits, "mnist": known.mnist, "mnist1d": known.mnist1d}
+
+
+def load(name_or_path: str, *, seed: int) -> Dataset:
+    """The data set of that name, or the user's own at that path.
+
+    name_or_path: "digits", "mnist" or "mnist1d"; a folder of class-named folders with PNG or JPEG files (or of train/,
+        val/ and test/ folders with such folders in them); a folder or a prefix of IDX files; a MedMNIST-style ``.npz``.
+    seed: of what is held out for validation where the data come without a validation split.
+
+    Raises UserError, saying what is wrong and where, for anything that cannot be trained on.
+    """
+    source = KNOWN[name_or_path]() if name_or_path in KNOWN else _read(Path(name_or_path))
+    return complete(name_or_path, source, seed=seed)
+
+
+def _read(path: Path) -> Source:
+    if find_idx(path):
+        return read_idx_files(path)
+    if path.is_dir():
+        return read_class_folders(path)
+    if path.suffix == ".npz" and path.exists():
+        return read_npz(path)
+    raise UserError(
+        f"{path} is {'not a data set' if path.exists() else 'neither a known data set nor an existing path'}; known "
+        f"data sets are {', '.join(KNOWN)}, and a path may be a folder of class-named folders of PNG or JPEG files, a "
+        "folder or prefix of IDX files, or a .npz file with train_images and train_labels"
+    )
+
+
+def read_inputs(paths: Sequence[str | Path], shape: tuple[int, ...], scaling: Scaling) -> np.ndarray:
+    """What a model trained on inputs of this shape and scaling sees for these files: float32, (files, *shape).
+
+    Images are PNG or JPEG, of the training images' size, and turned to grey or colour as those were. Signals are
+    ``.npy`` arrays of shape (time, channels), or (time,) where there is one channel.
+    """
+    return np.stack([scaling(_read_input(Path(path), shape)) for path in paths])
+
+
+def _read_input(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    if not path.is_file():
+        raise UserError(f"{path} is not a file; give the files to predict by their paths")
+    pixels = read_image(path, shape[-1]) if len(shape) == 3 else _read_signal(path)
+    if pixels.shape != shape:
+        raise UserError(
+            f"{path} has the shape {pixels.shape}, but the model was trained on {shape} "
+            f"({'height, width' if len(shape) == 3 else 'time'}, channels); crop or resize it"
+        )
+    return pixels
+
+
+def _read_signal(path: Path) -> np.ndarray:
+    try:
+        signal = np.load(path, allow_pickle=False).astype(np.float32)
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(
+            f"{path} cannot be read as a signal ({error}); this model reads .npy files, written by numpy.save"
+        ) from error
+    return signal[:, None] if signal.ndim == 1 else signal

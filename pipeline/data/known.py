@@ -1,0 +1,83 @@
+"""Data sets known by name: embedded in a package we depend on, or public and downloaded once."""
+
+import os
+import random
+from pathlib import Path
+
+import numpy as np
+import pooch
+from sklearn.datasets import load_digits
+
+from pipeline.data.dataset import Source
+from pipeline.data.idx import find_idx, read_idx_files
+from pipeline.errors import UserError
+
+DIGITS = tuple("0123456789")
+MNIST_MIRRORS = (
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+)
+MNIST_SHA256 = {
+    "train-images-idx3-ubyte.gz": "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+    "train-labels-idx1-ubyte.gz": "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+    "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+    "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+}
+
+
+def digits() -> Source:
+    """Scikit-learn's 1,797 handwritten digits, 8x8 with 17 levels of grey. There is no official test split: it is a
+    stratified quarter, as in published figures on "a 25 % split"."""
+    pixels, labels = load_digits(return_X_y=True)
+    # Levels 0 to 16 become floats from 0 to 1, so that an image file to predict is on the same scale.
+    pixels = pixels.reshape(-1, 8, 8, 1) / 16
+    return Source({"train": (pixels, labels)}, DIGITS)
+
+
+def mnist() -> Source:
+    """MNIST (LeCun, Cortes and Burges 1998): 60,000 and 10,000 handwritten digits, 28x28.
+
+    Read from ``$PIPELINE_DATA/mnist`` or the user's cache; where it is in neither, downloaded into the cache.
+    """
+    cached = Path(pooch.os_cache("backhand")) / "mnist"
+    folders = [Path(os.environ["PIPELINE_DATA"]) / "mnist", cached] if os.environ.get("PIPELINE_DATA") else [cached]
+    complete = [folder for folder in folders if len(find_idx(folder)) == len(MNIST_SHA256)]
+    if not complete:
+        for file, sha256 in MNIST_SHA256.items():
+            _download(file, sha256, MNIST_MIRRORS, cached)
+    return read_idx_files([*complete, cached][0])
+
+
+def _download(file: str, sha256: str, mirrors: tuple[str, ...], folder: Path) -> None:
+    failures = []
+    for mirror in mirrors:
+        try:
+            pooch.retrieve(mirror + file, known_hash=f"sha256:{sha256}", fname=file, path=folder)
+            return
+        except (OSError, ValueError) as error:  # no network, no such file; another checksum
+            failures.append(f"{mirror}: {error}")
+    raise UserError(
+        f"{file} is not on this machine and could not be downloaded:\n  " + "\n  ".join(failures) + "\nPut "
+        f"{', '.join(MNIST_SHA256)} into {folder}, or into a folder mnist/ in the folder that the environment variable "
+        "PIPELINE_DATA names"
+    )
+
+
+def mnist1d() -> Source:
+    """MNIST-1D (Greydanus and Kobak 2020, "Scaling Down Deep Learning with MNIST-1D"): 4,000 and 1,000 signals of 40
+    values, generated with its published arguments by the authors' own package."""
+    # Imported here because it imports a plotting library.
+    from mnist1d.data import get_dataset_args, make_dataset
+
+    # The package seeds the process's global generators with the arguments' seed; they go on as if nothing had been.
+    states = random.getstate(), np.random.get_state()
+    try:
+        found = make_dataset(get_dataset_args())
+    finally:
+        random.setstate(states[0])
+        np.random.set_state(states[1])
+    parts = {
+        part: (found[f"x{suffix}"][..., None], found[f"y{suffix}"])
+        for part, suffix in (("train", ""), ("test", "_test"))
+    }
+    return Source(parts, DIGITS)
