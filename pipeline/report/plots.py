@@ -1,8 +1,8 @@
 """Plots of a training run: plain data in, a matplotlib figure out. ``png`` turns one into the bytes of a file.
 
 Colours keep their meaning throughout (training, validation, judged wrong) and are told apart by people who are colour
-blind (Okabe & Ito 2008, "Color Universal Design"); quantities that grow are drawn in viridis or cividis, which also
-grow in lightness.
+blind (Okabe & Ito 2008, "Color Universal Design"); quantities that grow are drawn in viridis, which also grows in
+lightness.
 """
 
 import io
@@ -13,6 +13,7 @@ from typing import Any
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator
@@ -31,11 +32,10 @@ class Theme:
     training: str
     validation: str
     wrong: str
-    counts: str  # the colour map of a table of counts, palest at zero
 
 
-LIGHT = Theme("#ffffff", "#1f2430", "#dfe3ea", "#0072b2", "#d55e00", "#b03a5b", "Blues")
-DARK = Theme("#171a21", "#e4e7ee", "#343a47", "#56b4e9", "#e69f00", "#f08cab", "cividis")
+LIGHT = Theme("#ffffff", "#1f2430", "#dfe3ea", "#0072b2", "#d55e00", "#b03a5b")
+DARK = Theme("#171a21", "#e4e7ee", "#343a47", "#56b4e9", "#e69f00", "#f08cab")
 
 DPI = 150
 TOLERANCE = 1e-11  # what every gradient in float64 must stay under
@@ -136,7 +136,7 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: Seque
     axis.grid(False)
     # Mistakes are few beside what is right: the root keeps a single one visible.
     shade = np.sqrt(counts / np.maximum(counts.sum(1, keepdims=True), 1))
-    colours = mpl.colormaps[theme.counts]
+    colours = LinearSegmentedColormap.from_list("share", [theme.background, theme.training])
     axis.imshow(shade, cmap=colours, vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(counts):
         if count:

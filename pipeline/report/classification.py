@@ -1,0 +1,96 @@
+"""What the report of a classifier shows, whatever it classifies."""
+
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import precision_recall_fscore_support
+
+from pipeline.report import plots
+from pipeline.report.page import Plot, Table
+
+
+def learning(metrics: Sequence[Mapping[str, Any]]) -> list[Plot]:
+    """How training went. metrics: the lines of ``metrics.jsonl``."""
+    return [
+        Plot(
+            "curves",
+            "Loss and accuracy",
+            "Training as each step saw it (with dropout and augmentation where the recipe has them) and validation "
+            "after every epoch.",
+            partial(plots.curves, metrics, "accuracy"),
+        ),
+        Plot(
+            "gradient_norms",
+            "Gradient size by layer",
+            "The length of each layer's gradient, dark lines for the layers nearest the input: none should vanish or "
+            "explode.",
+            partial(plots.gradient_norms, metrics),
+        ),
+    ]
+
+
+def results(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> list[Plot | Table]:
+    """What the model gets right. labels: (examples,); probabilities: (examples, classes), both of the test set."""
+    predictions = probabilities.argmax(-1)
+    wrong = int((predictions != labels).sum())
+    matrix = Plot(
+        "confusion",
+        "Confusion matrix",
+        f"Test examples by what they are (rows) and what the model took them for (columns): {wrong} of {len(labels)} "
+        "stand off the diagonal.",
+        partial(plots.confusion_matrix, labels, predictions, classes),
+    )
+    scores = precision_recall_fscore_support(labels, predictions, labels=np.arange(len(classes)), zero_division=0)
+    by_class = Table(
+        "Class by class",
+        "Precision: how many of those called so are so. Recall: how many of those that are so were found. F1: their "
+        "harmonic mean.",
+        ("class", "precision", "recall", "F1", "test examples"),
+        [(name, f"{p:.3f}", f"{r:.3f}", f"{f:.3f}", f"{n}") for name, p, r, f, n in zip(classes, *scores)],
+    )
+    return [matrix, by_class]
+
+
+def mistakes(inputs: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> Plot:
+    """The worst mistakes, with their pictures: see ``plots.mistakes``."""
+    return Plot(
+        "mistakes",
+        "Worst mistakes",
+        "Wrongly classified test examples, those first of which the model was surest.",
+        partial(plots.mistakes, inputs, labels, probabilities, classes),
+    )
+
+
+def first_filters(kernel: np.ndarray) -> Plot:
+    """The first layer's filters: see ``plots.filters``."""
+    return Plot(
+        "filters",
+        "First-layer filters",
+        "What each unit of the first layer looks for: red adds to its output, blue takes away.",
+        partial(plots.filters, kernel),
+    )
+
+
+def gradients(relative_errors: Mapping[str, float]) -> list[Plot | Table]:
+    """Whether the hand-written gradient is right: the disagreement of each leaf of the trained model, in float64."""
+    rows = [
+        (leaf, "exactly 0" if error == 0 else f"{error:.1e}", "agrees" if error <= plots.TOLERANCE else "DIFFERS")
+        for leaf, error in relative_errors.items()
+    ]
+    return [
+        Plot(
+            "agreement",
+            "By hand against autodiff",
+            "The largest difference between the hand-written gradient and jax.grad's, relative to the largest gradient "
+            "of each leaf, in float64 on the trained model.",
+            partial(plots.gradient_agreement, relative_errors),
+        ),
+        Table(
+            "Gradient check",
+            "The same in numbers: every leaf must stay under 1e-11.",
+            ("parameter", "relative error", "verdict"),
+            rows,
+        ),
+    ]

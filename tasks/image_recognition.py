@@ -1,0 +1,116 @@
+"""Image recognition: an image, or a signal like one, gets one of several classes.
+
+scripts/run image_recognition                                         trains on scikit-learn's digits
+scripts/run image_recognition --data mnist
+scripts/run image_recognition --data my_photos --model resnet         a folder of class-named folders
+scripts/run image_recognition predict runs/... picture.png
+"""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from pipeline.data.augmentation import Augmentation, augment
+
+from pipeline.data.dataset import Dataset
+from pipeline.data.images import load, read_inputs
+from pipeline.errors import UserError
+from pipeline.layers.base import Layer, PyTree
+from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
+from pipeline.models import image
+from pipeline.report import classification as shown
+from pipeline.report.page import Plot
+from pipeline.training.optimizer import OptimizerConfig
+from tasks.classification import Classification, Signature
+from tasks.command_line import TaskConfig, main
+
+
+@dataclass(frozen=True)
+class Config(TaskConfig):
+    """Trains an image classifier and leaves a run folder with its report."""
+
+    data: str = "digits"
+    """digits, mnist, mnist1d; or a folder of class-named folders of PNG or JPEG files, IDX files, a MedMNIST .npz."""
+    model: Literal["mlp", "convnet", "resnet"] = "convnet"
+    """Dense layers; convolutions and pooling; residual blocks with batch normalisation."""
+    label_smoothing: float = 0.0
+    """The share of every label that is spread over all classes."""
+    augmentation: Augmentation = field(default_factory=Augmentation)
+
+
+# What trains well on each data set; an option on the command line changes only itself. The last is for your own data.
+RECIPES = {
+    "digits": Config(
+        epochs=40,
+        batch_size=32,
+        optimizer=OptimizerConfig(learning_rate=3e-3, weight_decay=0.02, schedule="one_cycle"),
+        augmentation=Augmentation(shift=1),
+    ),
+    "mnist": Config(
+        model="resnet",
+        epochs=12,
+        batch_size=128,
+        optimizer=OptimizerConfig(learning_rate=3e-3, weight_decay=0.02, schedule="one_cycle"),
+        augmentation=Augmentation(shift=2),
+    ),
+    "mnist1d": Config(
+        epochs=60,
+        batch_size=64,
+        optimizer=OptimizerConfig(learning_rate=3e-3, weight_decay=0.02, schedule="one_cycle"),
+    ),
+}
+OWN = Config(
+    model="resnet",
+    epochs=30,
+    batch_size=32,
+    optimizer=OptimizerConfig(learning_rate=2e-3, weight_decay=0.02, schedule="one_cycle"),
+)
+
+
+class ImageRecognition(Classification[Config]):
+    name = "image_recognition"
+    title = "Image recognition"
+    config = Config
+
+    def recipe(self, data: str | None) -> Config:
+        data = data or "digits"
+        return dataclasses.replace(RECIPES.get(data, OWN), data=data)
+
+    def load(self, data: str, seed: int) -> Dataset:
+        return load(data, seed=seed)
+
+    def model(self, config: Config, signature: Signature) -> Layer:
+        classes, is_image = len(signature.classes), len(signature.input_shape) == 3
+        if config.model == "mlp":
+            return image.mlp(classes)
+        if config.model == "convnet":
+            return image.convnet(classes) if is_image else image.convnet_1d(classes)
+        if is_image:
+            return image.resnet(classes)
+        raise UserError(f"{config.data} has signals, and resnet is for images; choose --model convnet or mlp")
+
+    def loss(self, config: Config) -> Layer:
+        return SoftmaxCrossEntropy(config.label_smoothing)
+
+    def augment(self, config: Config) -> Callable[[Any, Any], Any] | None:
+        return None if config.augmentation == Augmentation() else partial(augment, config.augmentation)
+
+    def read(self, path: Path, signature: Signature) -> np.ndarray:
+        return read_inputs([path], signature.input_shape, signature.scaling)
+
+    def pictures(
+        self, params: PyTree, signature: Signature, inputs: np.ndarray, labels: np.ndarray, probabilities: np.ndarray
+    ) -> Sequence[Plot]:
+        kernel = np.asarray(next(part["kernel"] for part in params["layers"] if "kernel" in part))
+        if kernel.ndim == 2:  # a dense layer's: as many inputs as an example has values
+            kernel = kernel.reshape(*signature.input_shape, -1)
+        white = np.iinfo(inputs.dtype).max if np.issubdtype(inputs.dtype, np.integer) else 1
+        return [shown.mistakes(inputs / white, labels, probabilities, signature.classes), shown.first_filters(kernel)]
+
+
+if __name__ == "__main__":
+    main(ImageRecognition())
