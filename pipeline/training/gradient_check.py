@@ -1,0 +1,57 @@
+"""The hand-written gradient held against jax.grad's, of a whole objective: while training, and at its end."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from pipeline.backprop import value_and_grad
+from pipeline.layers.base import PyTree, map_children
+from pipeline.layers.combinators import Cast, Objective, Tied
+from pipeline.training.step import Augment, Batch, drawn
+from pipeline.verify.measure import relative_errors
+
+
+def make_comparison(
+    objective: Objective | Tied, seed: int, augment: Augment | None = None
+) -> Callable[[PyTree, Batch, Any], dict[str, float]]:
+    """A function ``(params, batch, step) -> {leaf: relative error}`` with the step's own augmentation and dropout."""
+
+    @jax.jit
+    def gradients(params: PyTree, batch: Batch, step: Any) -> tuple[PyTree, PyTree]:
+        batch, context = drawn(batch, seed, step, augment)
+        manual, autodiff = (value_and_grad(objective, which) for which in ("manual", "autodiff"))
+        return manual(params, batch, context)[1], autodiff(params, batch, context)[1]
+
+    return lambda params, batch, step: relative_errors(*jax.device_get(gradients(params, batch, jnp.int32(step))))
+
+
+def gradient_check(objective: Objective | Tied, params: PyTree, batch: Batch, seed: int = 0) -> dict[str, Any]:
+    """The same in float64 throughout, as it stands in a run's summary; a small batch will do.
+
+    max_relative_error, worst_leaf, leaves (how many), relative_error (of every leaf).
+    """
+    with jax.enable_x64(True):
+        errors = make_comparison(_in_float64(objective), seed)(*_in_float64_arrays((params, batch)), 0)
+    worst = max(errors, key=lambda leaf: errors[leaf])
+    return {
+        "max_relative_error": errors[worst],
+        "leaves": len(errors),
+        "worst_leaf": worst,
+        "relative_error": errors,
+    }
+
+
+def _in_float64(layer: Any) -> Any:
+    if isinstance(layer, Cast):
+        return Cast("float64")
+    return map_children(lambda _, child: _in_float64(child), layer)
+
+
+def _in_float64_arrays(tree: PyTree) -> PyTree:
+    def wide(leaf: Any) -> Any:
+        leaf = jnp.asarray(leaf)
+        return leaf.astype(jnp.float64) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
+
+    return jax.tree.map(wide, tree)

@@ -1,0 +1,135 @@
+"""Step 5 of backpropagation: how gradients become new parameters. The optimisers and schedules are optax's.
+
+Parameters are told apart by their name, never by their shape: kernels are decayed, statistics are never touched.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+import jax
+import optax
+from optax.contrib import MuonDimensionNumbers, muon
+
+from pipeline.errors import UserError
+from pipeline.layers.base import Layer, PyTree, children
+from pipeline.layers.combinators import Repeat
+
+KERNEL = "kernel"
+STATISTICS = ("mean", "mean_square")
+
+
+@dataclass(frozen=True)
+class OptimizerConfig:
+    """How gradients become new parameters."""
+
+    name: Literal["sgd", "adamw", "lion", "muon"] = "adamw"
+    """Update rule. muon turns kernels into orthogonal updates and gives everything else to adamw."""
+    learning_rate: float = 1e-3
+    """Largest learning rate of the schedule."""
+    momentum: float = 0.9
+    """Decay of the mean gradient; sgd's and muon's is Nesterov's."""
+    weight_decay: float = 0.0
+    """Decay of kernels (never of biases, scales, embeddings or statistics), times the learning rate."""
+    clip: float = 0.0
+    """Largest norm of the whole gradient; longer ones are scaled down to it. 0: no limit."""
+    schedule: Literal["constant", "cosine", "piecewise", "one_cycle"] = "cosine"
+    """Learning rate after the warm-up: constant, cosine to 0, a tenth at 60 % and again at 85 %, or one cycle."""
+    warmup: float = 0.05
+    """Share of all steps in which the learning rate rises to its largest value."""
+
+    def __post_init__(self) -> None:
+        _require(self.learning_rate > 0, "learning-rate", self.learning_rate, "more than 0")
+        _require(0 <= self.momentum < 1, "momentum", self.momentum, "at least 0 and less than 1")
+        _require(self.weight_decay >= 0, "weight-decay", self.weight_decay, "at least 0")
+        _require(self.clip >= 0, "clip", self.clip, "at least 0")
+        _require(0 <= self.warmup < 1, "warmup", self.warmup, "at least 0 and less than 1")
+
+
+def _require(holds: bool, option: str, value: float, range_: str) -> None:
+    if not holds:
+        raise UserError(f"--optimizer.{option} is {value}; it must be {range_}")
+
+
+def make_schedule(config: OptimizerConfig, total_steps: int) -> optax.Schedule:
+    """The learning rate as a function of the number of steps taken so far."""
+    peak, warm = config.learning_rate, round(config.warmup * total_steps)
+    if config.schedule == "one_cycle":  # Smith & Topin 2019; its rise is the warm-up
+        return optax.cosine_onecycle_schedule(total_steps, peak, pct_start=config.warmup)
+    if config.schedule == "cosine":
+        after = optax.cosine_decay_schedule(peak, max(total_steps - warm, 1))
+    elif config.schedule == "piecewise":
+        drops = {round(share * total_steps) - warm: 0.1 for share in (0.6, 0.85)}
+        after = optax.piecewise_constant_schedule(peak, drops)
+    else:
+        after = optax.constant_schedule(peak)
+    # The rise starts one increment above 0: a step with learning rate 0 would be a step lost.
+    rise = optax.linear_schedule(peak / (warm + 1), peak, warm)
+    return optax.join_schedules([rise, after], [warm]) if warm else after
+
+
+def make_optimizer(
+    config: OptimizerConfig, objective: Layer, params: PyTree, total_steps: int
+) -> optax.GradientTransformation:
+    """The optimiser of ``objective``'s parameters over ``total_steps`` steps."""
+    names = jax.tree_util.tree_map_with_path(lambda path, _: name_of(path), params)
+    roles = jax.tree.map(lambda name: "statistic" if name in STATISTICS else "trained", names)
+    rule = optax.partition({"trained": _rule(config, objective, total_steps), "statistic": optax.set_to_zero()}, roles)
+    return optax.chain(optax.clip_by_global_norm(config.clip), rule) if config.clip else rule
+
+
+def _rule(config: OptimizerConfig, objective: Layer, total_steps: int) -> optax.GradientTransformation:
+    rate, decay, momentum = make_schedule(config, total_steps), config.weight_decay, config.momentum
+    if config.name == "sgd":
+        momentum_or_none = momentum or None
+        return optax.chain(
+            optax.add_decayed_weights(decay, _kernels), optax.sgd(rate, momentum_or_none, nesterov=momentum > 0)
+        )
+    if config.name == "adamw":
+        return optax.adamw(rate, b1=momentum, weight_decay=decay, mask=_kernels)
+    if config.name == "lion":
+        return optax.lion(rate, b1=momentum, weight_decay=decay, mask=_kernels)
+    # Every kernel goes to muon, so that adamw's part holds nothing to decay. Updates of root mean square 0.2 are as
+    # long as adamw's (Liu et al. 2025, "Muon is Scalable for LLM Training"): one learning rate serves both.
+    axes = matrix_axes(objective)
+    return muon(
+        rate,
+        beta=momentum,
+        weight_decay=decay,
+        adam_b1=momentum,
+        consistent_rms=0.2,
+        muon_weight_dimension_numbers=lambda params: jax.tree_util.tree_map_with_path(
+            lambda path, leaf: _matrix(leaf.ndim, axes[layer_of(path)]) if name_of(path) == KERNEL else None, params
+        ),
+    )
+
+
+def _kernels(params: PyTree) -> PyTree:
+    return jax.tree_util.tree_map_with_path(lambda path, _: name_of(path) == KERNEL, params)
+
+
+def _matrix(ndim: int, stacked: int) -> MuonDimensionNumbers:
+    return MuonDimensionNumbers(reduction_axis=tuple(range(stacked, ndim - 1)), output_axis=ndim - 1)
+
+
+def matrix_axes(layer: Layer, path: str = "", stacked: int = 0) -> dict[str, int]:
+    """For every leaf layer's path, how many axes in front of its parameters are ``Repeat``'s and not its own."""
+    return dict(_stacked(layer, path, stacked))
+
+
+def _stacked(layer: Layer, path: str, stacked: int) -> Iterator[tuple[str, int]]:
+    parts = list(children(layer))
+    if not parts:
+        yield path, stacked
+    for name, part in parts:
+        yield from _stacked(part, f"{path}/{name}" if path else name, stacked + isinstance(layer, Repeat))
+
+
+def name_of(path: jax.tree_util.KeyPath) -> str:
+    """The name of a parameter within its layer: ``kernel``, ``bias``, ..."""
+    return jax.tree_util.keystr(path[-1:], simple=True)
+
+
+def layer_of(path: jax.tree_util.KeyPath) -> str:
+    """The path of the layer a parameter belongs to."""
+    return jax.tree_util.keystr(path[:-1], simple=True, separator="/")

@@ -1,0 +1,127 @@
+"""One training step: a pure function of the state and a batch."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array
+
+from pipeline.backprop import Gradient, value_and_grad
+from pipeline.errors import UserError
+from pipeline.layers.base import Context, PyTree
+from pipeline.layers.combinators import Objective, Tied
+from pipeline.training.metrics import Metrics, nothing
+from pipeline.training.optimizer import layer_of
+from pipeline.training.state import TrainState
+
+Augment = Callable[[Any, PyTree], PyTree]
+Batch = tuple[PyTree, Any]
+
+
+def make_train_step(
+    objective: Objective | Tied,
+    optimizer: optax.GradientTransformation,
+    gradient: Gradient = "manual",
+    *,
+    seed: int = 0,
+    accumulate: int = 1,
+    average: float = 0.0,
+    augment: Augment | None = None,
+    metrics: Metrics = nothing,
+) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Any]]]:
+    """A pure function ``step(state, (inputs, targets)) -> (state, measured)``, to be jitted with the state donated.
+
+    gradient: who differentiates: "manual", "autodiff" or "attached".
+    seed: of all randomness, which is a function of it and of the state's step.
+    accumulate: in how many equal parts the batch goes through the model, one after the other, for the memory of one.
+        Each part weighs what it counts, so the gradient is the whole batch's (where no layer looks across examples).
+    average: decay of the exponential moving average of the parameters; 0: none. While there have been few steps it is
+        (1 + step) / (10 + step), if that is less, so that the average forgets where training started.
+    augment: ``(key, inputs) -> inputs``, within the step.
+    metrics: ``(outputs, targets) -> {name: mean}``.
+
+    measured: "loss", the metrics, "gradient_norm" by layer, and "finite". Where the loss, a gradient or the update is
+    not finite, the state stays what it was but for ``finite``, and so it stays in all later steps.
+    """
+    value_and_gradient = value_and_grad(objective, gradient)
+
+    def part(params: PyTree, batch: Batch, context: Context, share: Any = 1.0) -> tuple[dict[str, Array], PyTree]:
+        (loss, outputs), d_params = value_and_gradient(params, batch, context, share)
+        measured = {name: share * value for name, value in metrics(outputs, batch[1]).items()}
+        return {"loss": loss, **measured}, d_params
+
+    def whole(params: PyTree, batch: Batch, context: Context) -> tuple[dict[str, Array], PyTree]:
+        if accumulate == 1:
+            return part(params, batch, context.child(0))
+        total = objective.count(batch[1])
+
+        def add(sums: PyTree, indexed: tuple[Any, Batch]) -> tuple[PyTree, None]:
+            i, batch = indexed
+            share = objective.count(batch[1]) / jnp.where(total == 0, 1, total)
+            return jax.tree.map(jnp.add, sums, part(params, batch, context.child(i), share)), None
+
+        parts = jnp.arange(accumulate, dtype=jnp.int32), split(batch, accumulate)
+        first = jax.tree.map(lambda leaf: leaf[0], parts)
+        shapes = jax.eval_shape(lambda: part(params, first[1], context.child(first[0]), objective.count(first[1][1])))
+        zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+        return jax.lax.scan(add, zeros, parts)[0]
+
+    def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
+        batch, context = drawn(batch, seed, state.step, augment)
+        # Steps 1 to 4: forward pass, loss, backward pass, propagation.
+        measured, d_params = whole(state.params, batch, context)
+        # Step 5, the update.
+        updates, optimizer_state = optimizer.update(d_params, state.optimizer_state, state.params)
+        finite = state.finite & _all_finite((measured["loss"], d_params, updates))
+        params = optax.apply_updates(state.params, updates)
+        moved = TrainState(
+            params, optimizer_state, state.step + 1, _averaged(state.average, params, average, state.step), finite
+        )
+        kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, state)
+        return kept, {**measured, "gradient_norm": norms_by_layer(d_params), "finite": finite}
+
+    return step
+
+
+def drawn(batch: Batch, seed: int, step: Any, augment: Augment | None) -> tuple[Batch, Context]:
+    """The batch as the model sees it at ``step``, and the context it sees it in: all that is random about a step."""
+    key = jax.random.fold_in(jax.random.key(seed), step)
+    if augment is not None:
+        batch = augment(jax.random.fold_in(key, 0), batch[0]), batch[1]
+    return batch, Context(train=True, key=jax.random.fold_in(key, 1))
+
+
+def split(batch: Batch, parts: int) -> Batch:
+    """Every array (examples, ...) of the batch as (parts, examples / parts, ...)."""
+
+    def reshape(leaf: Array) -> Array:
+        if leaf.shape[0] % parts:
+            raise UserError(
+                f"--accumulate is {parts}, which does not divide the batch of {leaf.shape[0]} examples; "
+                "choose a --batch-size that is a multiple of it"
+            )
+        return leaf.reshape(parts, -1, *leaf.shape[1:])
+
+    return jax.tree.map(reshape, batch)
+
+
+def _all_finite(tree: PyTree) -> Array:
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
+
+
+def _averaged(average: PyTree, params: PyTree, decay: float, step: Any) -> PyTree:
+    if average is None:
+        return None
+    now = jnp.minimum(decay, (1.0 + step) / (10.0 + step))
+    return jax.tree.map(lambda mean, new: (now * mean + (1 - now) * new).astype(new.dtype), average, params)
+
+
+def norms_by_layer(d_params: PyTree) -> dict[str, Array]:
+    """The Euclidean norm of each layer's gradient, by the layer's path."""
+    squares: dict[str, Any] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(d_params):
+        layer = layer_of(path)
+        squares[layer] = squares.get(layer, 0.0) + jnp.square(leaf).sum()
+    return {layer: jnp.sqrt(square) for layer, square in squares.items()}
