@@ -241,18 +241,18 @@ class Softplus(_Activation):
     def forward(
         self, params: dict, x: Float[Array, "*shape"], context: Context
     ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-        y = self.apply(params, x, context)
-        return y, y
+        return self.apply(params, x, context), x
 
     def backward(
         self, params: dict, residuals: Float[Array, "*shape"], d_y: Float[Array, "*shape"]
     ) -> tuple[dict, Float[Array, "*shape"]]:
-        """(1) d_x = sigmoid(x) d_y, and sigmoid(x) = 1 - exp(-y), since exp(-y) = 1 / (1 + exp(x)).
+        """(1) d_x = sigmoid(x) d_y.
 
-        The residual is y, which the next layer keeps anyway. ``expm1`` keeps the digits of a small y.
+        The residual is x. From y the same is 1 - exp(-y), but that needs ``expm1`` for the digits of a small y, which
+        takes twice the time of a sigmoid.
         """
         del params
-        return {}, -jnp.expm1(-residuals) * d_y  # (1)
+        return {}, lax.logistic(residuals) * d_y  # (1)
 
 
 def softplus(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:

@@ -1,4 +1,8 @@
-"""Normalisation: zero mean and unit variance over a batch, a position's features, or a group of channels."""
+"""Normalisation: zero mean and unit variance over a batch, a position's features, or a group of channels.
+
+Statistics stand behind an ``optimization_barrier`` in every ``forward``: without it XLA:CPU fuses a sum with whatever
+reads it and writes the broadcast result out, five times slower for rows of 512. The definitions need none.
+"""
 
 import math
 from dataclasses import dataclass
@@ -10,6 +14,16 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from pipeline.layers.base import Context, Layer, PyTree, Static, reduction_dtype
+
+
+def _as_rows(x: Array, dtype: Any) -> Float[Array, "rows features"]:
+    """All axes but the last as one, in the dtype of sums."""
+    return x.reshape(-1, x.shape[-1]).astype(dtype)
+
+
+def _sums(a: Array, b: Array) -> Array:
+    """Weighted sums as a product with a vector, in full precision on every device."""
+    return jnp.matmul(a, b, precision=lax.Precision.HIGHEST)
 
 
 @dataclass(frozen=True)
@@ -40,19 +54,23 @@ class BatchNorm(Layer):
         mean, mean_square = (lax.stop_gradient(params[name]).astype(rows.dtype) for name in ("mean", "mean_square"))
         return mean, jnp.maximum(mean_square - jnp.square(mean), 0.0)
 
+    def normalise(self, params: dict[str, Array], rows: Array, mean: Array, variance: Array) -> Array:
+        scale, bias = params["scale"].astype(rows.dtype), params["bias"].astype(rows.dtype)
+        return (rows - mean[None]) * (scale * lax.rsqrt(variance + self.epsilon))[None] + bias[None]
+
     def apply(
         self, params: dict[str, Array], x: Float[Array, "*batch channels"], context: Context
     ) -> Float[Array, "*batch channels"]:
-        return self.forward(params, x, context)[0]
+        rows = _as_rows(x, reduction_dtype(x.dtype))
+        y = self.normalise(params, rows, *self.moments(params, rows, context))
+        return y.astype(x.dtype).reshape(x.shape)
 
     def forward(
         self, params: dict[str, Array], x: Float[Array, "*batch channels"], context: Context
     ) -> tuple[Float[Array, "*batch channels"], tuple[Array, Array, Array, Static]]:
-        wide = reduction_dtype(x.dtype)
-        rows = x.reshape(-1, x.shape[-1]).astype(wide)
-        mean, variance = self.moments(params, rows, context)
-        scale, bias = params["scale"].astype(wide), params["bias"].astype(wide)
-        y = (rows - mean[None]) * (scale * lax.rsqrt(variance + self.epsilon))[None] + bias[None]
+        rows = _as_rows(x, reduction_dtype(x.dtype))
+        mean, variance = lax.optimization_barrier(self.moments(params, rows, context))
+        y = self.normalise(params, rows, mean, variance)
         return y.astype(x.dtype).reshape(x.shape), (x, mean, variance, Static(context.train))
 
     def backward(
@@ -70,20 +88,20 @@ class BatchNorm(Layer):
             d_x = r (d_n - sum(d_n)/N - n sum(d_n n)/N) = scale r (d_y - d_bias/N - n d_scale/N)
 
         The second term of (4) is the mean's share, the third the variance's (the same paper, section 3); both sums are
-        (1) and (2) already. Residuals: x, and two numbers a channel. n would cost as much as x and could not stand
-        for it; y could, but not where scale is 0.
+        (1) and (2) already. Residuals: x, and two numbers a channel. n would cost as much as x; y too, and n does not
+        follow from it where scale is 0.
         """
         x, mean, variance, train = residuals
-        wide = mean.dtype
-        rows, d_rows = (array.reshape(-1, x.shape[-1]).astype(wide) for array in (x, d_y))
+        mean, variance = lax.optimization_barrier((mean, variance))  # lest x - mean be kept from the forward pass
+        rows, d_rows = _as_rows(x, mean.dtype), _as_rows(d_y, mean.dtype)
         r = lax.rsqrt(variance + self.epsilon)
-        centred = rows - mean[None]
         d_bias = d_rows.sum(0)  # (1)
-        d_scale = (d_rows * centred).sum(0) * r  # (2)
-        slope = params["scale"].astype(wide) * r
+        d_scale = (d_rows * (rows - mean[None])).sum(0) * r  # (2)
+        slope = params["scale"].astype(mean.dtype) * r
         if train.value:
-            count = rows.shape[0]
-            d_x = slope[None] * (d_rows - (d_bias / count)[None] - centred * (r * d_scale / count)[None])  # (4)
+            d_bias, d_scale = lax.optimization_barrier((d_bias, d_scale))
+            along_mean, along_n = d_bias / rows.shape[0], d_scale / rows.shape[0]
+            d_x = slope[None] * (d_rows - along_mean[None] - (rows - mean[None]) * (r * along_n)[None])  # (4)
         else:
             d_x = slope[None] * d_rows  # (3)
         d_params = {"scale": d_scale, "bias": d_bias, "mean": jnp.zeros_like(mean), "mean_square": jnp.zeros_like(mean)}
@@ -114,17 +132,23 @@ class LayerNorm(Layer):
     def apply(
         self, params: dict[str, Array], x: Float[Array, "*batch features"], context: Context
     ) -> Float[Array, "*batch features"]:
-        return self.forward(params, x, context)[0]
+        del context
+        rows = _as_rows(x, reduction_dtype(x.dtype))
+        scale, bias = params["scale"].astype(rows.dtype), params["bias"].astype(rows.dtype)
+        centred = rows - rows.mean(1, keepdims=True)
+        y = centred * lax.rsqrt(jnp.square(centred).mean(1, keepdims=True) + self.epsilon) * scale[None] + bias[None]
+        return y.astype(x.dtype).reshape(x.shape)
 
     def forward(
         self, params: dict[str, Array], x: Float[Array, "*batch features"], context: Context
     ) -> tuple[Float[Array, "*batch features"], tuple[Array, Array, Array]]:
         del context
-        wide = reduction_dtype(x.dtype)
-        rows = x.reshape(-1, x.shape[-1]).astype(wide)
-        mean = rows.mean(1, keepdims=True)
-        r = lax.rsqrt(jnp.square(rows - mean).mean(1, keepdims=True) + self.epsilon)
-        y = (rows - mean) * r * params["scale"].astype(wide)[None] + params["bias"].astype(wide)[None]
+        rows = _as_rows(x, reduction_dtype(x.dtype))
+        scale, bias = params["scale"].astype(rows.dtype), params["bias"].astype(rows.dtype)
+        mean = lax.optimization_barrier(rows.mean(1))[:, None]
+        variance = lax.optimization_barrier(jnp.square(rows - mean).mean(1))[:, None]
+        r = lax.rsqrt(variance + self.epsilon)
+        y = (rows - mean) * r * scale[None] + bias[None]
         return y.astype(x.dtype).reshape(x.shape), (x, mean, r)
 
     def backward(
@@ -133,22 +157,24 @@ class LayerNorm(Layer):
         """With r = 1/sqrt(variance + epsilon) and n = (x - mean) r, by row, D features, and d_n = scale d_y:
 
         (1) d_bias  = sum over rows of d_y
-        (2) d_scale = sum over rows of d_y n
-        (3) d_x = r (d_n - sum(d_n)/D - n sum(d_n n)/D)
+        (2) d_scale = sum over rows of d_y n             = r^T P           with P = d_y (x - mean)
+        (3) along_mean = sum over features of d_n / D    = d_y scale / D
+        (4) along_n    = sum over features of d_n n / D  = r P scale / D
+        (5) d_x = r (d_n - along_mean - n along_n)
 
-        The second term of (3) is the mean's share, the third the variance's. Residuals: x, and two numbers a row.
+        The second term of (5) is the mean's share, the third the variance's. Every sum over what P holds is a product
+        of P with a vector: x and d_y are read once to make P, and once more for (5). P is centred, so that no digits
+        cancel where a row's mean is large. Residuals: x, and two numbers a row.
         """
         x, mean, r = residuals
-        wide = mean.dtype
-        rows, d_rows = (array.reshape(-1, x.shape[-1]).astype(wide) for array in (x, d_y))
-        features = rows.shape[1]
-        n = (rows - mean) * r
+        rows, d_rows = _as_rows(x, mean.dtype), _as_rows(d_y, mean.dtype)
+        scale, features = params["scale"].astype(mean.dtype), x.shape[-1]
+        products = d_rows * (rows - mean)
         d_bias = d_rows.sum(0)  # (1)
-        d_scale = (d_rows * n).sum(0)  # (2)
-        d_n = d_rows * params["scale"].astype(wide)[None]
-        along_mean = d_n.sum(1, keepdims=True) / features
-        along_n = (d_n * n).sum(1, keepdims=True) / features
-        d_x = r * (d_n - along_mean - n * along_n)  # (3)
+        d_scale = _sums(r[:, 0], products)  # (2)
+        along_mean = _sums(d_rows, scale)[:, None] / features  # (3)
+        along_n = r * _sums(products, scale)[:, None] / features  # (4)
+        d_x = r * (d_rows * scale[None] - along_mean - (rows - mean) * (r * along_n))  # (5)
         d_params = {"scale": d_scale.astype(params["scale"].dtype), "bias": d_bias.astype(params["bias"].dtype)}
         return d_params, d_x.astype(x.dtype).reshape(x.shape)
 
@@ -169,16 +195,19 @@ class RMSNorm(Layer):
     def apply(
         self, params: dict[str, Array], x: Float[Array, "*batch features"], context: Context
     ) -> Float[Array, "*batch features"]:
-        return self.forward(params, x, context)[0]
+        del context
+        rows = _as_rows(x, reduction_dtype(x.dtype))
+        r = lax.rsqrt(jnp.square(rows).mean(1, keepdims=True) + self.epsilon)
+        y = rows * r * params["scale"].astype(rows.dtype)[None]
+        return y.astype(x.dtype).reshape(x.shape)
 
     def forward(
         self, params: dict[str, Array], x: Float[Array, "*batch features"], context: Context
     ) -> tuple[Float[Array, "*batch features"], tuple[Array, Array]]:
         del context
-        wide = reduction_dtype(x.dtype)
-        rows = x.reshape(-1, x.shape[-1]).astype(wide)
-        r = lax.rsqrt(jnp.square(rows).mean(1, keepdims=True) + self.epsilon)
-        y = rows * r * params["scale"].astype(wide)[None]
+        rows = _as_rows(x, reduction_dtype(x.dtype))
+        r = lax.rsqrt(lax.optimization_barrier(jnp.square(rows).mean(1)) + self.epsilon)[:, None]
+        y = rows * r * params["scale"].astype(rows.dtype)[None]
         return y.astype(x.dtype).reshape(x.shape), (x, r)
 
     def backward(
@@ -186,18 +215,19 @@ class RMSNorm(Layer):
     ) -> tuple[dict[str, Array], Float[Array, "*batch features"]]:
         """With r = 1/sqrt(mean(x^2) + epsilon) and n = x r, by row, D features, and d_n = scale d_y:
 
-        (1) d_scale = sum over rows of d_y n
-        (2) d_x = r (d_n - n sum(d_n n)/D)
+        (1) d_scale = sum over rows of d_y n             = r^T P           with P = d_y x
+        (2) along_n = sum over features of d_n n / D     = r P scale / D
+        (3) d_x = r (d_n - n along_n)
 
-        Residuals: x, and one number a row.
+        As in LayerNorm, but without a mean. Residuals: x, and one number a row.
         """
         x, r = residuals
-        wide = r.dtype
-        rows, d_rows = (array.reshape(-1, x.shape[-1]).astype(wide) for array in (x, d_y))
-        n = rows * r
-        d_scale = (d_rows * n).sum(0)  # (1)
-        d_n = d_rows * params["scale"].astype(wide)[None]
-        d_x = r * (d_n - n * (d_n * n).sum(1, keepdims=True) / rows.shape[1])  # (2)
+        rows, d_rows = _as_rows(x, r.dtype), _as_rows(d_y, r.dtype)
+        scale = params["scale"].astype(r.dtype)
+        products = d_rows * rows
+        d_scale = _sums(r[:, 0], products)  # (1)
+        along_n = r * _sums(products, scale)[:, None] / x.shape[-1]  # (2)
+        d_x = r * (d_rows * scale[None] - rows * (r * along_n))  # (3)
         return {"scale": d_scale.astype(params["scale"].dtype)}, d_x.astype(x.dtype).reshape(x.shape)
 
 
@@ -217,24 +247,36 @@ class GroupNorm(Layer):
             raise ValueError(f"GroupNorm: {x.shape[-1]} channels do not fall into {self.groups} equal groups")
         return {"scale": jnp.ones(x.shape[-1], jnp.float32), "bias": jnp.zeros(x.shape[-1], jnp.float32)}
 
-    def grouped(self, x: Array, dtype: Any) -> Float[Array, "batch positions groups members"]:
-        return x.astype(dtype).reshape(x.shape[0], math.prod(x.shape[1:-1]), self.groups, -1)
-
     def apply(
         self, params: dict[str, Array], x: Float[Array, "batch *space channels"], context: Context
     ) -> Float[Array, "batch *space channels"]:
-        return self.forward(params, x, context)[0]
+        del context
+        values = x.astype(reduction_dtype(x.dtype)).reshape(x.shape[0], -1, self.groups, x.shape[-1] // self.groups)
+        scale, bias = (params[name].astype(values.dtype).reshape(1, 1, self.groups, -1) for name in ("scale", "bias"))
+        centred = values - values.mean((1, 3), keepdims=True)
+        y = centred * lax.rsqrt(jnp.square(centred).mean((1, 3), keepdims=True) + self.epsilon) * scale + bias
+        return y.astype(x.dtype).reshape(x.shape)
+
+    def positions(self, x: Array, dtype: Any) -> Float[Array, "batch positions channels"]:
+        return x.astype(dtype).reshape(x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1])
+
+    def over_group(self, sums: Float[Array, "batch channels"], positions: int) -> Float[Array, "batch 1 channels"]:
+        """Means over groups from each channel's sum over positions, repeated for every channel of the group."""
+        by_group = sums.reshape(sums.shape[0], self.groups, -1)
+        means = by_group.sum(2, keepdims=True) / (positions * by_group.shape[2])
+        return jnp.broadcast_to(means, by_group.shape).reshape(sums.shape)[:, None]
 
     def forward(
         self, params: dict[str, Array], x: Float[Array, "batch *space channels"], context: Context
     ) -> tuple[Float[Array, "batch *space channels"], tuple[Array, Array, Array]]:
         del context
-        wide = reduction_dtype(x.dtype)
-        values = self.grouped(x, wide)
-        scale, bias = (params[name].astype(wide).reshape(1, 1, self.groups, -1) for name in ("scale", "bias"))
-        mean = values.mean((1, 3), keepdims=True)
-        r = lax.rsqrt(jnp.square(values - mean).mean((1, 3), keepdims=True) + self.epsilon)
-        y = (values - mean) * r * scale + bias
+        values = self.positions(x, reduction_dtype(x.dtype))
+        count = values.shape[1]
+        scale, bias = params["scale"].astype(values.dtype), params["bias"].astype(values.dtype)
+        mean = self.over_group(lax.optimization_barrier(values.sum(1)), count)
+        variance = self.over_group(lax.optimization_barrier(jnp.square(values - mean).sum(1)), count)
+        r = lax.rsqrt(variance + self.epsilon)
+        y = (values - mean) * (r * scale[None, None]) + bias[None, None]
         return y.astype(x.dtype).reshape(x.shape), (x, mean, r)
 
     def backward(
@@ -243,25 +285,25 @@ class GroupNorm(Layer):
         residuals: tuple[Array, Array, Array],
         d_y: Float[Array, "batch *space channels"],
     ) -> tuple[dict[str, Array], Float[Array, "batch *space channels"]]:
-        """With r = 1/sqrt(variance + epsilon) and n = (x - mean) r, by group, M elements in it, and d_n = scale d_y:
+        """With r = 1/sqrt(variance + epsilon) and n = (x - mean) r, by group, and d_n = scale d_y:
 
-        (1) d_bias  = sum of d_y   over examples and positions
-        (2) d_scale = sum of d_y n over examples and positions
-        (3) d_x = r (d_n - sum(d_n)/M - n sum(d_n n)/M)
+        (1) S = sum over positions of d_y,  T = sum over positions of d_y n,  by example and channel
+        (2) d_bias  = sum over examples of S
+        (3) d_scale = sum over examples of T
+        (4) d_x = r (d_n - mean over the group of d_n - n (mean over the group of d_n n))
 
-        The second term of (3) is the mean's share, the third the variance's. Residuals: x, and two numbers a group.
+        The second term of (4) is the mean's share, the third the variance's; both means are sums of scale S and
+        scale T over a group's channels, so that x and d_y are read once for all sums. Residuals: x, and two numbers a
+        channel of every example.
         """
         x, mean, r = residuals
-        wide = mean.dtype
-        values, d_values = self.grouped(x, wide), self.grouped(d_y, wide)
-        scale = params["scale"].astype(wide).reshape(1, 1, self.groups, -1)
-        n = (values - mean) * r
-        d_bias = d_values.sum((0, 1)).reshape(-1)  # (1)
-        d_scale = (d_values * n).sum((0, 1)).reshape(-1)  # (2)
-        d_n = d_values * scale
-        members = values.shape[1] * values.shape[3]
-        along_mean = d_n.sum((1, 3), keepdims=True) / members
-        along_n = (d_n * n).sum((1, 3), keepdims=True) / members
-        d_x = r * (d_n - along_mean - n * along_n)  # (3)
+        values, d_values = self.positions(x, mean.dtype), self.positions(d_y, mean.dtype)
+        scale, count = params["scale"].astype(mean.dtype)[None], values.shape[1]
+        sums = d_values.sum(1)  # (1)
+        sums_n = r[:, 0] * (d_values * (values - mean)).sum(1)  # (1)
+        sums, sums_n = lax.optimization_barrier((sums, sums_n))
+        d_bias, d_scale = sums.sum(0), sums_n.sum(0)  # (2), (3)
+        along_mean, along_n = self.over_group(scale * sums, count), self.over_group(scale * sums_n, count)
+        d_x = r * (d_values * scale[None] - along_mean - (values - mean) * (r * along_n))  # (4)
         d_params = {"scale": d_scale.astype(params["scale"].dtype), "bias": d_bias.astype(params["bias"].dtype)}
         return d_params, d_x.astype(x.dtype).reshape(x.shape)

@@ -60,27 +60,30 @@ class SoftmaxCrossEntropy(Loss):
         del params, context
         z, labels, shares = self.rows(x)
         largest = z.max(-1)
-        log_sum = largest + jnp.log(jnp.exp(z - largest[..., None]).sum(-1))
-        losses = log_sum - (1 - self.label_smoothing) * jnp.take_along_axis(z, labels[..., None], -1)[..., 0]
+        log_sum = jnp.log(jnp.exp(z - largest[..., None]).sum(-1))
+        at_label = jnp.take_along_axis(z, labels[..., None], -1)[..., 0]
+        losses = log_sum - (1 - self.label_smoothing) * (at_label - largest)
         if self.label_smoothing:
-            losses = losses - self.label_smoothing * z.mean(-1)
-        return (shares * losses).sum(), (x, log_sum)
+            losses = losses - self.label_smoothing * (z - largest[..., None]).mean(-1)
+        return (shares * losses).sum(), (x, largest, log_sum)
 
     def backward(
         self, params: dict, residuals: Any, d_y: Float[Array, ""]
     ) -> tuple[dict, tuple[Float[Array, "*rows classes"], None]]:
-        """From y = sum_b share_b (log sum_k exp(z_bk) - sum_k q_bk z_bk), as the q of a row add up to 1:
+        """From y = sum_b share_b (m_b + log_sum_b - sum_k q_bk z_bk), as the q of a row add up to 1, where m_b is the
+        row's largest logit and log_sum_b = log sum_k exp(z_bk - m_b):
 
-        (1) p_bk   = exp(z_bk - log_sum_b)
+        (1) p_bk   = exp(z_bk - m_b - log_sum_b)
         (2) d_z_bk = share_b (p_bk - q_bk) d_y, which is 0 at padding
 
-        (Bridle 1990.) Residuals: the logits, which the model's output is anyway, and one number a row, from which p
-        comes without a maximum or a sum. Labels and weights have no cotangent.
+        (Bridle 1990.) Residuals: the logits, which the model's output is anyway, and two numbers a row, from which p
+        comes without a maximum or a sum; added up to one number they would lose the digits of log_sum where m is
+        large. Labels and weights have no cotangent.
         """
         del params
-        x, log_sum = residuals
+        x, largest, log_sum = residuals
         z, labels, shares = self.rows(x)
-        p = jnp.exp(z - log_sum[..., None])  # (1)
+        p = jnp.exp(z - largest[..., None] - log_sum[..., None])  # (1)
         classes = jnp.arange(z.shape[-1], dtype=labels.dtype).reshape((1,) * labels.ndim + (-1,))
         q = jnp.where(labels[..., None] == classes, 1 - self.label_smoothing, 0.0) + self.label_smoothing / z.shape[-1]
         d_z = (shares * d_y)[..., None] * (p - q)  # (2)
@@ -94,6 +97,10 @@ class BinaryCrossEntropy(ElementwiseLoss):
     def loss(self, z: Float[Array, "*shape"], t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         # Both logarithms are softplus: -log sigmoid(z) = softplus(-z) = softplus(z) - z.
         return softplus(z) - t * z
+
+    def value(self, z: Float[Array, "*shape"], t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        # Without softplus's choices, which nothing but its derivative at 0 needs, this is one fusion with the sum.
+        return jnp.maximum(z, 0.0) + jnp.log1p(jnp.exp(-jnp.abs(z))) - t * z
 
     def slope(self, z: Float[Array, "*shape"], t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """d/dz (softplus(z) - t z) = sigmoid(z) - t."""

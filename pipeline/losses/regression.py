@@ -28,6 +28,9 @@ class MeanAbsoluteError(ElementwiseLoss):
         # |e| as e sign(e): the derivative of sign is 0 everywhere, so that this one's at 0 is sign(0) = 0.
         return (z - t) * jnp.sign(z - t)
 
+    def value(self, z: Float[Array, "*shape"], t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        return jnp.abs(t - z)  # not z - t, which the compiler would then keep for the slope
+
     def slope(self, z: Float[Array, "*shape"], t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """d/dz |z - t| = sign(z - t), with sign(0) = 0: of all subgradients in [-1, 1] the symmetric one."""
         return jnp.sign(z - t)
@@ -50,6 +53,11 @@ class Huber(ElementwiseLoss):
         # Both pieces in one: with c = clip(e), c (e - c/2) is e^2/2 inside and delta (|e| - delta/2) outside.
         clipped = jnp.clip(z - t, -self.delta, self.delta)
         return clipped * (z - t - clipped / 2)
+
+    def value(self, z: Float[Array, "*shape"], t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        distance = jnp.abs(t - z)  # not z - t, which the compiler would then keep for the slope
+        clipped = jnp.minimum(distance, self.delta)
+        return clipped * (distance - clipped / 2)
 
     def slope(self, z: Float[Array, "*shape"], t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """d/de c (e - c/2) = c' (e - c) + c = c: outside c' is 0, inside and at the edge e - c is."""
