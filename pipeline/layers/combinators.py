@@ -218,7 +218,9 @@ class Repeat(Layer):
 
         first = jax.tree.map(lambda leaf: leaf[0], (params["layer"], stacked))
         d_rest = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(one, d_y, *first)[2])
-        (d_first, d_rest), d_params = jax.lax.scan(step, (d_y, d_rest), (params["layer"], stacked), reverse=True)
+        (d_first, d_rest), d_params = jax.lax.scan(
+            step, (d_y, d_rest), (params["layer"], stacked), length=self.times, reverse=True
+        )
         return {"layer": d_params}, ((d_first, *d_rest) if d_rest else d_first)
 
     def statistics(self, params: PyTree, residuals: PyTree) -> PyTree:
