@@ -39,8 +39,8 @@ def make_evaluation(
         if totals is None:
             raise ValueError("evaluate was given no batches")
         totals = jax.device_get(totals)
-        count = totals.pop("count")
-        return {name: float(total / count) for name, total in totals.items()}
+        names = ("loss", *sorted(totals.keys() - {"count", "loss"}))
+        return {name: float(totals[name]) / float(totals["count"]) for name in names}
 
     return evaluate
 

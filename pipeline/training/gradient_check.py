@@ -33,7 +33,8 @@ def gradient_check(objective: Objective | Tied, params: PyTree, batch: Batch, se
     max_relative_error, worst_leaf, leaves (how many), relative_error (of every leaf).
     """
     with jax.enable_x64(True):
-        errors = make_comparison(_in_float64(objective), seed)(*_in_float64_arrays((params, batch)), 0)
+        params, batch = _in_float64_arrays((params, batch))
+        errors = make_comparison(_in_float64(objective), seed)(params, batch, 0)
     worst = max(errors, key=lambda leaf: errors[leaf])
     return {
         "max_relative_error": errors[worst],

@@ -40,7 +40,7 @@ class Journal:
         self._run, self._display, self._stop = run, display, stop
         self._learning_rates, self._steps_per_epoch, self._log_every = learning_rates, steps_per_epoch, log_every
         self._unread: Taken | None = None
-        self._examples, self._since = 0, time.monotonic()
+        self._examples, self._since, self._pace = 0, 0.0, 0.0
 
     def add(self, taken: Taken, state: TrainState) -> None:
         """Takes note of a step, and reads the one before. state: the newest."""
@@ -49,23 +49,34 @@ class Journal:
             self._read(late, state)
 
     def catch_up(self, state: TrainState) -> None:
-        """Reads the step that is still unread, and starts a new clock: the next steps come after a pause."""
+        """Reads the step that is still unread. What comes next is not counted as time of steps."""
         if self._unread is not None:
             self._read(self._unread, state)
         self._unread = None
-        self._examples, self._since = 0, time.monotonic()
+        self.pause()
+
+    def pause(self) -> None:
+        """Lets the clock of examples a second start anew when the next step is read."""
+        self._since = 0.0
 
     def _read(self, taken: Taken, state: TrainState) -> None:
         loss, finite = jax.device_get((taken.measured["loss"], taken.measured["finite"]))
         if not finite:
             self._stop(taken, state)
-        self._examples += len(jax.tree.leaves(taken.batch)[0])
-        pace = self._examples / max(time.monotonic() - self._since, 1e-9)
-        self._display.step(taken.number, float(loss), pace)
+        self._time(len(jax.tree.leaves(taken.batch)[0]))
+        self._display.step(taken.number, float(loss), self._pace)
         if taken.number % self._log_every == 0:
-            self._run.log(self._line(taken, pace))
+            self._run.log(self._line(taken))
 
-    def _line(self, taken: Taken, pace: float) -> dict[str, Any]:
+    def _time(self, examples: int) -> None:
+        now = time.monotonic()
+        if self._since:
+            self._examples += examples
+            self._pace = self._examples / (now - self._since)
+        else:  # the first step after a pause, or the one that was compiled
+            self._examples, self._since = 0, now
+
+    def _line(self, taken: Taken) -> dict[str, Any]:
         measured = jax.tree.map(float, jax.device_get(taken.measured))
         del measured["finite"]
         norms = measured.pop("gradient_norm")
@@ -75,6 +86,11 @@ class Journal:
             "epoch": (taken.number - 1) // self._steps_per_epoch + 1,
             **measured,
             "learning_rate": float(self._learning_rates[taken.number - 1]),
-            "examples_per_second": round(pace, 1),
-            "gradient_norm": norms,
+            "examples_per_second": round(self._pace, 1),
+            "gradient_norm": {layer: norms[layer] for layer in sorted(norms, key=_in_order)},
         }
+
+
+def _in_order(layer: str) -> list[tuple[int, str]]:
+    """Sorts ``layers/10`` behind ``layers/9``: jit hands dicts back in the order of the alphabet."""
+    return [(int(name), "") if name.isdigit() else (-1, name) for name in layer.split("/")]

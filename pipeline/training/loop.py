@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from operator import itemgetter
 from typing import Any, Protocol
@@ -86,7 +86,8 @@ def fit(
         state, stopping, seconds = _resumed(checkpoints, start(params, optimizer, config.average), batches, config.stop)
         step = int(state.step)
         run.rewind(step)
-        began = saved = time.monotonic() - seconds
+        saved = time.monotonic()
+        began = saved - seconds
         with Display(config.epochs, steps_per_epoch, step, config.quiet) as display:
             stop = partial(_stop, objective, config, augment, run)
             journal = Journal(
@@ -97,6 +98,7 @@ def fit(
                 step += 1
                 if config.verify_every and step % config.verify_every == 0:
                     run.log(_comparison(step, compare(state.params, batch, step - 1)))
+                    journal.pause()
                 state, measured = train_step(state, batch)
                 journal.add(Taken(step, batch, measured), state)
                 epoch, within = divmod(step, steps_per_epoch)
@@ -194,5 +196,5 @@ def _stop(
         f"{where or 'nothing, when the step is taken again layer by layer'}. The step was not applied; "
         f"what was saved before it is in {kept}. Look at the data it names, lower --optimizer.learning-rate, or set "
         "--optimizer.clip",
-        state,
+        replace(state, finite=jnp.bool(True)),
     )

@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.core import Tracer
 
 from pipeline.errors import UserError
 from pipeline.layers.base import Context, Layer, PyTree, children, map_children
@@ -84,7 +85,7 @@ class _Spy(Layer):
         return self.layer.after(context)
 
     def _looked_at(self, which: str, value: PyTree, d_params: dict[str, Any]) -> PyTree:
-        if any(isinstance(leaf, jax.core.Tracer) for leaf in jax.tree.leaves(value)):
+        if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value)):
             return value  # somebody asks for shapes only
         call = self.calls[self.path, which]
         self.calls[self.path, which] += 1
@@ -123,7 +124,7 @@ def _finite(tree: PyTree) -> bool:
 
 
 def _example(tree: PyTree) -> str:
-    """The first bad example, where the first axis counts examples."""
+    """Which row is the first bad one."""
     for leaf in jax.tree.leaves(tree):
         bad = ~np.isfinite(np.asarray(leaf, np.float64))
         if bad.any() and bad.ndim:
