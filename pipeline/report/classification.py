@@ -42,7 +42,12 @@ def results(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str
         "stand off the diagonal.",
         partial(plots.confusion_matrix, labels, predictions, classes),
     )
-    scores = precision_recall_fscore_support(labels, predictions, labels=np.arange(len(classes)), zero_division=0)
+    scores: Any = precision_recall_fscore_support(
+        labels,
+        predictions,
+        labels=np.arange(len(classes)),
+        zero_division=0,  # pyright: ignore[reportArgumentType]
+    )
     by_class = Table(
         "Class by class",
         "Precision: how many of those called so are so. Recall: how many of those that are so were found. F1: their "

@@ -16,7 +16,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
 from sklearn.metrics import confusion_matrix as count_confusions
 
 Line = Mapping[str, Any]  # one line of metrics.jsonl
@@ -38,6 +38,7 @@ LIGHT = Theme("#ffffff", "#1f2430", "#dfe3ea", "#0072b2", "#d55e00", "#b03a5b")
 DARK = Theme("#171a21", "#e4e7ee", "#343a47", "#56b4e9", "#e69f00", "#f08cab")
 
 DPI = 150
+WIDTH = 9.0  # inches of a plot as broad as the page
 TOLERANCE = 1e-11  # what every gradient in float64 must stay under
 EXACT = 1e-18  # where an error of exactly zero is drawn on a logarithmic axis
 
@@ -87,7 +88,7 @@ def _figure(width: float, height: float, gap: float = 0.02) -> Figure:
 
 def curves(metrics: Sequence[Line], metric: str, theme: Theme) -> Figure:
     """Loss and ``metric`` against epochs: training step by step and its running mean, validation after each epoch."""
-    figure = _figure(9, 3.6)
+    figure = _figure(WIDTH, 3.6)
     axes = figure.subplots(1, 2)
     steps = [line for line in metrics if line["kind"] == "step"]
     evaluations = [line for line in metrics if line["kind"] == "evaluation" and line["split"] == "validation"]
@@ -103,10 +104,19 @@ def curves(metrics: Sequence[Line], metric: str, theme: Theme) -> Figure:
         axis.plot(x, y, color=theme.validation, marker="o", markersize=4, label="validation")
         axis.set(title=name.capitalize(), xlabel="epoch")
         axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
-    axes[0].set_yscale("log")
-    axes[1].set_ylim(*_upper_part([line[metric] for line in evaluations]))
+    _logarithmic(axes[0])
+    axes[1].set_ylim(*_upper_part([line[metric] for line in (*steps, *evaluations) if metric in line]))
     axes[1].legend(loc="lower right")
     return figure
+
+
+def _logarithmic(axis: Axes) -> None:
+    """A logarithmic y axis with its ticks as plain numbers: 0.2, 0.5, 1, 2."""
+    axis.set_yscale("log")
+    low, high = axis.get_ylim()
+    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 1e3 else (1,)))
+    axis.yaxis.set_major_formatter("{x:g}")
+    axis.yaxis.set_minor_locator(NullLocator())
 
 
 def _steps_per_epoch(evaluations: Sequence[Line], steps: Sequence[Line]) -> float:
@@ -122,7 +132,7 @@ def _running_mean(values: np.ndarray) -> tuple[np.ndarray, int]:
 
 
 def _upper_part(values: Sequence[float]) -> tuple[float, float]:
-    """Limits of an axis of accuracies: down to where the better three quarters of the epochs are, but at most 0.9."""
+    """Limits of an axis of accuracies: down to where the better three quarters of them are, but at most 0.9."""
     low = min(0.9, float(np.quantile(values, 0.25))) if values else 0.0
     return max(0.0, low - 0.05), 1.005
 
@@ -157,8 +167,8 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: Seque
 def gradient_norms(metrics: Sequence[Line], theme: Theme) -> Figure:
     """The length of every layer's gradient against steps, on a logarithmic axis; dark lines are early layers."""
     steps = [line for line in metrics if line["kind"] == "step" and line.get("gradient_norm")]
-    layers = list(steps[0]["gradient_norm"]) if steps else []
-    figure = _figure(9, max(3.6, 0.19 * len(layers) + 0.8))
+    layers = sorted(steps[0]["gradient_norm"], key=_in_order) if steps else []
+    figure = _figure(WIDTH, max(3.6, 0.19 * len(layers) + 0.8))
     axis = figure.subplots()
     low, high = (0.0, 0.85) if theme is LIGHT else (0.2, 1.0)
     x = [line["step"] for line in steps]
@@ -168,17 +178,23 @@ def gradient_norms(metrics: Sequence[Line], theme: Theme) -> Figure:
         colour = mpl.colormaps["viridis"](position)
         axis.plot(x, y, color=colour, alpha=0.2, linewidth=1)
         axis.plot(x[window - 1 :], np.exp(smooth), color=colour, label=layer)
-    axis.set(yscale="log", xlabel="step", ylabel="L2 norm of the gradient")
+    axis.set(xlabel="step", ylabel="L2 norm of the gradient")
+    _logarithmic(axis)
     if layers:
         figure.legend(loc="outside right center", fontsize=8)
     return figure
+
+
+def _in_order(path: str) -> list[tuple[bool, int, str]]:
+    """Sorts layers as they stand in the model: layers/2 before layers/10."""
+    return [(part.isdigit(), int(part) if part.isdigit() else 0, part) for part in path.split("/")]
 
 
 def gradient_agreement(relative_errors: Mapping[str, float], theme: Theme) -> Figure:
     """Each leaf's disagreement between the two gradients, on a logarithmic axis with the tolerance."""
     leaves = list(relative_errors)
     errors = np.array([relative_errors[leaf] for leaf in leaves], float)
-    figure = _figure(9, max(2.2, 0.24 * len(leaves) + 1))
+    figure = _figure(WIDTH, max(2.2, 0.24 * len(leaves) + 1))
     axis = figure.subplots()
     y = np.arange(len(leaves))
     exact = errors == 0
@@ -211,7 +227,7 @@ def filters(kernel: np.ndarray, theme: Theme, limit: int = 64) -> Figure:
     count = kernel.shape[-1]
     columns = min(16, count)
     rows = -(-count // columns)
-    figure = _figure(9, 9 / columns * rows, gap=0.06)
+    figure = _figure(WIDTH, WIDTH / columns * rows, gap=0.06)
     axes = figure.subplots(rows, columns, squeeze=False)
     largest = float(np.abs(kernel).max(initial=1e-12))
     for axis, one in zip(axes.flat, np.moveaxis(kernel, -1, 0)):
@@ -243,12 +259,12 @@ def mistakes(
     wrong = np.flatnonzero(predictions != labels)
     wrong = wrong[np.argsort(-probabilities[wrong, predictions[wrong]], kind="stable")][:limit]
     if not len(wrong):
-        figure = _figure(9, 1)
+        figure = _figure(WIDTH, 1.0)
         figure.text(0.5, 0.5, "No mistakes: every example was classified correctly.", ha="center", va="center")
         return figure
     columns = min(6, max(3, len(wrong)))
     rows = -(-len(wrong) // columns)
-    figure = _figure(9, (9 / columns + 0.55) * rows if inputs.ndim == 4 else (1.5 + 0.55) * rows)
+    figure = _figure(WIDTH, (WIDTH / columns + 0.55) * rows if inputs.ndim == 4 else (1.5 + 0.55) * rows)
     axes = figure.subplots(rows, columns, squeeze=False)
     names = np.asarray(classes)
     for axis, x, true, predicted, row in zip(

@@ -21,7 +21,7 @@ def metrics():
             "epoch": epoch,
             "loss": 2 / step,
             "accuracy": 1 - 1 / step,
-            "gradient_norm": {"layers/0": 1 / step, "layers/3": 2 / step},
+            "gradient_norm": {"layers/10": 1 / step, "layers/3": 2 / step},
         }
         if step % STEPS_PER_EPOCH == 0:
             yield {
@@ -74,8 +74,8 @@ def test_confusion_matrix_shows_the_counts_with_the_true_class_as_row():
 
 def test_a_line_for_each_layer():
     figure = plots.gradient_norms(list(metrics()), LIGHT)
-    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["layers/0", "layers/3"]
-    np.testing.assert_allclose(y_of(figure.axes[0].lines[2]), 2 / np.arange(1, 41))
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["layers/3", "layers/10"]
+    np.testing.assert_allclose(y_of(figure.axes[0].lines[0]), 2 / np.arange(1, 41))
 
 
 def test_a_leaf_over_the_limit_stands_out():
