@@ -3,7 +3,7 @@
 import sys
 from collections.abc import Iterable
 from functools import lru_cache
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import grain
 import numpy as np
@@ -17,6 +17,7 @@ IN_MEMORY = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
 Batch = tuple[Any, Targets]
 
 
+@runtime_checkable
 class Examples(Protocol):
     """What batches are taken from: ``len`` of it, and the inputs and labels of any rows."""
 
