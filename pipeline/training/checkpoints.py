@@ -22,7 +22,10 @@ class Checkpoints:
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
-        self._best, self._last = (_manager(directory, which) for which in ("best", "last"))
+        self._best = _manager(directory / "best", params=ocp.StandardCheckpointHandler())
+        self._last = _manager(
+            directory / "last", state=ocp.StandardCheckpointHandler(), progress=ocp.JsonCheckpointHandler()
+        )
 
     def __enter__(self) -> "Checkpoints":
         return self
@@ -85,8 +88,10 @@ def load_params(run: Path, like: PyTree) -> PyTree:
     return params
 
 
-def _manager(directory: Path, which: str) -> ocp.CheckpointManager:
-    return ocp.CheckpointManager((directory / which).absolute(), options=ocp.CheckpointManagerOptions(max_to_keep=1))
+def _manager(directory: Path, **handlers: ocp.CheckpointHandler) -> ocp.CheckpointManager:
+    # Handlers are named so that a process that has saved nothing can read what a checkpoint holds.
+    options = ocp.CheckpointManagerOptions(max_to_keep=1)
+    return ocp.CheckpointManager(directory.absolute(), options=options, item_handlers=handlers)
 
 
 def _save(manager: ocp.CheckpointManager, step: int, **items: Any) -> None:
