@@ -16,6 +16,9 @@ from pipeline.layers.base import Context, Layer, Static, reduction_dtype
 
 Padding = str | tuple[tuple[int, int], ...]
 
+CHUNK_BYTES = 2**20
+"""How much of the input is pooled at a time on a CPU: about a processor core's second-level cache."""
+
 
 def explicit_padding(
     padding: Padding, sizes: tuple[int, ...], window: tuple[int, ...], strides: tuple[int, ...]
@@ -66,6 +69,30 @@ class _Pool(Layer):
     def offsets(self) -> Iterator[tuple[int, ...]]:
         """The places in a window, in row-major order."""
         return product(*(range(size) for size in self.window))
+
+    def tiled(self, windows: tuple[int, ...]) -> tuple[int, ...]:
+        """The shape of non-overlapping windows laid open: (batch, windows, window, windows, window, channels)."""
+        return (windows[0], *(n for pair in zip(windows[1:-1], self.window) for n in pair), windows[-1])
+
+    def tile(self, y: Array) -> Array:
+        """Every window's number at every place of that window, laid open."""
+        axes = (0, *range(1, 2 * len(self.window), 2), 2 * len(self.window) + 1)
+        return lax.broadcast_in_dim(y, self.tiled(y.shape), axes)
+
+    def place_in_tile(self, full: tuple[int, ...], kind: Any) -> Array:
+        """The number of each place within its window, in row-major order."""
+        number = jnp.zeros((), jnp.int32)
+        for axis, size in enumerate(self.window):
+            number = number * jnp.int32(size) + lax.broadcasted_iota(jnp.int32, full, 2 * axis + 2)
+        return number.astype(kind)
+
+    def untile(self, d: Array, shape: tuple[int, ...]) -> Array:
+        """Windows laid open as an input of ``shape``: what lies in the padding is cut off, what no window saw is 0."""
+        d = d.reshape(shape[0], *(a * b for a, b in zip(d.shape[1:-1:2], d.shape[2:-1:2])), shape[-1])
+        edges = [
+            (-low, size + low - have, 0) for size, have, (low, _) in zip(shape[1:-1], d.shape[1:-1], self.pads(shape))
+        ]
+        return lax.pad(d, jnp.zeros((), d.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
 
     def spread(self, d_windows: list[Array], shape: tuple[int, ...]) -> Array:
         """The sum of ``d_windows[k]``, cotangents of the k-th place of every window, at those places of ``shape``.
@@ -126,16 +153,29 @@ class MaxPool(_Pool):
         self, params: dict, x: Float[Array, "batch *space channels"], context: Context
     ) -> tuple[Float[Array, "batch *windows channels"], Any]:
         del params, context
-        padded = lax.pad(
-            x, jnp.asarray(-jnp.inf, x.dtype), [(0, 0, 0), *((*pad, 0) for pad in self.pads(x.shape)), (0, 0, 0)]
+        chunk = max(1, CHUNK_BYTES // (math.prod(x.shape[1:]) * x.dtype.itemsize))
+        y, winner = lax.platform_dependent(
+            x,
+            # A few examples at a time, while they are in the processor's cache. The loop also keeps XLA from computing
+            # the winner again in the backward pass, for which it would have to keep x.
+            cpu=lambda x: lax.map(
+                lambda one: jax.tree.map(lambda a: a[0], self._compete(one[None])), x, batch_size=chunk
+            ),
+            default=self._compete,
         )
+        return y, (winner, Static(x.shape))
+
+    def _compete(self, x: Array) -> tuple[Array, Array]:
+        """The maximum of every window, and the number of its first winner within the window."""
+        pads = [(0, 0, 0), *((*pad, 0) for pad in self.pads(x.shape)), (0, 0, 0)]
+        padded = lax.pad(x, jnp.asarray(-jnp.inf, x.dtype), pads)
         places = [self._places(padded, offset) for offset in self.offsets()]
         kind = jnp.uint8 if len(places) <= 256 else jnp.int32
         y, winner = places[0], jnp.zeros(places[0].shape, kind)
         for k, place in enumerate(places[1:], 1):
             winner = jnp.where(place > y, jnp.asarray(k, kind), winner)
             y = jnp.maximum(y, place)
-        return y, (winner, Static(x.shape))
+        return y, winner
 
     def _places(self, padded: Array, offset: tuple[int, ...]) -> Array:
         space = [(size - window) // step for size, window, step in zip(padded.shape[1:-1], self.window, self.steps)]
@@ -155,6 +195,10 @@ class MaxPool(_Pool):
         del params
         winner, shape = residuals
         zero = jnp.zeros((), d_y.dtype)
+        if self.steps == self.window:
+            full = self.tiled(d_y.shape)
+            d_x = jnp.where(self.tile(winner) == self.place_in_tile(full, winner.dtype), self.tile(d_y), zero)
+            return {}, self.untile(d_x, shape.value)
         d_places = [jnp.where(winner == k, d_y, zero) for k in range(math.prod(self.window))]
         return {}, self.spread(d_places, shape.value)
 
@@ -195,6 +239,8 @@ class AveragePool(_Pool):
         """
         del params
         share = d_y * jnp.broadcast_to(self._shares(residuals.value, d_y.dtype), d_y.shape)
+        if self.steps == self.window:
+            return {}, self.untile(self.tile(share), residuals.value)
         return {}, self.spread([share] * math.prod(self.window), residuals.value)
 
 
