@@ -1,0 +1,315 @@
+"""What is verified: every layer and loss, at ordinary inputs and at those where wrong rules hide.
+
+All sizes within a case differ from each other, so that a transposed or misplaced axis cannot pass; a layer joins every
+check of ``tests/test_rules.py`` and ``scripts/verify_gradients.py`` by one line here.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import numpy as np
+
+from pipeline.layers.activations import (
+    ELU,
+    GELU,
+    LeakyReLU,
+    LogSoftmax,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Tanh,
+)
+from pipeline.layers.base import Context, Layer, PyTree
+from pipeline.layers.combinators import Cast, Objective, Parallel, Remat, Repeat, Residual, Serial, Tied
+from pipeline.layers.convolution import Conv, ConvTranspose
+from pipeline.layers.dropout import Dropout, DropPath
+from pipeline.layers.embedding import Embedding
+from pipeline.layers.linear import Dense
+from pipeline.layers.normalization import BatchNorm, GroupNorm, LayerNorm, RMSNorm
+from pipeline.layers.pooling import AveragePool, GlobalAveragePool, GlobalMaxPool, MaxPool
+from pipeline.layers.shape import Flatten, Reshape
+from pipeline.losses.base import Targets
+from pipeline.losses.cross_entropy import BinaryCrossEntropy, SoftmaxCrossEntropy
+from pipeline.losses.regression import Huber, MeanAbsoluteError, MeanSquaredError
+from pipeline.verify.check import verify
+from pipeline.verify.measure import path_of
+from pipeline.verify.report import Report
+
+
+@dataclass(frozen=True, eq=False)
+class Case:
+    """A layer, an input, and what of the context matters. Names are "Layer" or "Layer/what is special"."""
+
+    name: str
+    layer: Layer
+    x: PyTree
+    train: bool = False
+    mask: Any = None
+
+    def params(self) -> PyTree:
+        """Drawn, not initialised: the zeros and ones of fresh biases and scales would hide what they multiply."""
+        example = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, _as_float32(leaf.dtype)), self.x)
+        random = np.random.default_rng(1)
+
+        def draw(path: Any, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
+            if path_of(path).endswith(("scale", "mean_square")):
+                return random.uniform(0.7, 1.3, leaf.shape)  # at least the square of any mean
+            if leaf.ndim > 1:
+                return random.normal(size=leaf.shape) / math.sqrt(math.prod(leaf.shape[:-1]))
+            return random.uniform(-0.3, 0.3, leaf.shape)
+
+        return jax.tree_util.tree_map_with_path(draw, jax.eval_shape(self.layer.init, jax.random.key(0), example))
+
+    def context(self) -> Context:
+        return Context(train=self.train, key=jax.random.key(2), mask=self.mask)
+
+    def verify(self, **options: Any) -> Report:
+        """``pipeline.verify.verify`` of this case, with its options."""
+        return verify(self.layer, self.params(), self.x, self.context(), **options)
+
+
+def _as_float32(dtype: np.dtype) -> np.dtype:
+    return np.dtype("float32") if dtype == "float64" else dtype
+
+
+def normal(*shape: int, scale: float = 1.0) -> np.ndarray:
+    """Signed, of size ``scale``; the same numbers for the same shape, whatever stands before."""
+    return scale * np.random.default_rng((3, *shape)).normal(size=shape)
+
+
+def ties(*shape: int) -> np.ndarray:
+    """-1, 0 and 1: equal maxima in most windows, zeros at every kink."""
+    return np.random.default_rng((4, *shape)).integers(-1, 2, shape).astype(np.float64)
+
+
+def ids(count: int, *shape: int) -> np.ndarray:
+    """Integers in [0, count), more of them than there are: some occur twice."""
+    return np.random.default_rng((5, count, *shape)).integers(0, count, shape, np.int32)
+
+
+def shares(*shape: int) -> np.ndarray:
+    """In [0, 1]: probabilities, or weights."""
+    return np.random.default_rng((6, *shape)).uniform(size=shape)
+
+
+def mask(size: int, *lengths: int) -> np.ndarray:
+    """(examples, size): True at the first ``length`` positions of each."""
+    return np.arange(size)[None] < np.asarray(lengths)[:, None]
+
+
+def padded(*shape: int) -> np.ndarray:
+    """Weights 1, and 0 for the last of the first axis: a padded batch."""
+    return np.concatenate([np.ones((shape[0] - 1, *shape[1:])), np.zeros((1, *shape[1:]))])
+
+
+def _activation(layer: Layer, name: str = "") -> tuple[Case, ...]:
+    name = name or type(layer).__name__
+    rows = np.concatenate([normal(3, 5), ties(3, 5), normal(2, 5, scale=1e-12)])
+    return Case(name, layer, rows), Case(f"{name}/large", layer, normal(2, 3, 4, scale=1e4))
+
+
+ACTIVATIONS = (
+    *_activation(ReLU()),
+    *_activation(LeakyReLU()),
+    *_activation(LeakyReLU(0.3), "LeakyReLU/slope"),
+    *_activation(ELU()),
+    *_activation(ELU(1.7), "ELU/alpha"),
+    *_activation(GELU()),
+    *_activation(GELU(approximate=True), "GELU/tanh"),
+    *_activation(SiLU()),
+    *_activation(Sigmoid()),
+    *_activation(Tanh()),
+    *_activation(Softplus()),
+    *_activation(Softmax()),
+    *_activation(LogSoftmax()),
+    Case("Softmax/axis 1", Softmax(axis=1), normal(2, 5, 3)),
+    Case("Softmax/one class", Softmax(), normal(3, 1)),
+    Case("LogSoftmax/axis 1", LogSoftmax(axis=1), normal(2, 5, 3)),
+)
+
+LINEAR = (
+    Case("Dense", Dense(5), normal(3, 4)),
+    Case("Dense/sequence", Dense(5), normal(2, 3, 4)),
+    Case("Dense/no bias", Dense(5, use_bias=False), normal(3, 4)),
+    Case("Dense/one of each", Dense(1), normal(1, 1)),
+    Case("Dense/vector", Dense(3), normal(4)),
+    Case("Dense/large", Dense(5), normal(3, 4, scale=1e4)),
+    Case("Embedding", Embedding(7, 3), ids(7, 2, 5)),
+    Case("Embedding/duplicates", Embedding(6, 3), np.full((4,), 2, np.int32)),
+    Case("Embedding/one id", Embedding(1, 3), np.zeros((1, 1), np.int32)),
+    Case("Flatten", Flatten(), normal(2, 3, 4)),
+    Case("Flatten/vectors", Flatten(), normal(2, 3)),
+    Case("Reshape", Reshape((4, 3)), normal(5, 2, 6)),
+    Case("Reshape/rest", Reshape((3, -1)), normal(5, 2, 6)),
+)
+
+CONVOLUTION = (
+    Case("Conv", Conv(6, (3, 2)), normal(2, 7, 5, 4)),
+    Case("Conv/1x1", Conv(6, (1, 1)), normal(2, 7, 5, 4)),
+    Case("Conv/VALID, no bias", Conv(6, (3, 2), padding="VALID", use_bias=False), normal(2, 7, 5, 4)),
+    Case("Conv/strides", Conv(6, (3, 2), strides=(2, 3)), normal(2, 9, 7, 4)),
+    Case("Conv/strides skip places", Conv(6, (1, 2), strides=(2, 3), padding="VALID"), normal(2, 8, 7, 4)),
+    Case("Conv/dilation", Conv(6, (3, 2), dilation=(2, 3)), normal(2, 9, 7, 4)),
+    Case("Conv/strides and dilation", Conv(6, (3, 2), (2, 3), (3, 2), padding="VALID"), normal(2, 11, 9, 4)),
+    Case("Conv/explicit padding", Conv(6, (3, 2), padding=((2, 0), (1, 3))), normal(2, 5, 7, 4)),
+    Case("Conv/groups", Conv(6, (3, 2), groups=2), normal(3, 7, 5, 4)),
+    Case("Conv/groups, strides, dilation", Conv(6, (3, 2), (2, 1), (1, 2), groups=2), normal(3, 7, 5, 4)),
+    Case("Conv/depthwise", Conv(8, (3, 2), groups=4), normal(2, 7, 5, 4)),
+    Case("Conv/one example", Conv(3, (2, 3), padding="VALID"), normal(1, 2, 3, 4)),
+    Case("Conv/window larger than image", Conv(3, (5, 4)), normal(2, 3, 1, 4)),
+    Case("Conv/patches beyond the cache", Conv(2, (3, 3)), normal(5, 65, 47, 5)),
+    Case("Conv/signal", Conv(6, (3,)), normal(2, 7, 4)),
+    Case("Conv/signal, strides and dilation", Conv(6, (3,), (2,), (3,), padding="VALID"), normal(2, 12, 4)),
+    Case("Conv/signal, depthwise, causal", Conv(4, (3,), groups=4, padding=((2, 0),)), normal(2, 7, 4)),
+    Case("Conv/signal, length 1", Conv(5, (3,)), normal(2, 1, 4)),
+    Case("ConvTranspose", ConvTranspose(6, (3, 2)), normal(2, 5, 7, 4)),
+    Case("ConvTranspose/strides", ConvTranspose(6, (3, 5), strides=(2, 3)), normal(2, 5, 4, 3)),
+    Case("ConvTranspose/VALID, no bias", ConvTranspose(6, (3, 2), (2, 3), "VALID", False), normal(2, 5, 4, 3)),
+    Case("ConvTranspose/cut", ConvTranspose(6, (4, 3), (2, 1), ((1, 2), (0, 1))), normal(2, 5, 4, 3)),
+    Case("ConvTranspose/signal", ConvTranspose(6, (4,), strides=(2,)), normal(2, 5, 3)),
+)
+
+POOLING = (
+    Case("MaxPool", MaxPool((2, 3)), normal(2, 6, 9, 4)),
+    Case("MaxPool/ties and zeros", MaxPool((2, 3)), ties(2, 6, 9, 4)),
+    Case("MaxPool/overlapping", MaxPool((3, 2), strides=(1, 1)), normal(2, 7, 5, 4)),
+    Case("MaxPool/overlapping ties", MaxPool((3, 3), strides=(2, 1), padding="SAME"), ties(2, 7, 5, 4)),
+    Case("MaxPool/odd sizes", MaxPool((2, 2)), normal(2, 7, 5, 3)),
+    Case("MaxPool/SAME", MaxPool((3, 2), strides=(2, 2), padding="SAME"), normal(2, 7, 5, 3)),
+    Case("MaxPool/explicit padding", MaxPool((3, 2), (2, 1), ((1, 0), (0, 1))), -shares(2, 7, 5, 3)),
+    Case("MaxPool/gaps", MaxPool((1, 2), strides=(2, 3)), normal(2, 8, 7, 3)),
+    Case("MaxPool/signal", MaxPool((3,), strides=(2,), padding="SAME"), normal(2, 8, 5)),
+    Case("MaxPool/signal, length 1", MaxPool((1,)), normal(2, 1, 5)),
+    Case("MaxPool/more places than a byte counts", MaxPool((17, 16)), ties(2, 17, 32, 3)),
+    Case("AveragePool", AveragePool((2, 3)), normal(2, 6, 9, 4)),
+    Case("AveragePool/overlapping", AveragePool((3, 2), strides=(1, 1)), normal(2, 7, 5, 4)),
+    Case("AveragePool/SAME", AveragePool((3, 2), strides=(2, 2), padding="SAME"), normal(2, 7, 5, 3)),
+    Case("AveragePool/explicit padding", AveragePool((3, 2), (2, 1), ((1, 0), (0, 1))), normal(2, 7, 5, 3)),
+    Case("AveragePool/gaps", AveragePool((1, 2), strides=(2, 3)), normal(2, 8, 7, 3)),
+    Case("AveragePool/signal", AveragePool((3,), strides=(2,), padding="SAME"), normal(2, 8, 5)),
+    Case("GlobalAveragePool", GlobalAveragePool(), normal(2, 3, 5, 4)),
+    Case("GlobalAveragePool/mask", GlobalAveragePool(), normal(3, 5, 4), mask=mask(5, 3, 0, 5)),
+    Case("GlobalMaxPool", GlobalMaxPool(), normal(2, 3, 5, 4)),
+    Case("GlobalMaxPool/ties", GlobalMaxPool(), ties(2, 3, 5, 4)),
+    Case("GlobalMaxPool/mask", GlobalMaxPool(), ties(3, 5, 4), mask=mask(5, 3, 0, 5)),
+)
+
+NORMALIZATION = (
+    Case("BatchNorm/train", BatchNorm(), normal(5, 3), train=True),
+    Case("BatchNorm/train, images", BatchNorm(), normal(4, 3, 5, 2), train=True),
+    Case("BatchNorm/train, one example", BatchNorm(), normal(1, 3), train=True),
+    Case("BatchNorm/train, large", BatchNorm(), normal(5, 3, scale=1e4), train=True),
+    Case("BatchNorm/train, tiny", BatchNorm(), normal(5, 3, scale=1e-6), train=True),
+    Case("BatchNorm/train, constant channels", BatchNorm(), np.tile(normal(3), (4, 1)), train=True),
+    Case("BatchNorm", BatchNorm(), normal(5, 3)),
+    Case("BatchNorm/images", BatchNorm(1e-3), normal(4, 3, 5, 2)),
+    Case("LayerNorm", LayerNorm(), normal(3, 5)),
+    Case("LayerNorm/sequence", LayerNorm(1e-3), normal(2, 3, 5)),
+    Case("LayerNorm/large", LayerNorm(), normal(3, 4, scale=1e4)),
+    Case("LayerNorm/tiny", LayerNorm(), normal(5, 2, scale=1e-6)),
+    Case("LayerNorm/constant rows", LayerNorm(), np.ones((3, 5)) * 0.3),
+    Case("LayerNorm/one feature", LayerNorm(), normal(3, 1)),
+    Case("RMSNorm", RMSNorm(), normal(3, 5)),
+    Case("RMSNorm/sequence", RMSNorm(1e-3), normal(2, 3, 5)),
+    Case("RMSNorm/large", RMSNorm(), normal(3, 4, scale=1e4)),
+    Case("RMSNorm/zero rows", RMSNorm(), ties(4, 1)),
+    Case("GroupNorm", GroupNorm(2), normal(3, 5, 7, 4)),
+    Case("GroupNorm/signal", GroupNorm(3, 1e-3), normal(2, 5, 6)),
+    Case("GroupNorm/group of one", GroupNorm(4), normal(3, 2, 5, 4)),
+    Case("GroupNorm/vectors", GroupNorm(2), normal(3, 6)),
+)
+
+DROPOUT = (
+    Case("Dropout/train", Dropout(0.5), normal(3, 5), train=True),
+    Case("Dropout/train, uneven", Dropout(0.3), normal(2, 3, 5), train=True),
+    Case("Dropout/train, rate 0", Dropout(0.0), normal(3, 5), train=True),
+    Case("Dropout", Dropout(0.5), normal(3, 5)),
+    Case("DropPath/train", DropPath(0.5), normal(7, 3, 5), train=True),
+    Case("DropPath", DropPath(0.5), normal(7, 3, 5)),
+)
+
+_block = Residual(Serial((Dense(4), Tanh(), Dropout(0.5))))
+
+COMBINATORS = (
+    Case("Serial", Serial((Dense(5), Tanh(), Dense(2))), normal(3, 4)),
+    Case("Serial/empty", Serial(()), normal(3, 4)),
+    Case("Residual", Residual(Dense(4)), normal(3, 4)),
+    Case("Parallel", Parallel((Dense(5), Serial((Dense(2), Dense(5))))), normal(3, 4)),
+    Case("Parallel/concatenate", Parallel((Dense(5), Tanh(), Dense(2)), "concatenate"), normal(3, 4)),
+    Case("Parallel/one path", Parallel((Dense(5),)), normal(3, 4)),
+    Case("Repeat", Repeat(_block, 3), normal(2, 5, 4), train=True),
+    Case("Repeat/once", Repeat(Dense(4), 1), normal(3, 4)),
+    Case("Repeat/nested", Repeat(Serial((Repeat(Residual(Tanh()), 2), Dense(4))), 3), normal(2, 5, 4)),
+    Case("Repeat/Remat", Repeat(Remat(_block), 3), normal(2, 5, 4), train=True),
+    Case("Repeat/BatchNorm", Repeat(Serial((BatchNorm(), ReLU())), 2), normal(5, 3), train=True),
+    Case("Remat", Remat(Serial((Dense(5), Dropout(0.5), BatchNorm()))), normal(6, 4), train=True),
+    Case("Cast", Cast("float64"), normal(3, 4)),
+    Case("Tied", Tied(Serial((Dense(4), Tanh(), Dense(4))), (("layers/2/kernel", "layers/0/kernel"),)), normal(3, 4)),
+    Case(
+        "Tied/three uses",
+        Tied(
+            Serial((Dense(4), Tanh(), Dense(4), Tanh(), Dense(4, use_bias=False))),
+            (("layers/2/kernel", "layers/0/kernel"), ("layers/4/kernel", "layers/0/kernel")),
+        ),
+        normal(3, 4),
+    ),
+    Case(
+        "Objective",
+        Objective(Serial((Dense(6), BatchNorm(), ReLU(), Dropout(0.5), Dense(3))), SoftmaxCrossEntropy()),
+        (normal(5, 4), Targets(ids(3, 5), padded(5))),
+        train=True,
+    ),
+    Case(
+        "Objective/Embedding",
+        Objective(Serial((Embedding(7, 5), GlobalAveragePool(), Dense(3))), SoftmaxCrossEntropy()),
+        (ids(7, 2, 4), Targets(ids(3, 2))),
+        mask=mask(4, 3, 1),
+    ),
+)
+
+
+def _regression(layer: Layer) -> tuple[Case, ...]:
+    name = type(layer).__name__
+    return (
+        Case(name, layer, (normal(3, 5), Targets(shares(3, 5)))),
+        Case(f"{name}/vector", layer, (normal(4), Targets(shares(4)))),
+        Case(f"{name}/weights", layer, (normal(3, 5), Targets(shares(3, 5), shares(3)))),
+        Case(f"{name}/padding", layer, (normal(3, 2, 5), Targets(shares(3, 2, 5), padded(3, 2)))),
+        Case(f"{name}/all padding", layer, (normal(3, 5), Targets(shares(3, 5), np.zeros(3)))),
+        Case(f"{name}/equal and at edges", layer, (ties(4, 3), Targets(np.abs(ties(4, 3))))),
+        Case(f"{name}/large", layer, (normal(2, 5, scale=1e4), Targets(shares(2, 5)))),
+    )
+
+
+LOSSES = (
+    Case("SoftmaxCrossEntropy", SoftmaxCrossEntropy(), (normal(5, 3), Targets(ids(3, 5)))),
+    Case("SoftmaxCrossEntropy/sequence", SoftmaxCrossEntropy(), (normal(2, 5, 3), Targets(ids(3, 2, 5)))),
+    Case("SoftmaxCrossEntropy/smoothing", SoftmaxCrossEntropy(0.1), (normal(5, 3), Targets(ids(3, 5), shares(5)))),
+    Case("SoftmaxCrossEntropy/weights", SoftmaxCrossEntropy(), (normal(5, 3), Targets(ids(3, 5), shares(5)))),
+    Case("SoftmaxCrossEntropy/padding", SoftmaxCrossEntropy(), (normal(4, 2, 3), Targets(ids(3, 4, 2), padded(4)))),
+    Case("SoftmaxCrossEntropy/all padding", SoftmaxCrossEntropy(0.1), (normal(5, 3), Targets(ids(3, 5), np.zeros(5)))),
+    Case("SoftmaxCrossEntropy/one example", SoftmaxCrossEntropy(), (normal(1, 3), Targets(ids(3, 1)))),
+    Case("SoftmaxCrossEntropy/one class", SoftmaxCrossEntropy(), (normal(4, 1), Targets(ids(1, 4)))),
+    Case("SoftmaxCrossEntropy/ties", SoftmaxCrossEntropy(), (ties(5, 3), Targets(ids(3, 5)))),
+    Case("SoftmaxCrossEntropy/large", SoftmaxCrossEntropy(0.1), (normal(5, 4, scale=1e4), Targets(ids(4, 5)))),
+    *_regression(BinaryCrossEntropy()),
+    *_regression(MeanSquaredError()),
+    *_regression(MeanAbsoluteError()),
+    *_regression(Huber()),
+    Case("Huber/delta", Huber(0.3), (normal(3, 5), Targets(shares(3, 5)))),
+)
+
+CASES = (
+    *ACTIVATIONS,
+    *LINEAR,
+    *CONVOLUTION,
+    *POOLING,
+    *NORMALIZATION,
+    *DROPOUT,
+    *COMBINATORS,
+    *LOSSES,
+)
