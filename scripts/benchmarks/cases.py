@@ -1,0 +1,195 @@
+"""What is measured: every layer, loss and model of ours at an ordinary size."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from pipeline.layers.activations import (
+    ELU,
+    GELU,
+    LeakyReLU,
+    LogSoftmax,
+    ReLU,
+    Sigmoid,
+    SiLU,
+    Softmax,
+    Softplus,
+    Tanh,
+)
+from pipeline.layers.base import Context, Layer, PyTree
+from pipeline.layers.combinators import Cast, Objective, Parallel, Remat, Repeat, Residual, Serial, Tied
+from pipeline.layers.convolution import Conv, ConvTranspose
+from pipeline.layers.dropout import Dropout, DropPath
+from pipeline.layers.embedding import Embedding
+from pipeline.layers.linear import Dense
+from pipeline.layers.normalization import BatchNorm, GroupNorm, LayerNorm, RMSNorm
+from pipeline.layers.pooling import AveragePool, GlobalAveragePool, GlobalMaxPool, MaxPool
+from pipeline.layers.shape import Flatten, Reshape
+from pipeline.losses.base import Targets
+from pipeline.losses.cross_entropy import BinaryCrossEntropy, SoftmaxCrossEntropy
+from pipeline.losses.regression import Huber, MeanAbsoluteError, MeanSquaredError
+from pipeline.models.image import convnet, convnet_1d, mlp, resnet
+
+Kind = Literal["layer", "loss", "step"]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One row of the benchmark.
+
+    kind: "layer" and "loss": the value and its derivatives by parameters and input; "step": the value and the gradient
+        of a whole model's objective, by parameters only.
+    example: makes the input, as numpy arrays, from a generator.
+    definition: the layer whose ``apply`` autodiff differentiates, where it is not ``layer`` itself.
+    """
+
+    name: str
+    kind: Kind
+    layer: Layer
+    example: Callable[[np.random.Generator], PyTree]
+    definition: Layer | None = None
+
+    def input(self) -> PyTree:
+        """The same random input each time, as numpy arrays."""
+        return self.example(np.random.default_rng(0))
+
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the input's first array."""
+        return jax.tree.leaves(self.input())[0].shape
+
+
+@dataclass(frozen=True)
+class Checkpointed(Layer):
+    """What autodiff has in Remat's place: ``jax.checkpoint`` around the definition."""
+
+    layer: Layer
+
+    def init(self, key: Any, x: PyTree) -> PyTree:
+        return {"layer": self.layer.init(key, x)}
+
+    def apply(self, params: PyTree, x: PyTree, context: Context) -> PyTree:
+        return jax.checkpoint(self.layer.apply)(params["layer"], x, context)
+
+    def forward(self, params: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
+        raise NotImplementedError("only differentiated")
+
+    def backward(self, params: PyTree, residuals: PyTree, d_y: PyTree) -> tuple[PyTree, PyTree]:
+        raise NotImplementedError("only differentiated")
+
+
+def normal(*shape: int) -> Callable[[np.random.Generator], np.ndarray]:
+    """Standard normal float32."""
+    return lambda random: random.standard_normal(shape, np.float32)
+
+
+def whole(high: int, *shape: int) -> Callable[[np.random.Generator], np.ndarray]:
+    """Uniform int32 below ``high``."""
+    return lambda random: random.integers(high, size=shape, dtype=np.int32)
+
+
+def judged(
+    outputs: Callable[[np.random.Generator], np.ndarray],
+    values: Callable[[np.random.Generator], np.ndarray],
+    weights: Callable[[np.random.Generator], np.ndarray] | None = None,
+) -> Callable[[np.random.Generator], tuple[np.ndarray, Targets]]:
+    """A loss's input: outputs, and targets with or without weights."""
+    return lambda random: (outputs(random), Targets(values(random), weights and weights(random)))
+
+
+def kept_share(share: float, *shape: int) -> Callable[[np.random.Generator], np.ndarray]:
+    """Weights that are 1 for a share of the examples and 0, padding, for the rest."""
+    return lambda random: (random.random(shape) < share).astype(np.float32)
+
+
+IMAGES = normal(128, 28, 28, 32)
+LARGE_IMAGES = normal(64, 32, 32, 64)
+ROWS = normal(8192, 512)
+LOGITS = normal(4096, 1000)
+LABELS = whole(1000, 4096)
+PAIRS = judged(normal(4096, 256), normal(4096, 256))
+FEATURES = normal(4096, 256)
+DIGITS = judged(normal(128, 28, 28, 1), whole(10, 128))
+SIGNALS = judged(normal(128, 40, 1), whole(10, 128))
+
+BLOCK = Serial((Dense(256), ReLU()))
+
+CASES: tuple[Case, ...] = (
+    Case("dense", "layer", Dense(512), normal(4096, 512)),
+    Case("conv", "layer", Conv(64, (3, 3)), normal(64, 28, 28, 32)),
+    Case("conv_first", "layer", Conv(32, (3, 3)), normal(128, 28, 28, 1)),
+    Case("conv_strided", "layer", Conv(64, (3, 3), strides=(2, 2)), normal(64, 28, 28, 32)),
+    Case("conv_1x1", "layer", Conv(64, (1, 1)), normal(64, 28, 28, 32)),
+    Case("conv_dilated", "layer", Conv(64, (3, 3), dilation=(2, 2)), normal(64, 28, 28, 32)),
+    Case("conv_valid", "layer", Conv(64, (5, 5), padding="VALID"), normal(64, 28, 28, 32)),
+    Case("conv_depthwise", "layer", Conv(64, (3, 3), groups=64), normal(64, 28, 28, 64)),
+    Case("conv_grouped", "layer", Conv(64, (3, 3), groups=4), normal(64, 28, 28, 64)),
+    Case("conv_1d", "layer", Conv(64, (5,)), normal(128, 40, 32)),
+    Case("conv_transpose", "layer", ConvTranspose(32, (4, 4), strides=(2, 2)), normal(64, 14, 14, 64)),
+    Case("max_pool", "layer", MaxPool((2, 2)), LARGE_IMAGES),
+    Case("max_pool_overlapping", "layer", MaxPool((3, 3), strides=(2, 2)), LARGE_IMAGES),
+    Case("max_pool_padded", "layer", MaxPool((3, 3), strides=(2, 2), padding="SAME"), LARGE_IMAGES),
+    Case("average_pool", "layer", AveragePool((2, 2)), LARGE_IMAGES),
+    Case("average_pool_padded", "layer", AveragePool((3, 3), strides=(2, 2), padding="SAME"), LARGE_IMAGES),
+    Case("global_average_pool", "layer", GlobalAveragePool(), LARGE_IMAGES),
+    Case("global_max_pool", "layer", GlobalMaxPool(), LARGE_IMAGES),
+    Case("batch_norm", "layer", BatchNorm(), IMAGES),
+    Case("group_norm", "layer", GroupNorm(8), IMAGES),
+    Case("layer_norm", "layer", LayerNorm(), ROWS),
+    Case("rms_norm", "layer", RMSNorm(), ROWS),
+    Case("relu", "layer", ReLU(), IMAGES),
+    Case("leaky_relu", "layer", LeakyReLU(), IMAGES),
+    Case("elu", "layer", ELU(), IMAGES),
+    Case("gelu", "layer", GELU(), IMAGES),
+    Case("gelu_tanh", "layer", GELU(approximate=True), IMAGES),
+    Case("silu", "layer", SiLU(), IMAGES),
+    Case("sigmoid", "layer", Sigmoid(), IMAGES),
+    Case("tanh", "layer", Tanh(), IMAGES),
+    Case("softplus", "layer", Softplus(), IMAGES),
+    Case("softmax", "layer", Softmax(), ROWS),
+    Case("log_softmax", "layer", LogSoftmax(), ROWS),
+    Case("dropout", "layer", Dropout(0.5), IMAGES),
+    Case("drop_path", "layer", DropPath(0.5), IMAGES),
+    Case("embedding", "layer", Embedding(20_000, 256), whole(20_000, 8192)),
+    Case("flatten", "layer", Flatten(), IMAGES),
+    Case("reshape", "layer", Reshape((784, 32)), IMAGES),
+    Case("serial", "layer", BLOCK, FEATURES),
+    Case("residual", "layer", Residual(BLOCK), FEATURES),
+    Case("parallel_sum", "layer", Parallel((BLOCK, BLOCK)), FEATURES),
+    Case("parallel_concatenate", "layer", Parallel((BLOCK, BLOCK), combine="concatenate"), FEATURES),
+    Case("repeat", "layer", Repeat(BLOCK, 4), FEATURES),
+    Case("repeat_remat", "layer", Repeat(Remat(BLOCK), 4), FEATURES, definition=Repeat(Checkpointed(BLOCK), 4)),
+    Case("cast", "layer", Cast("bfloat16"), IMAGES),
+    Case(
+        "tied",
+        "layer",
+        Tied(
+            Serial((Dense(256, use_bias=False), ReLU(), Dense(256, use_bias=False))),
+            (("layers/2/kernel", "layers/0/kernel"),),
+        ),
+        FEATURES,
+    ),
+    Case("softmax_cross_entropy", "loss", SoftmaxCrossEntropy(), judged(LOGITS, LABELS)),
+    Case("softmax_cross_entropy_smoothed", "loss", SoftmaxCrossEntropy(label_smoothing=0.1), judged(LOGITS, LABELS)),
+    Case(
+        "softmax_cross_entropy_weighted",
+        "loss",
+        SoftmaxCrossEntropy(),
+        judged(LOGITS, LABELS, kept_share(0.8, 4096)),
+    ),
+    Case(
+        "binary_cross_entropy",
+        "loss",
+        BinaryCrossEntropy(),
+        judged(normal(4096, 256), kept_share(0.5, 4096, 256)),
+    ),
+    Case("mean_squared_error", "loss", MeanSquaredError(), PAIRS),
+    Case("mean_absolute_error", "loss", MeanAbsoluteError(), PAIRS),
+    Case("huber", "loss", Huber(), PAIRS),
+    Case("mlp", "step", Objective(mlp(10), SoftmaxCrossEntropy()), DIGITS),
+    Case("convnet", "step", Objective(convnet(10), SoftmaxCrossEntropy()), DIGITS),
+    Case("convnet_1d", "step", Objective(convnet_1d(10), SoftmaxCrossEntropy()), SIGNALS),
+    Case("resnet", "step", Objective(resnet(10), SoftmaxCrossEntropy()), DIGITS),
+)

@@ -1,0 +1,237 @@
+"""The same layers, losses and models in idiomatic Flax and optax, by the name of their case."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from flax import linen as nn
+
+from benchmarks.cases import Case
+from benchmarks.gradients import by_vjp
+from pipeline.layers.base import Context, PyTree
+
+
+class Block(nn.Module):
+    """A dense layer with ReLU."""
+
+    features: int = 256
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return nn.relu(nn.Dense(self.features)(x))
+
+
+class ResidualBlock(nn.Module):
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return x + Block()(x)
+
+
+class ParallelBlocks(nn.Module):
+    concatenate: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        first, second = Block()(x), Block()(x)
+        return jnp.concatenate([first, second], -1) if self.concatenate else first + second
+
+
+class RepeatedBlocks(nn.Module):
+    """Four blocks as one scan, each recomputed in the backward pass if ``remat``."""
+
+    remat: bool = False
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        block = nn.remat(Block) if self.remat else Block
+        step = nn.scan(
+            lambda block, x, _: (block(x), None), variable_axes={"params": 0}, split_rngs={"params": True}, length=4
+        )
+        return step(block(), x, None)[0]
+
+
+class TiedBlock(nn.Module):
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        dense = nn.Dense(256, use_bias=False)
+        return dense(nn.relu(dense(x)))
+
+
+class MLP(nn.Module):
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = x.reshape(x.shape[0], -1)
+        for width in (256, 128):
+            x = nn.Dropout(0.2, deterministic=False)(nn.relu(nn.Dense(width)(x)))
+        return nn.Dense(10)(x)
+
+
+class ConvNet(nn.Module):
+    """For images and signals alike: the input's axes say which."""
+
+    channels: tuple[int, ...]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        space = x.ndim - 2
+        for width in self.channels:
+            x = nn.relu(nn.Conv(width, (3,) * space)(x))
+            x = nn.max_pool(x, (2,) * space, strides=(2,) * space, padding="SAME")
+        x = x.reshape(x.shape[0], -1)
+        x = nn.Dropout(0.5, deterministic=False)(nn.relu(nn.Dense(128)(x)))
+        return nn.Dense(10)(x)
+
+
+def normalize(x: jax.Array) -> jax.Array:
+    """BatchNorm and ReLU; called inside a compact module."""
+    return nn.relu(nn.BatchNorm(use_running_average=False)(x))
+
+
+class Branch(nn.Module):
+    width: int
+    stride: int = 1
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = nn.Conv(self.width, (3, 3), strides=(self.stride, self.stride), use_bias=False)(x)
+        return nn.Conv(self.width, (3, 3), use_bias=False)(normalize(x))
+
+
+class ResNet(nn.Module):
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        x = nn.Conv(32, (3, 3), use_bias=False)(x)
+        x = x + Branch(32)(normalize(x))
+        for width in (64, 128):
+            x = normalize(x)
+            x = nn.Conv(width, (1, 1), strides=(2, 2), use_bias=False)(x) + Branch(width, stride=2)(x)
+        return nn.Dense(10)(normalize(x).mean((1, 2)))
+
+
+def pooled(pool: Callable, window: int, stride: int, padding: str = "VALID") -> nn.Module:
+    return nn.Sequential([partial(pool, window_shape=(window, window), strides=(stride, stride), padding=padding)])
+
+
+def function(f: Callable[[jax.Array], jax.Array]) -> nn.Module:
+    """A module without parameters."""
+    return nn.Sequential([f])
+
+
+MODULES: dict[str, nn.Module] = {
+    "dense": nn.Dense(512),
+    "conv": nn.Conv(64, (3, 3)),
+    "conv_first": nn.Conv(32, (3, 3)),
+    "conv_strided": nn.Conv(64, (3, 3), strides=(2, 2)),
+    "conv_1x1": nn.Conv(64, (1, 1)),
+    "conv_dilated": nn.Conv(64, (3, 3), kernel_dilation=(2, 2)),
+    "conv_valid": nn.Conv(64, (5, 5), padding="VALID"),
+    "conv_depthwise": nn.Conv(64, (3, 3), feature_group_count=64),
+    "conv_grouped": nn.Conv(64, (3, 3), feature_group_count=4),
+    "conv_1d": nn.Conv(64, (5,)),
+    "conv_transpose": nn.ConvTranspose(32, (4, 4), strides=(2, 2)),
+    "max_pool": pooled(nn.max_pool, 2, 2),
+    "max_pool_overlapping": pooled(nn.max_pool, 3, 2),
+    "max_pool_padded": pooled(nn.max_pool, 3, 2, "SAME"),
+    "average_pool": pooled(nn.avg_pool, 2, 2),
+    "average_pool_padded": pooled(partial(nn.avg_pool, count_include_pad=False), 3, 2, "SAME"),
+    "global_average_pool": function(lambda x: x.mean((1, 2))),
+    "global_max_pool": function(lambda x: x.max((1, 2))),
+    "batch_norm": nn.BatchNorm(use_running_average=False),
+    "group_norm": nn.GroupNorm(8),
+    "layer_norm": nn.LayerNorm(),
+    "rms_norm": nn.RMSNorm(),
+    "relu": function(nn.relu),
+    "leaky_relu": function(nn.leaky_relu),
+    "elu": function(nn.elu),
+    "gelu": function(partial(nn.gelu, approximate=False)),
+    "gelu_tanh": function(nn.gelu),
+    "silu": function(nn.silu),
+    "sigmoid": function(nn.sigmoid),
+    "tanh": function(nn.tanh),
+    "softplus": function(nn.softplus),
+    "softmax": function(nn.softmax),
+    "log_softmax": function(nn.log_softmax),
+    "dropout": nn.Dropout(0.5, deterministic=False),
+    "drop_path": nn.Dropout(0.5, broadcast_dims=(1, 2, 3), deterministic=False),
+    "embedding": nn.Embed(20_000, 256),
+    "flatten": function(lambda x: x.reshape(x.shape[0], -1)),
+    "reshape": function(lambda x: x.reshape(x.shape[0], 784, 32)),
+    "serial": Block(),
+    "residual": ResidualBlock(),
+    "parallel_sum": ParallelBlocks(),
+    "parallel_concatenate": ParallelBlocks(concatenate=True),
+    "repeat": RepeatedBlocks(),
+    "repeat_remat": RepeatedBlocks(remat=True),
+    "cast": function(lambda x: x.astype(jnp.bfloat16)),
+    "tied": TiedBlock(),
+    "mlp": MLP(),
+    "convnet": ConvNet((32, 64)),
+    "convnet_1d": ConvNet((32, 64, 64)),
+    "resnet": ResNet(),
+}
+
+
+def cross_entropy(outputs: jax.Array, targets: Any) -> jax.Array:
+    return optax.softmax_cross_entropy_with_integer_labels(outputs, targets.values).mean()
+
+
+def smoothed_cross_entropy(outputs: jax.Array, targets: Any) -> jax.Array:
+    labels = optax.smooth_labels(jax.nn.one_hot(targets.values, outputs.shape[-1]), 0.1)
+    return optax.softmax_cross_entropy(outputs, labels).mean()
+
+
+def weighted_cross_entropy(outputs: jax.Array, targets: Any) -> jax.Array:
+    each = optax.softmax_cross_entropy_with_integer_labels(outputs, targets.values)
+    return jnp.average(each, weights=targets.weights)
+
+
+LOSSES: dict[str, Callable[[jax.Array, Any], jax.Array]] = {
+    "softmax_cross_entropy": cross_entropy,
+    "softmax_cross_entropy_smoothed": smoothed_cross_entropy,
+    "softmax_cross_entropy_weighted": weighted_cross_entropy,
+    "binary_cross_entropy": lambda z, targets: optax.sigmoid_binary_cross_entropy(z, targets.values).mean(),
+    "mean_squared_error": lambda z, targets: optax.squared_error(z, targets.values).mean(),
+    "mean_absolute_error": lambda z, targets: jnp.abs(z - targets.values).mean(),
+    "huber": lambda z, targets: optax.huber_loss(z, targets.values).mean(),
+}
+
+
+def gradient_of(case: Case) -> Callable[..., PyTree]:
+    """As ours is: of (params, x, context), and of the output's cotangent d_y for layers and losses."""
+    if case.kind == "loss":
+        loss = LOSSES[case.name]
+        return by_vjp(lambda params, x, context: loss(*x))
+    apply = model(case)
+    if case.kind == "layer":
+        return by_vjp(apply)
+
+    def objective(params: PyTree, x: PyTree, context: Context) -> tuple[jax.Array, jax.Array]:
+        inputs, targets = x
+        outputs = apply(params, inputs, context)
+        return cross_entropy(outputs, targets), outputs
+
+    return jax.value_and_grad(objective, has_aux=True)
+
+
+def parameters(case: Case, x: PyTree) -> PyTree:
+    """The counterpart's own initial parameters for inputs like ``x``."""
+    if case.kind == "loss":
+        return {}
+    example = x[0] if case.kind == "step" else x
+    return MODULES[case.name].init({"params": jax.random.key(0), "dropout": jax.random.key(1)}, example)
+
+
+def model(case: Case) -> Callable[[PyTree, jax.Array, Context], jax.Array]:
+    """The case's module as a function of (params, x, context)."""
+    module = MODULES[case.name]
+
+    def apply(variables: PyTree, x: jax.Array, context: Context) -> Any:
+        # A module with running averages hands back the new ones; nothing reads them, as in the other columns.
+        state = [name for name in variables if name != "params"]
+        y = module.apply(variables, x, rngs={"dropout": context.key}, mutable=state or False)
+        return y[0] if state else y
+
+    return apply

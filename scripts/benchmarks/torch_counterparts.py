@@ -1,0 +1,250 @@
+"""The same layers, losses and models in PyTorch, by the name of their case; imported only where PyTorch is.
+
+float32 on the CPU, with a thread for each core. Images are laid out channels-last in memory, as ours are, signals and
+group norm's images channels-first: with each PyTorch is faster.
+"""
+# pyright: reportMissingImports=false
+
+import os
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import jax
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
+
+from benchmarks.cases import Case
+from pipeline.layers.base import PyTree
+
+torch.set_num_threads(os.cpu_count() or 1)
+
+
+class OnImages(nn.Module):
+    """A module over (batch, height, width, channels): the axes are renamed, and nothing moves in memory."""
+
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module.to(memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.module(x.permute(0, 3, 1, 2))
+        return y.permute(0, 2, 3, 1) if y.ndim == 4 else y
+
+
+class Function(nn.Module):
+    """A module without parameters."""
+
+    def __init__(self, f: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.f = f
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.f(x)
+
+
+def block() -> nn.Module:
+    """A dense layer with ReLU."""
+    return nn.Sequential(nn.Linear(256, 256), nn.ReLU())
+
+
+class Residual(nn.Module):
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.module(x)
+
+
+class Parallel(nn.Module):
+    def __init__(self, *modules: nn.Module, concatenate: bool = False) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(modules)
+        self.concatenate = concatenate
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        first, second = (part(x) for part in self.parts)
+        return torch.cat([first, second], -1) if self.concatenate else first + second
+
+
+class Checkpointed(nn.Module):
+    def __init__(self, module: nn.Module) -> None:
+        super().__init__()
+        self.module = module
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return checkpoint(self.module, x, use_reentrant=False)  # pyright: ignore[reportReturnType]
+
+
+class TiedBlock(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.dense = nn.Linear(256, 256, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.dense(functional.relu(self.dense(x)))
+
+
+def mlp() -> nn.Module:
+    return nn.Sequential(
+        nn.Flatten(),
+        *(nn.Linear(784, 256), nn.ReLU(), nn.Dropout(0.2)),
+        *(nn.Linear(256, 128), nn.ReLU(), nn.Dropout(0.2)),
+        nn.Linear(128, 10),
+    )
+
+
+def convnet() -> nn.Module:
+    return nn.Sequential(
+        *(nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+        *(nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
+        nn.Flatten(),
+        *(nn.Linear(7 * 7 * 64, 128), nn.ReLU(), nn.Dropout(0.5)),
+        nn.Linear(128, 10),
+    )
+
+
+def convnet_1d() -> nn.Module:
+    return nn.Sequential(
+        *(nn.Conv1d(1, 32, 3, padding=1), nn.ReLU(), nn.MaxPool1d(2)),
+        *(nn.Conv1d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool1d(2)),
+        *(nn.Conv1d(64, 64, 3, padding=1), nn.ReLU(), nn.MaxPool1d(2)),
+        nn.Flatten(),
+        *(nn.Linear(5 * 64, 128), nn.ReLU(), nn.Dropout(0.5)),
+        nn.Linear(128, 10),
+    )
+
+
+def branch(inputs: int, width: int, stride: int = 1) -> nn.Module:
+    return nn.Sequential(
+        nn.Conv2d(inputs, width, 3, stride=stride, padding=1, bias=False),
+        *(nn.BatchNorm2d(width), nn.ReLU()),
+        nn.Conv2d(width, width, 3, padding=1, bias=False),
+    )
+
+
+def resnet() -> nn.Module:
+    parts: list[nn.Module] = [
+        nn.Conv2d(1, 32, 3, padding=1, bias=False),
+        Residual(nn.Sequential(nn.BatchNorm2d(32), nn.ReLU(), branch(32, 32))),
+    ]
+    for inputs, width in ((32, 64), (64, 128)):
+        shortcut = nn.Conv2d(inputs, width, 1, stride=2, bias=False)
+        parts += [nn.BatchNorm2d(inputs), nn.ReLU(), Parallel(shortcut, branch(inputs, width, stride=2))]
+    return nn.Sequential(
+        *parts, nn.BatchNorm2d(128), nn.ReLU(), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(128, 10)
+    )
+
+
+MODULES: dict[str, Callable[[], nn.Module]] = {
+    "dense": lambda: nn.Linear(512, 512),
+    "conv": lambda: OnImages(nn.Conv2d(32, 64, 3, padding=1)),
+    "conv_first": lambda: OnImages(nn.Conv2d(1, 32, 3, padding=1)),
+    "conv_strided": lambda: OnImages(nn.Conv2d(32, 64, 3, stride=2, padding=1)),
+    "conv_1x1": lambda: OnImages(nn.Conv2d(32, 64, 1)),
+    "conv_dilated": lambda: OnImages(nn.Conv2d(32, 64, 3, dilation=2, padding=2)),
+    "conv_valid": lambda: OnImages(nn.Conv2d(32, 64, 5)),
+    "conv_depthwise": lambda: OnImages(nn.Conv2d(64, 64, 3, padding=1, groups=64)),
+    "conv_grouped": lambda: OnImages(nn.Conv2d(64, 64, 3, padding=1, groups=4)),
+    "conv_1d": lambda: nn.Conv1d(32, 64, 5, padding=2),
+    "conv_transpose": lambda: OnImages(nn.ConvTranspose2d(64, 32, 4, stride=2, padding=1)),
+    "max_pool": lambda: OnImages(nn.MaxPool2d(2)),
+    "max_pool_overlapping": lambda: OnImages(nn.MaxPool2d(3, stride=2)),
+    "max_pool_padded": lambda: OnImages(nn.MaxPool2d(3, stride=2, padding=1)),
+    "average_pool": lambda: OnImages(nn.AvgPool2d(2)),
+    "average_pool_padded": lambda: OnImages(nn.AvgPool2d(3, stride=2, padding=1, count_include_pad=False)),
+    "global_average_pool": lambda: OnImages(nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())),
+    "global_max_pool": lambda: OnImages(nn.Sequential(nn.AdaptiveMaxPool2d(1), nn.Flatten())),
+    "batch_norm": lambda: OnImages(nn.BatchNorm2d(32)),
+    "group_norm": lambda: nn.GroupNorm(8, 32),
+    "layer_norm": lambda: nn.LayerNorm(512),
+    "rms_norm": lambda: nn.RMSNorm(512),
+    "relu": nn.ReLU,
+    "leaky_relu": nn.LeakyReLU,
+    "elu": nn.ELU,
+    "gelu": nn.GELU,
+    "gelu_tanh": lambda: nn.GELU(approximate="tanh"),
+    "silu": nn.SiLU,
+    "sigmoid": nn.Sigmoid,
+    "tanh": nn.Tanh,
+    "softplus": nn.Softplus,
+    "softmax": lambda: nn.Softmax(-1),
+    "log_softmax": lambda: nn.LogSoftmax(-1),
+    "dropout": lambda: nn.Dropout(0.5),
+    "embedding": lambda: nn.Embedding(20_000, 256),
+    "flatten": nn.Flatten,
+    "reshape": lambda: Function(lambda x: x.reshape(x.shape[0], 784, 32)),
+    "serial": block,
+    "residual": lambda: Residual(block()),
+    "parallel_sum": lambda: Parallel(block(), block()),
+    "parallel_concatenate": lambda: Parallel(block(), block(), concatenate=True),
+    "repeat": lambda: nn.Sequential(*(block() for _ in range(4))),
+    "repeat_remat": lambda: nn.Sequential(*(Checkpointed(block()) for _ in range(4))),
+    "cast": lambda: Function(lambda x: x.to(torch.bfloat16)),
+    "tied": TiedBlock,
+    "mlp": mlp,
+    "convnet": lambda: OnImages(convnet()),
+    "convnet_1d": convnet_1d,
+    "resnet": lambda: OnImages(resnet()),
+}
+
+
+def weighted_cross_entropy(outputs: torch.Tensor, values: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+    return (functional.cross_entropy(outputs, values, reduction="none") * weights).sum() / weights.sum()
+
+
+LOSSES: dict[str, Callable[..., torch.Tensor]] = {
+    "softmax_cross_entropy": functional.cross_entropy,
+    "softmax_cross_entropy_smoothed": partial(functional.cross_entropy, label_smoothing=0.1),
+    "softmax_cross_entropy_weighted": weighted_cross_entropy,
+    "binary_cross_entropy": functional.binary_cross_entropy_with_logits,
+    "mean_squared_error": functional.mse_loss,
+    "mean_absolute_error": functional.l1_loss,
+    "huber": functional.huber_loss,
+}
+
+CHANNELS_FIRST = ("conv_1d", "group_norm", "convnet_1d")
+
+
+def has(case: Case) -> bool:
+    return case.name in MODULES or case.name in LOSSES
+
+
+def gradient_of(case: Case, x: PyTree, d_y: Any, compile: bool) -> Callable[[], Any]:
+    """A call of what the other columns compute, eager or behind ``torch.compile``. The arrays are numpy's."""
+    wrap: Callable[[Any], Any] = _compiler() if compile else lambda function: function
+    if case.kind == "loss":
+        outputs, *targets = (tensor(case, leaf) for leaf in jax.tree.leaves(x))
+        loss = wrap(LOSSES[case.name])
+        outputs.requires_grad_()
+        return lambda: torch.autograd.grad(loss(outputs, *targets), outputs)
+
+    module = MODULES[case.name]()
+    model, parameters = wrap(module), list(module.parameters())
+    if case.kind == "step":
+        inputs, labels = (tensor(case, leaf) for leaf in jax.tree.leaves(x))
+        return lambda: torch.autograd.grad(functional.cross_entropy(model(inputs), labels), parameters)
+    inputs, d_outputs = tensor(case, x), tensor(case, d_y)
+    if inputs.is_floating_point():
+        parameters.append(inputs.requires_grad_())  # pyright: ignore[reportArgumentType]
+    return lambda: torch.autograd.grad(model(inputs), parameters, d_outputs)
+
+
+def _compiler() -> Callable[[Any], Any]:
+    torch.compiler.reset()  # drops what was made for earlier cases, with which each new one would be compared
+    return partial(torch.compile, dynamic=False)
+
+
+def tensor(case: Case, array: Any) -> torch.Tensor:
+    """An array of ``case`` as PyTorch has it: int64 labels and ids, and channels first where the module wants that."""
+    array = np.asarray(array)
+    if array.dtype.name == "bfloat16":  # which numpy cannot hand over
+        return torch.from_numpy(array.astype(np.float32)).to(torch.bfloat16)
+    if array.dtype == np.int32:
+        return torch.from_numpy(array.astype(np.int64))
+    x = torch.from_numpy(array.copy())
+    return x.movedim(-1, 1).contiguous() if case.name in CHANNELS_FIRST else x
