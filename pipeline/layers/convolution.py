@@ -13,23 +13,13 @@ from jaxtyping import Array, Float
 
 from pipeline.layers.base import Context, Layer, reduction_dtype
 from pipeline.layers.initializers import Initializer, lecun_normal
-from pipeline.layers.pooling import Padding, check_axes, explicit_padding
-
-PATCHES_BYTES = 2**20
-"""How much of x is laid out as patches at a time: about a processor core's second-level cache."""
+from pipeline.layers.windows import Padding, check_axes, examples_in_cache, explicit_padding
 
 
 def _dimensions(space: int) -> lax.ConvDimensionNumbers:
     axes = "HW"[:space]
     names = (f"N{axes}C", f"{axes}IO", f"N{axes}C")
     return lax.conv_dimension_numbers((1,) * (space + 2), (1,) * (space + 2), names)
-
-
-def _chunk(examples: int, most: int) -> int:
-    """How many examples to take at a time: an even share, which needs no copy, unless far below ``most``."""
-    most = min(most, examples)
-    even = next(size for size in range(most, 0, -1) if examples % size == 0)
-    return even if 2 * even >= most else most
 
 
 @dataclass(frozen=True)
@@ -159,7 +149,7 @@ class Conv(Layer):
         """
         examples, taps, sums = x.shape[0], math.prod(self.window), reduction_dtype(x.dtype)
         per_example = math.prod(d_y.shape[1:-1]) * taps * x.shape[-1] * x.dtype.itemsize
-        chunk = _chunk(examples, max(2, PATCHES_BYTES // max(per_example, 1)))
+        chunk = examples_in_cache(examples, per_example)
 
         def products(x: Array, d_y: Array) -> tuple[Array, Array]:
             padded = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *((*pad, 0) for pad in pads), (0, 0, 0)])

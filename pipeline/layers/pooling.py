@@ -13,26 +13,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from pipeline.layers.base import Context, Layer, Static, reduction_dtype
-
-Padding = str | tuple[tuple[int, int], ...]
-
-CHUNK_BYTES = 2**20
-"""How much of the input is pooled at a time on a CPU: about a processor core's second-level cache."""
-
-
-def explicit_padding(
-    padding: Padding, sizes: tuple[int, ...], window: tuple[int, ...], strides: tuple[int, ...]
-) -> tuple[tuple[int, int], ...]:
-    """(low, high) for each spatial axis: "SAME" keeps ceil(size/stride) positions, "VALID" pads nothing."""
-    if isinstance(padding, str):
-        return tuple(lax.padtype_to_pads(sizes, window, strides, padding))
-    return padding
-
-
-def check_axes(layer: Layer, shape: tuple[int, ...], space: int) -> None:
-    """Raises ValueError unless ``shape`` is (batch, ``space`` axes of space, channels)."""
-    if len(shape) != space + 2:
-        raise ValueError(f"{layer} needs an input (batch, {space} axes of space, channels), not {shape}")
+from pipeline.layers.windows import Padding, check_axes, examples_in_cache, explicit_padding
 
 
 @dataclass(frozen=True)
@@ -97,27 +78,18 @@ class _Pool(Layer):
     def spread(self, d_windows: list[Array], shape: tuple[int, ...]) -> Array:
         """The sum of ``d_windows[k]``, cotangents of the k-th place of every window, at those places of ``shape``.
 
-        A place p belongs to phase p mod stride. Within a phase the windows that cover p are neighbours: each addend is
-        an unstrided shift, and the phases are interleaved at the end. No scatter, and nothing is written twice.
+        Each addend is spread out by its stride and shifted to its place by padding, which XLA reads through: one pass
+        over the output, no scatter, and nothing is written twice.
         """
-        pads, steps = self.pads(shape), self.steps
-        space = d_windows[0].shape[1:-1]
-        blocks = tuple(
-            max(-(-(size + low + high) // step), count + -(-window // step) - 1)
-            for size, (low, high), step, count, window in zip(shape[1:-1], pads, steps, space, self.window)
-        )
-        phases: dict[tuple[int, ...], Array] = {}
+        d_x = jnp.zeros(shape, d_windows[0].dtype)
         for offset, d in zip(self.offsets(), d_windows):
-            phase = tuple(place % step for place, step in zip(offset, steps))
-            shift = tuple(place // step for place, step in zip(offset, steps))
-            edges = [(s, block - count - s, 0) for s, block, count in zip(shift, blocks, space)]
-            moved = lax.pad(d, jnp.zeros((), d.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
-            phases[phase] = phases[phase] + moved if phase in phases else moved
-        empty = jnp.zeros((shape[0], *blocks, shape[-1]), d_windows[0].dtype)
-        d_x = _interleave([phases.get(phase, empty) for phase in product(*map(range, steps))], steps)
-        limits = [(low, low + size) for size, (low, _) in zip(shape[1:-1], pads)]
-        for axis, (low, high) in enumerate(limits, 1):
-            d_x = lax.slice_in_dim(d_x, low, high, axis=axis)
+            edges = [
+                (place - low, size + low - place - (count - 1) * step - 1, step - 1)
+                for place, size, (low, _), step, count in zip(
+                    offset, shape[1:-1], self.pads(shape), self.steps, d.shape[1:-1]
+                )
+            ]
+            d_x += lax.pad(d, jnp.zeros((), d.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
         return d_x
 
     def after(self, context: Context) -> Context:
@@ -125,18 +97,6 @@ class _Pool(Layer):
             return context
         mask = self.reduce(context.mask[..., None].astype(jnp.float32), 0.0, lax.max)
         return replace(context, mask=mask[..., 0] > 0)
-
-
-def _interleave(phases: list[Array], steps: tuple[int, ...]) -> Array:
-    """One array whose place (b * step + r) along each spatial axis is place b of phase r; phases in row-major order."""
-    for axis, step in reversed(list(enumerate(steps, 1))):
-        rows = [phases[i : i + step] for i in range(0, len(phases), step)]
-        phases = [_merge(jnp.stack(row, axis=axis + 1), axis) for row in rows]
-    return phases[0]
-
-
-def _merge(x: Array, axis: int) -> Array:
-    return x.reshape(*x.shape[:axis], x.shape[axis] * x.shape[axis + 1], *x.shape[axis + 2 :])
 
 
 @dataclass(frozen=True)
@@ -153,7 +113,7 @@ class MaxPool(_Pool):
         self, params: dict, x: Float[Array, "batch *space channels"], context: Context
     ) -> tuple[Float[Array, "batch *windows channels"], Any]:
         del params, context
-        chunk = max(1, CHUNK_BYTES // (math.prod(x.shape[1:]) * x.dtype.itemsize))
+        chunk = examples_in_cache(x.shape[0], math.prod(x.shape[1:]) * x.dtype.itemsize)
         y, winner = lax.platform_dependent(
             x,
             # A few examples at a time, while they are in the processor's cache. The loop also keeps XLA from computing
