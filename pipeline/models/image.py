@@ -23,7 +23,8 @@ def convnet(
 ) -> Serial:
     """LeNet's plan (LeCun et al. 1998) with today's parts: 3x3 convolutions, each pooled by 2, then two dense layers.
 
-    ReLU stands after the pool: the maximum of a ReLU is the ReLU of the maximum, on a quarter of the values.
+    Normalisation and ReLU stand after the pool, on a quarter of the values; the maximum of a ReLU is the ReLU of the
+    maximum.
 
     channels: of each convolution. hidden: width of the dense layer. space: 2 for images, 1 for signals.
     """
@@ -33,7 +34,8 @@ def convnet(
 
 
 def _stage(width: int, space: int) -> tuple[Layer, ...]:
-    return Conv(width, (3,) * space, kernel_init=he_normal), MaxPool((2,) * space, padding="SAME"), ReLU()
+    conv = Conv(width, (3,) * space, use_bias=False, kernel_init=he_normal)  # BatchNorm has the bias
+    return conv, MaxPool((2,) * space, padding="SAME"), BatchNorm(), ReLU()
 
 
 def convnet_1d(
