@@ -112,7 +112,7 @@ def _check(manager: ocp.CheckpointManager, step: int, item: str, like: PyTree, w
     """Raises UserError naming the first leaf in which a checkpoint differs from ``like``."""
     found = _shapes(manager.item_metadata(step)[item].tree)
     wanted = _shapes(like)
-    for leaf in [*wanted, *found]:
+    for leaf in sorted([*wanted, *found], key=lambda leaf: not leaf.startswith("params/")):
         if found.get(leaf) != wanted.get(leaf):
             has, needs = (shapes.get(leaf, "nothing") for shapes in (found, wanted))
             raise UserError(

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import itemgetter
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,7 @@ from pipeline.training.step import Augment, Batch, drawn, make_train_step, split
 from pipeline.training.stopping import StopConfig, Stopping
 
 
+@runtime_checkable
 class Batches(Protocol):
     """Training batches without end, of one shape, that can say where they stand (as JSON) and go on from there."""
 
@@ -181,7 +182,7 @@ def _stop(
     state: TrainState,
 ) -> None:
     """Raises NonFiniteError, with the layer that began it. The step is taken again with the same random numbers."""
-    batch, context = drawn(taken.batch, config.seed, state.step, augment)
+    batch, context = drawn(jax.tree.map(jnp.asarray, taken.batch), config.seed, state.step, augment)
     parts = split(batch, config.accumulate)
     found = (
         locate(objective, state.params, jax.tree.map(itemgetter(i), parts), context.child(i))

@@ -1,6 +1,7 @@
 """One training step: a pure function of the state and a batch."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -49,24 +50,24 @@ def make_train_step(
 
     def part(params: PyTree, batch: Batch, context: Context, share: Any = 1.0) -> tuple[dict[str, Array], PyTree]:
         (loss, outputs), d_params = value_and_gradient(params, batch, context, share)
-        measured = {name: share * value for name, value in metrics(outputs, batch[1]).items()}
+        measured = {name: (share * value).astype(value.dtype) for name, value in metrics(outputs, batch[1]).items()}
         return {"loss": loss, **measured}, d_params
 
     def whole(params: PyTree, batch: Batch, context: Context) -> tuple[dict[str, Array], PyTree]:
         if accumulate == 1:
             return part(params, batch, context.child(0))
-        total = objective.count(batch[1])
+        parts = split(batch, accumulate)
+        shapes = jax.eval_shape(part, params, jax.tree.map(lambda leaf: leaf[0], parts), context)
+        dtype = shapes[0]["loss"].dtype
+        total = jnp.asarray(objective.count(batch[1]), dtype)
 
         def add(sums: PyTree, indexed: tuple[Any, Batch]) -> tuple[PyTree, None]:
-            i, batch = indexed
-            share = objective.count(batch[1]) / jnp.where(total == 0, 1, total)
-            return jax.tree.map(jnp.add, sums, part(params, batch, context.child(i), share)), None
+            i, its = indexed
+            share = objective.count(its[1]).astype(dtype) / jnp.where(total == 0, 1.0, total)
+            return jax.tree.map(jnp.add, sums, part(params, its, context.child(i), share)), None
 
-        parts = jnp.arange(accumulate, dtype=jnp.int32), split(batch, accumulate)
-        first = jax.tree.map(lambda leaf: leaf[0], parts)
-        shapes = jax.eval_shape(lambda: part(params, first[1], context.child(first[0]), objective.count(first[1][1])))
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
-        return jax.lax.scan(add, zeros, parts)[0]
+        return jax.lax.scan(add, zeros, (jnp.arange(accumulate, dtype=jnp.int32), parts))[0]
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
         batch, context = drawn(batch, seed, state.step, augment)
@@ -80,7 +81,7 @@ def make_train_step(
             params, optimizer_state, state.step + 1, _averaged(state.average, params, average, state.step), finite
         )
         kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, state)
-        return kept, {**measured, "gradient_norm": norms_by_layer(d_params), "finite": finite}
+        return replace(kept, finite=finite), {**measured, "gradient_norm": norms_by_layer(d_params), "finite": finite}
 
     return step
 

@@ -1,0 +1,40 @@
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+from small_problem import NOISY, PLAIN, TRAIN, initial
+
+from pipeline.layers.combinators import Objective, Serial
+from pipeline.layers.linear import Dense
+from pipeline.losses.base import Targets
+from pipeline.training.gradient_check import gradient_check
+from pipeline.training.precision import in_precision
+
+BATCH = (TRAIN.inputs[:4], Targets(TRAIN.labels[:4]))
+
+
+@dataclass(frozen=True)
+class WrongBias(Dense):
+    def backward(self, params, residuals, d_y):
+        d_params, d_x = super().backward(params, residuals, d_y)
+        return d_params | {"bias": 1.5 * d_params["bias"]}, d_x
+
+
+def test_right_rules_agree_in_float64_on_float32_parameters():
+    params = initial(NOISY)
+    found = gradient_check(NOISY, params, BATCH)
+    assert found["leaves"] == len(jax.tree.leaves(params)) == len(found["relative_error"])
+    assert 0 < found["max_relative_error"] == found["relative_error"][found["worst_leaf"]] < 1e-11
+    assert jax.tree.leaves(params)[0].dtype == jnp.float32
+
+
+def test_a_model_in_bfloat16_is_checked_in_float64_too():
+    objective = Objective(in_precision(PLAIN.model, "bfloat16"), PLAIN.loss)
+    assert gradient_check(objective, initial(objective), BATCH)["max_relative_error"] < 1e-11
+
+
+def test_a_wrong_rule_is_named():
+    objective = Objective(Serial((Dense(4), WrongBias(3))), PLAIN.loss)
+    found = gradient_check(objective, initial(objective), BATCH)
+    assert found["worst_leaf"] == "model/layers/1/bias"
+    assert abs(found["max_relative_error"] - 0.5) < 1e-9
