@@ -77,8 +77,8 @@ def read_idx_files(path: Path) -> Source:
         images, labels = (read_idx(found[part, kind]) for kind in ("images", "labels"))
         if images.ndim not in (3, 4) or labels.ndim != 1 or labels.dtype.kind not in "ui":
             raise UserError(
-                f"{found[part, 'images']} has the shape {images.shape} and {found[part, 'labels']} {labels.shape}; images "
-                "must be (count, height, width) or (count, height, width, channels), labels whole numbers (count,)"
+                f"{found[part, 'images']} has the shape {images.shape} and {found[part, 'labels']} {labels.shape}; "
+                "images must be (count, height, width) or (count, height, width, channels), labels integers (count,)"
             )
         if len(images) != len(labels):
             raise UserError(

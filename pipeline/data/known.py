@@ -66,12 +66,11 @@ def _download(file: str, sha256: str, mirrors: tuple[str, ...], folder: Path) ->
 def mnist1d() -> Source:
     """MNIST-1D (Greydanus and Kobak 2020, "Scaling Down Deep Learning with MNIST-1D"): 4,000 and 1,000 signals of 40
     values, generated with its published arguments by the authors' own package."""
-    # Imported here because it imports a plotting library.
-    from mnist1d.data import get_dataset_args, make_dataset
-
-    # The package seeds the process's global generators with the arguments' seed; they go on as if nothing had been.
+    # The package seeds the process's global generators; they go on as if nothing had been.
     states = random.getstate(), np.random.get_state()
     try:
+        from mnist1d.data import get_dataset_args, make_dataset  # only here: it imports a plotting library
+
         found = make_dataset(get_dataset_args())
     finally:
         random.setstate(states[0])
