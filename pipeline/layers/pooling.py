@@ -219,7 +219,7 @@ class GlobalAveragePool(Layer):
         if mask is None:
             return jnp.full((1,) * x.ndim, 1 / math.prod(x.shape[1:-1]), x.dtype)
         counts = jnp.maximum(mask.sum(1, keepdims=True, dtype=jnp.int32), 1)
-        return (mask / counts.astype(x.dtype))[..., None].astype(x.dtype)
+        return (mask.astype(x.dtype) / counts.astype(x.dtype))[..., None]
 
     def apply(
         self, params: dict, x: Float[Array, "batch *space channels"], context: Context
