@@ -54,6 +54,7 @@ def verify(
     What a rule raises becomes a failed row. A rule that breaks its contract is not measured.
     """
     with jax.enable_x64(True):
+        context = jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf, context)
         rows = [row for dtype in ("float64", *precisions) for row in _contract(layer, params, x, context, dtype)]
         if all(row.ok for row in rows):
             comparison = _Comparison(layer, params, x, context, limit, seed)

@@ -26,15 +26,19 @@ def _breaches(layer: Layer, params: PyTree, x: PyTree, context: Context) -> Iter
         if not isinstance(residual, jax.Array | np.ndarray):
             yield "", f"the residual {path_of(path)} is {residual!r}: not an array, nor known while tracing (Static)"
     d_params, d_x = layer.backward(params, residuals, jax.tree.map(jnp.ones_like, floats(expected)))
-    yield from _mismatches("the cotangent", d_params, params)
-    yield from _mismatches("the cotangent", {"x": d_x}, {"x": x})
-    for leaf, d, primal in _pairs(d_params, params):
-        if d is None and is_float(primal):
-            yield leaf, "the cotangent of a parameter is None; where no gradient flows it is zeros"
-    for leaf, d, primal in [*_pairs(d_params, params), *_pairs({"x": d_x}, {"x": x})]:
-        if d is not None and not is_float(primal):
-            yield leaf, f"the cotangent of {primal.dtype} must be None"
+    yield from _cotangent(d_params, params, may_be_none=False)
+    yield from _cotangent({"x": d_x}, {"x": x}, may_be_none=True)
     yield from _mismatches("what statistics gives", layer.statistics(params, residuals), params)
+
+
+def _cotangent(cotangent: PyTree, primal: PyTree, may_be_none: bool) -> Iterator[tuple[str, str]]:
+    found = list(_mismatches("the cotangent", cotangent, primal))
+    yield from found
+    for leaf, d, its_primal in _pairs(cotangent, primal) if not found else ():
+        if d is None and is_float(its_primal) and not may_be_none:
+            yield leaf, "the cotangent of a parameter is None; where no gradient flows it is zeros"
+        if d is not None and not is_float(its_primal):
+            yield leaf, f"the cotangent of {its_primal.dtype} must be None"
 
 
 def _mismatches(what: str, found: PyTree, like: PyTree) -> Iterator[tuple[str, str]]:
