@@ -32,8 +32,7 @@ from pipeline.training.gradient_check import gradient_check
 from pipeline.training.loop import Result, fit
 from pipeline.training.precision import in_precision
 from pipeline.training.run import Run, read_config
-from pipeline.verify.check import verify
-from pipeline.verify.report import Report
+from pipeline.verify import Report, verify
 from tasks.command_line import Config, Task, command, console, open_run
 
 CALIBRATION_BATCHES = 16
@@ -113,7 +112,7 @@ class Classification(Task[Config]):
         spare = train_batches(dataset.train, config.batch_size, config.seed + 1)
         result = fit(
             objective,
-            _initial(objective, signature, config.seed),
+            initial_params(objective, signature, config.seed),
             train_batches(dataset.train, config.batch_size, config.seed),
             config,
             run,
@@ -248,10 +247,10 @@ class Classification(Task[Config]):
         dataset = self.load(config.data, config.seed)
         signature = Signature.of(dataset)
         objective = Objective(self.model(config, signature), self.loss(config))
-        params = _initial(objective, signature, config.seed)
+        params = initial_params(objective, signature, config.seed)
         inputs, labels = dataset.test.take(slice(5))
         context = Context(train=True, key=jax.random.key(config.seed))
-        return verify(objective, params, (inputs, Targets(labels)), context)
+        return verify(objective, params, (inputs, Targets(labels)), context, transforms=())
 
     def export(self, run: Path) -> None:
         """Pixels as they are stored (floats; integer pixels divided by their largest value) to class probabilities."""
@@ -288,10 +287,11 @@ class Classification(Task[Config]):
         Run.open(run)
         config, signature = read_config(run, self.config), Signature.read(run)
         objective = self.objective(config, signature)
-        return config, signature, objective, load_params(run, _initial(objective, signature, config.seed))
+        return config, signature, objective, load_params(run, initial_params(objective, signature, config.seed))
 
 
-def _initial(objective: Objective, signature: Signature, seed: int) -> PyTree:
+def initial_params(objective: Objective, signature: Signature, seed: int) -> PyTree:
+    """Untrained parameters, or the shapes that a run's are restored into."""
     inputs = jax.ShapeDtypeStruct((1, *signature.input_shape), jnp.float32)
     targets = Targets(jax.ShapeDtypeStruct((1,), jnp.int32))
     return objective.init(jax.random.key(seed), (inputs, targets))

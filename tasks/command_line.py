@@ -20,7 +20,7 @@ from tyro.conf import FlagCreatePairsOff, Positional, subcommand
 from pipeline.errors import UserError
 from pipeline.training.config import TrainingConfig
 from pipeline.training.run import Run, read_config
-from pipeline.verify.report import Report
+from pipeline.verify import Report
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,12 @@ def first_filters(kernel: np.ndarray) -> Plot:
     return Plot(
         "filters",
         "First-layer filters",
-        "What each unit of the first layer looks for: red adds to its output, blue takes away.",
+        "What each unit of the first layer looks for: "
+        + (
+            "red adds to its output, blue takes away."
+            if kernel.ndim == 4
+            else "its weights over time, one line a channel."
+        ),
         partial(plots.filters, kernel),
     )
 

@@ -262,7 +262,7 @@ def mistakes(
         figure = _figure(WIDTH, 1.0)
         figure.text(0.5, 0.5, "No mistakes: every example was classified correctly.", ha="center", va="center")
         return figure
-    columns = min(6, max(3, len(wrong)))
+    columns = 6
     rows = -(-len(wrong) // columns)
     figure = _figure(WIDTH, (WIDTH / columns + 0.55) * rows if inputs.ndim == 4 else (1.5 + 0.55) * rows)
     axes = figure.subplots(rows, columns, squeeze=False)

@@ -1,0 +1,267 @@
+"""The image task as its users meet it: a real run over scikit-learn's digits, and what they may do wrong."""
+
+import dataclasses
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+from sklearn.datasets import load_digits
+
+from pipeline.training.checkpoints import load_params
+from tasks.classification import Signature, initial_params
+from tasks.command_line import main
+from tasks.image_recognition import Config, ImageRecognition
+
+ROOT = Path(__file__).parents[2]
+PLOTS = {"curves", "confusion", "gradient_norms", "agreement", "filters", "mistakes"}
+CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
+SHORT = ("--model", "convnet", "--epochs", 2, "--batch-size", 64, "--seed", 3)
+
+
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+def process(*arguments: object, **environment: str) -> Done:
+    """The task in a process of its own, with its output going into files."""
+    done = subprocess.run(
+        [sys.executable, "-m", "tasks.image_recognition", *map(str, arguments)],
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def task(capsys):
+    """The task within this process, in float32 as outside of tests."""
+
+    def run(*arguments: object) -> Done:
+        with pytest.raises(SystemExit) as exit, jax.enable_x64(False):
+            main(ImageRecognition(), list(map(str, arguments)))
+        captured = capsys.readouterr()
+        return Done(int(str(exit.value.code or 0)), captured.out, captured.err)
+
+    return run
+
+
+@pytest.fixture
+def refused(task):
+    """What is said to a mistake: exit code 2, a message on standard error, and nothing else."""
+
+    def run(*arguments: object) -> str:
+        done = task(*arguments)
+        assert done.code == 2
+        assert not done.out
+        return " ".join(done.err.split())
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory) -> Path:
+    """A finished run of two epochs; what it printed is in ``output.txt``."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    done = process(*SHORT, "--verify-every", 20, "--run-dir", folder)
+    assert done.code == 0, done.out + done.err
+    (folder / "output.txt").write_text(done.out + done.err, encoding="utf-8")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def picture(tmp_path_factory) -> Path:
+    path = tmp_path_factory.mktemp("pictures") / "zero.png"
+    pixels = np.asarray(load_digits(return_X_y=True)[0][0]).reshape(8, 8)
+    Image.fromarray((pixels / 16 * 255).astype(np.uint8)).save(path)
+    return path
+
+
+def summary(run: Path) -> dict:
+    return json.loads((run / "summary.json").read_text(encoding="utf-8"))
+
+
+def parameters(run: Path) -> list[bytes]:
+    """The bytes of the best parameters, leaf by leaf."""
+    task = ImageRecognition()
+    objective = task.objective(Config(), Signature.read(run))
+    params = load_params(run, initial_params(objective, Signature.read(run), 0))
+    return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(params)]
+
+
+def test_a_run_says_what_it_did(run):
+    said = summary(run)
+    named = {"task": "image_recognition", "data": "digits", "model": "convnet", "gradient": "manual", "seed": 3}
+    assert said.items() >= named.items()
+    assert (said["epochs"], said["steps"], said["stopped_because"]) == (2, 2 * (1213 // 64), "epochs over")
+    assert 0.3 < said["test"]["accuracy"] <= 1
+    assert 0 < said["gradient_check"]["max_relative_error"] < 1e-11
+    assert said["gradient_check"]["leaves"] == len(parameters(run)) > 8
+    assert said["gradient_check"]["worst_leaf"].startswith("model/layers/")
+    assert said["train_seconds"] > 0
+    assert said["parameters"] == sum(map(len, parameters(run))) // 4
+
+
+def test_output_into_a_file_is_plain_text(run):
+    output = (run / "output.txt").read_text(encoding="utf-8")
+    assert f"{summary(run)['test']['accuracy']:.4f}" in output
+    assert str(run / "report.html") in output
+    assert not CONTROL.search(output)
+    assert "warning" not in output.lower()
+
+
+def test_the_report_stands_alone_and_has_every_plot(run):
+    assert {path.stem for path in (run / "plots").glob("*.png")} == PLOTS
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert page.count("data:image/png;base64,") == 2 * len(PLOTS)  # for a light and for a dark page
+    assert not re.search(r"""\b(src|srcset|href)\s*=\s*["'](?!data:)""", page)
+    assert f"{summary(run)['test']['accuracy']:.2%}" in page
+    assert "scripts/run image_recognition --epochs 2 --batch-size 64 --seed 3" in page
+
+
+def test_the_same_seed_gives_the_same_bytes(run, tmp_path):
+    done = process(*SHORT, "--quiet", "--run-dir", tmp_path / "again")
+    assert done.code == 0, done.err
+    assert "epoch 1" not in done.out  # --quiet
+    assert parameters(tmp_path / "again") == parameters(run)
+    assert summary(tmp_path / "again")["test"] == summary(run)["test"]
+
+
+def test_evaluate(run, task):
+    assert json.loads(task("evaluate", run, "--json").out) == summary(run)["test"]
+
+
+def test_predict_files_and_folders(run, picture, task):
+    done = task("predict", run, picture, picture.parent)
+    lines = [line for line in done.out.splitlines() if str(picture) in line]
+    assert done.code == 0
+    assert len(lines) == 2
+    assert lines[0] == lines[1]
+    assert not CONTROL.search(done.out)
+
+
+def test_verify(task):
+    done = task("verify", "--model", "mlp")
+    assert done.code == 0, done.out
+    assert "model/layers/1/kernel" in done.out
+
+
+def test_verify_fails_with_a_wrong_gradient(task, monkeypatch):
+    from pipeline.layers.linear import Dense
+
+    backward = Dense.backward
+
+    def wrong(self, params, residuals, d_y):
+        d_params, d_x = backward(self, params, residuals, d_y)
+        return d_params | {"bias": -d_params["bias"]}, d_x
+
+    monkeypatch.setattr(Dense, "backward", wrong)
+    done = task("verify", "--model", "mlp")
+    assert done.code == 1
+    assert "FAILED" in done.out
+
+
+def test_export_gives_what_predict_gives(run, picture, task):
+    # In a process of its own: this one's checks of shapes take a symbolic batch for no number.
+    assert process("export", run).code == 0
+    exported = jax.export.deserialize(bytearray((run / "export" / "model.jax").read_bytes()))
+    assert set(exported.platforms) == {"cpu", "cuda", "tpu"}
+    pixels = np.asarray(Image.open(picture), np.float32)[None, ..., None] / 255
+    for size in (1, 5):
+        probabilities = np.asarray(exported.call(np.repeat(pixels, size, 0)))
+        assert probabilities.shape == (size, 10)
+        classes = json.loads((run / "export" / "signature.json").read_text(encoding="utf-8"))["classes"]
+        line = task("predict", run, picture).out.splitlines()[3]
+        assert classes[probabilities[0].argmax()] in line
+        assert f"{probabilities[0].max():.4f}" in line
+
+
+def test_unknown_names(refused, tmp_path):
+    message = refused("--model", "transformer", "--run-dir", tmp_path / "run")
+    assert all(word in message for word in ("transformer", "mlp", "convnet", "resnet"))
+    message = refused("--data", "imagenet", "--run-dir", tmp_path / "run")
+    assert all(word in message for word in ("imagenet", "digits", "mnist"))
+    assert "train, evaluate, predict, verify, export" in refused("trian")
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_folder_that_holds_a_run_is_not_written_over(refused, run):
+    before = summary(run)
+    message = refused(*SHORT, "--run-dir", run)
+    assert str(run) in message
+    assert "--resume" in message
+    assert summary(run) == before
+
+
+@pytest.mark.parametrize("command", ["evaluate", "export"])
+def test_a_run_that_is_none(refused, tmp_path, command):
+    assert str(tmp_path) in refused(command, tmp_path)
+    assert "nowhere" in refused(command, tmp_path / "nowhere")
+
+
+def test_a_checkpoint_of_another_model(refused, run, tmp_path):
+    shutil.copytree(run, tmp_path / "run")
+    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    (tmp_path / "run" / "config.json").write_text(json.dumps(config | {"model": "mlp"}), encoding="utf-8")
+    assert "another model" in refused("evaluate", tmp_path / "run")
+
+
+def test_a_batch_larger_than_the_set(refused, tmp_path):
+    message = refused("--batch-size", 5000, "--run-dir", tmp_path / "run")
+    assert "5000" in message
+    assert "1213" in message
+    assert not (tmp_path / "run").exists()
+
+
+def test_files_that_cannot_be_predicted(refused, run, tmp_path):
+    assert "gone.png" in refused("predict", run, tmp_path / "gone.png")
+    (tmp_path / "text.png").write_text("not a picture")
+    assert "text.png" in refused("predict", run, tmp_path / "text.png")
+    (tmp_path / "empty").mkdir()
+    assert "empty" in refused("predict", run, tmp_path / "empty")
+    Image.new("L", (9, 9)).save(tmp_path / "large.png")
+    assert "(8, 8, 1)" in refused("predict", run, tmp_path / "large.png")
+    assert "predict RUN" in refused("predict", run)
+
+
+def test_a_run_is_resumed_with_its_own_options(refused, task, run):
+    message = refused("--resume", run, "--batch-size", 32, "--optimizer.name", "sgd")
+    assert "--batch-size was 64 and is now 32" in message
+    assert "--optimizer.name was adamw and is now sgd" in message
+    assert "nowhere" in refused("--resume", run.parent / "nowhere")
+    assert "--run-dir" in refused("--resume", run, "--run-dir", run.parent / "other")
+
+
+def test_a_device_that_is_not_here():
+    done = process("--quiet", JAX_PLATFORMS="tpu")
+    assert done.code == 2
+    assert "JAX_PLATFORMS=tpu" in done.err
+    assert "Traceback" not in done.err
+
+
+def test_help_has_every_option_and_the_recipe_as_its_defaults(task):
+    done = task("train", "--data", "mnist", "--help")
+    assert done.code == 0
+    for option in ("--data", "--gradient", "--verify-every", "--optimizer.learning-rate", "--stop.target"):
+        assert option in done.out
+    assert f"(default: {ImageRecognition().recipe('mnist').epochs})" in " ".join(done.out.split())
+
+
+def test_recipes_are_for_the_data_and_options_win():
+    task = ImageRecognition()
+    assert task.recipe(None).data == "digits"
+    assert dataclasses.replace(task.recipe("mnist"), data="") != dataclasses.replace(task.recipe("digits"), data="")
+    assert task.recipe("a/folder").data == "a/folder"
