@@ -71,7 +71,9 @@ def _augment_images(
     if config.rotate or config.scale or config.shear or config.elastic:
         # One resampling for all, since each blurs a little.
         points = affine(keys[0], images.shape, config.rotate, config.scale, config.shear)
-        images = sample(images, points + elastic(keys[1], images.shape, config.elastic))
+        if config.elastic:
+            points += elastic(keys[1], images.shape, config.elastic)
+        images = sample(images, points)
     if config.shift:
         images = shift(keys[2], images, config.shift)
     if config.crop_padding:
