@@ -157,15 +157,16 @@ class Conv(Layer):
             rows, d_rows = patches.reshape(-1, patches.shape[-1]), d_y.reshape(-1, self.features)
             return jnp.matmul(d_rows.T, rows, preferred_element_type=sums), d_rows.sum(0, dtype=sums)
 
-        def step(totals: tuple[Array, Array], pair: tuple[Array, ...]) -> tuple[tuple[Array, Array], None]:
-            return jax.tree.map(jnp.add, totals, products(*pair)), None
+        def step(i: Array, totals: tuple[Array, Array]) -> tuple[Array, Array]:
+            pair = (lax.dynamic_slice_in_dim(a, i * chunk, chunk) for a in (x, d_y))
+            return jax.tree.map(jnp.add, totals, products(*pair))
 
-        whole = examples // chunk
-        chunks = tuple(a[: whole * chunk].reshape(whole, chunk, *a.shape[1:]) for a in (x, d_y))
+        # Slices rather than a scan, whose reshaped operand would be a second copy of d_y beside the one for (3).
         start = jnp.zeros((self.features, taps * x.shape[-1]), sums), jnp.zeros(self.features, sums)
-        totals, _ = lax.scan(step, start, chunks)
-        if examples % chunk:
-            totals = jax.tree.map(jnp.add, totals, products(x[whole * chunk :], d_y[whole * chunk :]))
+        whole, rest = divmod(examples, chunk)
+        totals = lax.fori_loop(0, whole, step, start)
+        if rest:
+            totals = jax.tree.map(jnp.add, totals, products(x[-rest:], d_y[-rest:]))
         d_kernel, d_bias = totals
         return d_kernel.T.reshape(*self.window, x.shape[-1], self.features), d_bias
 
