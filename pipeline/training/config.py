@@ -44,8 +44,9 @@ class TrainingConfig:
     stop: StopConfig = field(default_factory=StopConfig)
 
     def __post_init__(self) -> None:
-        for option in ("epochs", "batch_size", "accumulate", "log_every"):
-            if getattr(self, option) < 1:
-                raise UserError(f"--{option.replace('_', '-')} is {getattr(self, option)}; it must be at least 1")
+        least = {"epochs": 1, "batch_size": 1, "accumulate": 1, "log_every": 1, "seed": 0, "verify_every": 0}
+        for option, low in least.items():
+            if getattr(self, option) < low:
+                raise UserError(f"--{option.replace('_', '-')} is {getattr(self, option)}; it must be at least {low}")
         if not 0 <= self.average < 1:
             raise UserError(f"--average is {self.average}; it must be at least 0 and less than 1")

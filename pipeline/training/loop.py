@@ -191,11 +191,11 @@ def _stop(
     where = next(filter(None, found), None)
     loss = float(taken.measured["loss"])
     what = "the loss" if not np.isfinite(loss) else "the gradient or the update"
-    kept = run.checkpoints / "last"
+    saved = any((run.checkpoints / "last").iterdir())
+    kept = f"what was saved before it is in {run.checkpoints / 'last'}" if saved else "nothing had been saved before it"
     raise NonFiniteError(
         f"{what} of step {taken.number} is not finite (loss {loss}). First not finite: "
-        f"{where or 'nothing, when the step is taken again layer by layer'}. The step was not applied; "
-        f"what was saved before it is in {kept}. Look at the data it names, lower --optimizer.learning-rate, or set "
-        "--optimizer.clip",
+        f"{where or 'nothing, when the step is taken again layer by layer'}. The step was not applied; {kept}. "
+        "Mend the data if it is to blame; else lower --optimizer.learning-rate, or set --optimizer.clip",
         replace(state, finite=jnp.bool(True)),
     )

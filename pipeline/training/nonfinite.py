@@ -31,12 +31,9 @@ def locate(objective: Layer, params: PyTree, batch: Batch, context: Context) -> 
     Runs the hand-written forward and backward pass once more, layer by layer, outside ``jit`` (so a scan is a loop).
     None where all is finite.
     """
-    for name, tree in (
-        ("the batch itself: its inputs hold", batch[0]),
-        ("the batch itself: its targets hold", batch[1]),
-    ):
+    for name, tree in zip(("inputs", "targets"), batch):
         if not _finite(tree):
-            return f"{name} values that are not finite{_example(tree)}"
+            return f"the batch's own {name}{_example(tree)}"
     for path, leaf in jax.tree_util.tree_leaves_with_path(params):
         if not _finite(leaf):
             return f"the parameter {jax.tree_util.keystr(path, simple=True, separator='/')}"

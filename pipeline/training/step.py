@@ -43,8 +43,8 @@ def make_train_step(
     augment: ``(key, inputs) -> inputs``, within the step.
     metrics: ``(outputs, targets) -> {name: mean}``.
 
-    measured: "loss", the metrics, "gradient_norm" by layer, and "finite". Where the loss, a gradient or the update is
-    not finite, the state stays what it was but for ``finite``, and so it stays in all later steps.
+    measured: "loss", the metrics, "gradient_norm" by layer, and "finite". Where the loss, a gradient's norm or the
+    update is not finite, the state stays what it was but for ``finite``, and so it stays in all later steps.
     """
     value_and_gradient = value_and_grad(objective, gradient)
 
@@ -75,13 +75,14 @@ def make_train_step(
         measured, d_params = whole(state.params, batch, context)
         # Step 5, the update.
         updates, optimizer_state = optimizer.update(d_params, state.optimizer_state, state.params)
-        finite = state.finite & _all_finite((measured["loss"], d_params, updates))
+        norms = norms_by_layer(d_params)
+        finite = state.finite & _all_finite((measured["loss"], norms, updates))
         params = optax.apply_updates(state.params, updates)
         moved = TrainState(
             params, optimizer_state, state.step + 1, _averaged(state.average, params, average, state.step), finite
         )
         kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, state)
-        return replace(kept, finite=finite), {**measured, "gradient_norm": norms_by_layer(d_params), "finite": finite}
+        return replace(kept, finite=finite), {**measured, "gradient_norm": norms, "finite": finite}
 
     return step
 

@@ -111,9 +111,8 @@ def test_one_cycle_rises_over_the_warmup_and_ends_near_zero():
 
 def test_a_warmup_has_no_step_without_effect():
     rate = make_schedule(OptimizerConfig(learning_rate=1.0, warmup=0.1), 100)
-    np.testing.assert_allclose(
-        [float(rate(step)) for step in range(11)], [(step + 1) / 11 for step in range(11)], rtol=1e-6
-    )
+    rates = [np.asarray(rate(step)) for step in range(11)]
+    np.testing.assert_allclose(rates, [(step + 1) / 11 for step in range(11)], rtol=1e-6)
 
 
 @pytest.mark.parametrize(
