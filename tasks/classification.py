@@ -103,22 +103,30 @@ class Classification(Task[Config]):
         dataset = self.load(config.data, config.seed)
         signature = Signature.of(dataset)
         steps = steps_per_epoch(dataset.train, config.batch_size)
-        objective = self.objective(config, signature)
+        objective, augment = self.objective(config, signature), self.augment(config)
+        if augment:  # says so now, rather than with a run begun, where it does not fit the inputs
+            batch = jax.ShapeDtypeStruct((config.batch_size, *signature.input_shape), jnp.float32)
+            jax.eval_shape(augment, jax.random.key(0), batch)
         run = open_run(self, config)
         signature.write(run.directory)
+
+        params = initial_params(objective, signature, config.seed)
+        if not config.quiet:
+            sizes = ", ".join(f"{len(getattr(dataset, n)):,} {n}" for n in ("train", "validation", "test"))
+            print(f"{config.model} with {_count(params):,} parameters on {dataset.name} ({sizes} examples)", flush=True)
 
         validate, validation = make_evaluation(objective), evaluation_batches(dataset.validation, config.batch_size)
         calibrated = any(isinstance(layer, BatchNorm) for _, layer in leaves(objective))
         spare = train_batches(dataset.train, config.batch_size, config.seed + 1)
         result = fit(
             objective,
-            initial_params(objective, signature, config.seed),
+            params,
             train_batches(dataset.train, config.batch_size, config.seed),
             config,
             run,
             steps_per_epoch=steps,
             evaluate=lambda params: validate(params, validation),
-            augment=self.augment(config),
+            augment=augment,
             calibration=list(islice(spare, CALIBRATION_BATCHES)) if calibrated else (),
         )
         self._conclude(config, dataset, signature, objective, run, result)

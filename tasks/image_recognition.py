@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
-from pipeline.data.augmentation import Augmentation, augment
 
+from pipeline.data.augmentation import Augmentation, augment
 from pipeline.data.dataset import Dataset
 from pipeline.data.images import load, read_inputs
 from pipeline.errors import UserError
