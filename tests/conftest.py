@@ -1,20 +1,26 @@
 """How all tests run: float64 on, shapes and dtypes of our annotations checked, warnings as errors.
 
-The tests of layers, losses, backprop and verify also run with JAX's strict promotion of dtypes and ranks. The others do
-not: optax and Flax raise under it.
+The tests of layers, losses and verify also run with JAX's strict promotion of dtypes and ranks. The others do not:
+optax and Flax raise under it. They run on the CPU; JAX_PLATFORMS chooses another device.
 """
 
+import os
 from pathlib import Path
+
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
 import jax
 import pytest
 from jaxtyping import install_import_hook
 
 jax.config.update("jax_enable_x64", True)
-jax.config.update("jax_platforms", "cpu")
 install_import_hook("pipeline", "beartype.beartype")
 
-STRICT = ("test_rules.py", "test_combinators.py", "verify")
+STRICT = ("layers", "losses", "verify", "test_rules.py", "test_combinators.py")
+
+
+def pytest_configure(config):
+    config.addinivalue_line("filterwarnings", "error")
 
 
 @pytest.fixture(autouse=True)

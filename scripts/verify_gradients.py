@@ -1,0 +1,154 @@
+"""Every hand-written gradient against autodiff's: all layers, losses and models of the tasks, leaf by leaf.
+
+    verify_gradients.py [NAME ...] [--json FILE]
+
+The exit code is 1 where one fails.
+"""
+
+import json
+import math
+import os
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+
+from pipeline.errors import UserError
+from pipeline.layers.combinators import Objective
+from pipeline.losses.base import Targets
+from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
+from pipeline.models.image import convnet, convnet_1d, mlp, resnet
+from pipeline.verify.cases import CASES, Case, ids, normal
+from pipeline.verify.report import Report, Row
+
+
+def classifier(name: str, model: Any, *shape: int, train: bool = True) -> Case:
+    """A model and its loss on 5 examples of ``shape`` in 10 classes, dropout and batch statistics on."""
+    batch = normal(5, *shape), Targets(ids(10, 5))
+    return Case(name, Objective(model, SoftmaxCrossEntropy()), batch, train)
+
+
+MODELS = (
+    classifier("image_recognition/mlp, digits", mlp(10), 8, 8, 1),
+    classifier("image_recognition/convnet, digits", convnet(10), 8, 8, 1),
+    classifier("image_recognition/resnet, digits", resnet(10), 8, 8, 1),
+    classifier("image_recognition/resnet, digits, evaluation", resnet(10), 8, 8, 1, train=False),
+    classifier("image_recognition/mlp, mnist", mlp(10), 28, 28, 1),
+    classifier("image_recognition/convnet, mnist", convnet(10), 28, 28, 1),
+    classifier("image_recognition/resnet, mnist", resnet(10), 28, 28, 1),
+    classifier("image_recognition/convnet_1d, mnist1d", convnet_1d(10), 40, 1),
+)
+"""A task's model joins by one line. In float32 rounding moves a few of so many units across their kinks, whoever
+differentiates: models are verified in float64, the rules that they are made of in both."""
+
+
+def selected(names: tuple[str, ...]) -> list[Case]:
+    """The cases of these names, with those below them ("Conv" and "Conv/strides"); all where there are none."""
+    cases = [*CASES, *MODELS]
+    known = dict.fromkeys(case.name.partition("/")[0] for case in cases)
+    for name in names:
+        if not any(_is_below(case, name) for case in cases):
+            raise UserError(f"There is nothing called {name} to verify. There are: {', '.join(known)}")
+    return [case for case in cases if not names or any(_is_below(case, name) for name in names)]
+
+
+def _is_below(case: Case, name: str) -> bool:
+    return case.name == name or case.name.startswith(f"{name}/")
+
+
+def verified(cases: list[Case]) -> Iterator[tuple[str, Report]]:
+    """Each case's report, in order. Compiling takes most of the time, and runs beside the next case's tracing."""
+    verify = lambda case: case.verify(precisions=() if case in MODELS else ("float32",), transforms=())  # noqa: E731
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        reports = pool.map(verify, cases)
+        yield from zip((case.name for case in cases), reports)
+
+
+def rows(name: str, report: Report) -> Iterator[dict[str, Any]]:
+    """One row for the gradient of every leaf and precision, and one for everything else that failed."""
+    for row in report.rows:
+        if row.check == "gradient" or not row.ok:
+            error = row.relative_error if math.isfinite(row.relative_error) else None
+            yield {
+                "name": name,
+                "leaf": row.leaf,
+                "check": row.check,
+                "dtype": row.dtype,
+                "relative_error": error,
+                "ok": row.ok,
+            }
+
+
+def table(reports: dict[str, Report]) -> Table:
+    """One line a name, with its worst leaf."""
+    result = Table()
+    result.add_column("layer, loss or model", overflow="fold", min_width=40)
+    result.add_column("worst leaf", overflow="fold")
+    result.add_column("float64", justify="right")
+    result.add_column("float32", justify="right")
+    result.add_column("leaves", justify="right")
+    result.add_column("")
+    for name, report in reports.items():
+        worst = report.worst()
+        result.add_row(
+            name,
+            worst.leaf if worst else "",
+            _error(worst),
+            _error(report.worst(dtype="float32")),
+            str(sum((row.check, row.dtype) == ("gradient", "float64") for row in report.rows)),
+            "ok" if report.ok else "[bold red]FAILED[/]",
+        )
+    return result
+
+
+def _error(row: Row | None) -> str:
+    return "-" if row is None else f"{row.relative_error:.1e}"
+
+
+def main(
+    names: Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="[NAME ...]")] = (),
+    /,
+    *,
+    json_file: Annotated[Path | None, tyro.conf.arg(name="json", metavar="FILE")] = None,
+) -> None:
+    """Every hand-written gradient against autodiff's, leaf by leaf.
+
+    Args:
+        names: What to verify, and all below it: "Conv" is "Conv/strides" too; nothing: every layer, loss and model.
+        json_file: Where to write the rows, besides the table.
+    """
+    cases = selected(names)
+    if json_file is not None and not json_file.parent.is_dir():
+        raise UserError(f"--json {json_file}: there is no folder {json_file.parent}; make it first")
+    console = Console()
+    progress = track(verified(cases), "verifying", total=len(cases), console=Console(stderr=True))
+    reports = dict(progress)
+    if json_file is not None:
+        every_row = [row for name, report in reports.items() for row in rows(name, report)]
+        json_file.write_text(json.dumps({"rows": every_row}, indent=1) + "\n")
+    console.print(table(reports))
+    failed = {name: report for name, report in reports.items() if not report.ok}
+    for name, report in failed.items():
+        console.print(f"\n[bold red]{name}[/] {report.layer}", *map(str, report.failures), sep="\n", highlight=False)
+    console.print(f"{len(reports) - len(failed)} of {len(reports)} hold")
+    if failed:
+        sys.exit(1)
+
+
+def command_line() -> None:
+    """Runs ``main`` with the command line's arguments; what a user did wrong is a message and exit code 2."""
+    try:
+        tyro.cli(main)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    command_line()
