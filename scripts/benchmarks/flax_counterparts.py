@@ -69,6 +69,11 @@ class MLP(nn.Module):
         return nn.Dense(10)(x)
 
 
+def normalize(x: jax.Array) -> jax.Array:
+    """BatchNorm and ReLU; called inside a compact module."""
+    return nn.relu(nn.BatchNorm(use_running_average=False)(x))
+
+
 class ConvNet(nn.Module):
     """For images and signals alike: the input's axes say which."""
 
@@ -78,16 +83,11 @@ class ConvNet(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         space = x.ndim - 2
         for width in self.channels:
-            x = nn.relu(nn.Conv(width, (3,) * space)(x))
-            x = nn.max_pool(x, (2,) * space, strides=(2,) * space, padding="SAME")
+            x = nn.Conv(width, (3,) * space, use_bias=False)(x)
+            x = normalize(nn.max_pool(x, (2,) * space, strides=(2,) * space, padding="SAME"))
         x = x.reshape(x.shape[0], -1)
         x = nn.Dropout(0.5, deterministic=False)(nn.relu(nn.Dense(128)(x)))
         return nn.Dense(10)(x)
-
-
-def normalize(x: jax.Array) -> jax.Array:
-    """BatchNorm and ReLU; called inside a compact module."""
-    return nn.relu(nn.BatchNorm(use_running_average=False)(x))
 
 
 class Branch(nn.Module):

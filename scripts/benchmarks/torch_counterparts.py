@@ -100,23 +100,23 @@ def mlp() -> nn.Module:
 
 def convnet() -> nn.Module:
     return nn.Sequential(
-        *(nn.Conv2d(1, 32, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
-        *(nn.Conv2d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool2d(2)),
-        nn.Flatten(),
-        *(nn.Linear(7 * 7 * 64, 128), nn.ReLU(), nn.Dropout(0.5)),
-        nn.Linear(128, 10),
+        *(nn.Conv2d(1, 32, 3, padding=1, bias=False), nn.MaxPool2d(2), nn.BatchNorm2d(32), nn.ReLU()),
+        *(nn.Conv2d(32, 64, 3, padding=1, bias=False), nn.MaxPool2d(2), nn.BatchNorm2d(64), nn.ReLU()),
+        *_head(7 * 7 * 64),
     )
 
 
 def convnet_1d() -> nn.Module:
     return nn.Sequential(
-        *(nn.Conv1d(1, 32, 3, padding=1), nn.ReLU(), nn.MaxPool1d(2)),
-        *(nn.Conv1d(32, 64, 3, padding=1), nn.ReLU(), nn.MaxPool1d(2)),
-        *(nn.Conv1d(64, 64, 3, padding=1), nn.ReLU(), nn.MaxPool1d(2)),
-        nn.Flatten(),
-        *(nn.Linear(5 * 64, 128), nn.ReLU(), nn.Dropout(0.5)),
-        nn.Linear(128, 10),
+        *(nn.Conv1d(1, 32, 3, padding=1, bias=False), nn.MaxPool1d(2), nn.BatchNorm1d(32), nn.ReLU()),
+        *(nn.Conv1d(32, 64, 3, padding=1, bias=False), nn.MaxPool1d(2), nn.BatchNorm1d(64), nn.ReLU()),
+        *(nn.Conv1d(64, 64, 3, padding=1, bias=False), nn.MaxPool1d(2), nn.BatchNorm1d(64), nn.ReLU()),
+        *_head(5 * 64),
     )
+
+
+def _head(inputs: int) -> tuple[nn.Module, ...]:
+    return nn.Flatten(), nn.Linear(inputs, 128), nn.ReLU(), nn.Dropout(0.5), nn.Linear(128, 10)
 
 
 def branch(inputs: int, width: int, stride: int = 1) -> nn.Module:
