@@ -37,6 +37,8 @@ class Config(TaskConfig):
     """digits, mnist, mnist1d; or a folder of class-named folders of PNG or JPEG files, IDX files, a MedMNIST .npz."""
     model: Literal["mlp", "convnet", "resnet"] = "convnet"
     """Dense layers; convolutions and pooling; residual blocks with batch normalisation."""
+    channels: tuple[int, ...] = (32, 64)
+    """Of the convnet's convolutions, or of the resnet's stages: each entry halves the image's sides once more."""
     label_smoothing: float = 0.0
     """The share of every label that is spread over all classes."""
     augmentation: Augmentation = field(default_factory=Augmentation)
@@ -51,20 +53,24 @@ RECIPES = {
         augmentation=Augmentation(shift=1),
     ),
     "mnist": Config(
-        model="resnet",
-        epochs=12,
+        channels=(32, 64, 128),
+        epochs=14,
         batch_size=128,
-        optimizer=OptimizerConfig(learning_rate=3e-3, weight_decay=0.02, schedule="one_cycle"),
-        augmentation=Augmentation(shift=2),
+        average=0.998,
+        optimizer=OptimizerConfig(learning_rate=4e-3, weight_decay=0.02, schedule="one_cycle"),
+        augmentation=Augmentation(shift=2, rotate=12, scale=0.12, shear=0.12, elastic=0.6),
     ),
     "mnist1d": Config(
+        channels=(32, 64, 64),
         epochs=60,
         batch_size=64,
         optimizer=OptimizerConfig(learning_rate=3e-3, weight_decay=0.02, schedule="one_cycle"),
+        augmentation=Augmentation(shift=3, scale=0.1, noise=0.05),
     ),
 }
 OWN = Config(
     model="resnet",
+    channels=(32, 64, 128),
     epochs=30,
     batch_size=32,
     optimizer=OptimizerConfig(learning_rate=2e-3, weight_decay=0.02, schedule="one_cycle"),
@@ -88,9 +94,9 @@ class ImageRecognition(Classification[Config]):
         if config.model == "mlp":
             return image.mlp(classes)
         if config.model == "convnet":
-            return image.convnet(classes) if is_image else image.convnet_1d(classes)
+            return (image.convnet if is_image else image.convnet_1d)(classes, config.channels)
         if is_image:
-            return image.resnet(classes)
+            return image.resnet(classes, config.channels)
         raise UserError(f"{config.data} has signals, and resnet is for images; choose --model convnet or mlp")
 
     def loss(self, config: Config) -> Layer:

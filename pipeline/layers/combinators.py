@@ -272,7 +272,7 @@ class Remat(Layer):
 
 @dataclass(frozen=True)
 class Cast(Layer):
-    """x in another dtype: what follows computes in it, since the compute dtype is the input's.
+    """x in another float dtype: what follows computes in it, since the compute dtype is the input's. Integers stay.
 
     dtype: a name: "bfloat16", "float32", ...
     """
@@ -285,7 +285,8 @@ class Cast(Layer):
 
     def apply(self, params: PyTree, x: PyTree, context: Context) -> PyTree:
         del params, context
-        return jax.tree.map(lambda leaf: leaf.astype(self.dtype), x)
+        is_float = lambda leaf: jnp.issubdtype(leaf.dtype, jnp.floating)  # noqa: E731
+        return jax.tree.map(lambda leaf: leaf.astype(self.dtype) if is_float(leaf) else leaf, x)
 
     def forward(self, params: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
         return self.apply(params, x, context), jax.tree.map(lambda leaf: Static(jnp.dtype(leaf.dtype).name), x)
@@ -294,7 +295,10 @@ class Cast(Layer):
         """A cast is the identity up to rounding: d_x is d_y in x's dtype."""
         del params
         d_x = jax.tree.map(
-            lambda kept, d: d.astype(kept.value), residuals, d_y, is_leaf=lambda node: isinstance(node, Static)
+            lambda kept, d: None if d is None else d.astype(kept.value),
+            residuals,
+            d_y,
+            is_leaf=lambda node: isinstance(node, Static),
         )
         return {}, d_x
 
