@@ -143,6 +143,14 @@ def test_grey_files_of_16_bits_keep_them(tmp_path):
     np.testing.assert_array_equal(read_image(tmp_path / "deep.png")[..., 0], deep)
 
 
+def test_files_of_8_and_16_bits_are_on_one_scale(tmp_path):
+    images = random_images(12)
+    write_class_folders(tmp_path, images, labels_of(12))
+    Image.fromarray(images[0].astype(np.uint16) * 257).save(tmp_path / "class-0" / "000.png")
+    dataset = load(str(tmp_path), seed=0)
+    assert rows(all_pixels(dataset)) == rows(images[..., None].astype(np.uint16) * 257)
+
+
 def test_npz(tmp_path):
     images, labels = random_images(30, (6, 5, 3)), labels_of(30)
     np.savez(
@@ -329,10 +337,12 @@ def test_idx_with_more_than_it_announces(tmp_path):
     contains(message(read_idx, tmp_path / "file"), "too long", "136 bytes", "it has 137")
 
 
-def test_truncated_gzip(tmp_path):
+def test_truncated_or_corrupt_gzip(tmp_path):
     write_idx(tmp_path, compress=True, train_images=random_images(4), train_labels=labels_of(4))
     file = tmp_path / "train-labels-idx1-ubyte.gz"
     file.write_bytes(file.read_bytes()[:-9])
+    contains(message(load, str(tmp_path), seed=0), file, "cannot be read", "download it again")
+    file.write_bytes(file.read_bytes()[:10] + b"\xff" * 20)
     contains(message(load, str(tmp_path), seed=0), file, "cannot be read", "download it again")
 
 
@@ -364,9 +374,9 @@ def test_idx_of_other_dimensions(tmp_path):
 def test_label_out_of_range(tmp_path):
     write_idx(
         tmp_path, train_images=random_images(6), train_labels=labels_of(6),
-        test_images=random_images(4), test_labels=np.array([0, 1, 7, 2], np.uint8),
+        test_images=random_images(4), test_labels=np.array([0, 1, 3, 2], np.uint8),
     )  # fmt: skip
-    contains(message(load, str(tmp_path), seed=0), "test split", "label 7 at index 2", "out of range", "0 to 2")
+    contains(message(load, str(tmp_path), seed=0), "test split", "label 3 at index 2", "out of range", "0 to 2")
     np.savez(tmp_path / "set.npz", train_images=random_images(4), train_labels=np.array([0, 1, -1, 0]))
     contains(message(load, str(tmp_path / "set.npz"), seed=0), "train split", "label -1 at index 2", "out of range")
 
