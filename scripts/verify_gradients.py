@@ -88,7 +88,7 @@ def rows(name: str, report: Report) -> Iterator[dict[str, Any]]:
 def table(reports: dict[str, Report]) -> Table:
     """One line a name, with its worst leaf."""
     result = Table()
-    result.add_column("layer, loss or model", overflow="fold", min_width=40)
+    result.add_column("layer, loss or model", overflow="fold")
     result.add_column("worst leaf", overflow="fold")
     result.add_column("float64", justify="right")
     result.add_column("float32", justify="right")
@@ -126,7 +126,7 @@ def main(
     cases = selected(names)
     if json_file is not None and not json_file.parent.is_dir():
         raise UserError(f"--json {json_file}: there is no folder {json_file.parent}; make it first")
-    console = Console()
+    console = Console(width=None if sys.stdout.isatty() else 120)
     progress = track(verified(cases), "verifying", total=len(cases), console=Console(stderr=True))
     reports = dict(progress)
     if json_file is not None:

@@ -237,6 +237,12 @@ _block = Residual(Serial((Dense(4), Tanh(), Dropout(0.5))))
 COMBINATORS = (
     Case("Serial", Serial((Dense(5), Tanh(), Dense(2))), normal(3, 4)),
     Case("Serial/empty", Serial(()), normal(3, 4)),
+    Case(
+        "Serial/mask through strides",
+        Serial((Conv(5, (3,), strides=(2,)), MaxPool((2,)), GlobalAveragePool())),
+        normal(3, 13, 4),
+        mask=mask(13, 6, 0, 13),
+    ),
     Case("Residual", Residual(Dense(4)), normal(3, 4)),
     Case("Parallel", Parallel((Dense(5), Serial((Dense(2), Dense(5))))), normal(3, 4)),
     Case("Parallel/concatenate", Parallel((Dense(5), Tanh(), Dense(2)), "concatenate"), normal(3, 4)),
