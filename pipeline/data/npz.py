@@ -18,7 +18,7 @@ def read_npz(path: Path) -> Source:
     Floats are taken for pixels from 0 to 1, whole numbers for 0 to 255 (or 65535). Classes are named by their labels.
     """
     try:
-        with np.load(path, allow_pickle=False) as archive:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
             arrays = {key: archive[key] for key in archive.files}
     except (OSError, ValueError, EOFError, TypeError, AttributeError, zipfile.BadZipFile, zlib.error) as error:
         raise UserError(f"{path} cannot be read as a NumPy archive ({error}); write it with numpy.savez") from error
