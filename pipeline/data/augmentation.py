@@ -193,7 +193,7 @@ def sample(
     v, u = rest_row[..., None].astype(images.dtype), rest_column[..., None].astype(images.dtype)
 
     def along_row(start: Int[Array, "batch height width"]) -> Float[Array, "batch height width channels"]:
-        left, right = (flat.at[start + step].get(mode="promise_in_bounds") for step in (0, 1))
+        left, right = (flat.at[start + step].get(mode="clip") for step in (0, 1))
         return (1 - u) * left + u * right
 
     return (1 - v) * along_row(corner) + v * along_row(corner + width)
@@ -204,8 +204,8 @@ def _whole_and_rest(
 ) -> tuple[Int[Array, "batch height width"], Float[Array, "batch height width"]]:
     """The pixel before each position, one that has a next, and the distance from it, 0 to 1."""
     positions = jnp.clip(positions, 0, size - 1)
-    whole = jnp.clip(jnp.floor(positions), 0, size - 2)
-    return whole.astype(jnp.int32), positions - whole
+    whole = jnp.minimum(positions.astype(jnp.int32), max(size - 2, 0))
+    return whole, positions - whole.astype(positions.dtype)
 
 
 def circular_shift(

@@ -67,7 +67,8 @@ def _read_input(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 
 def _read_signal(path: Path) -> np.ndarray:
     try:
-        signal = np.load(path, allow_pickle=False).astype(np.float32)
+        with path.open("rb") as file:
+            signal = np.lib.format.read_array(file, allow_pickle=False).astype(np.float32)
     except (OSError, ValueError, EOFError) as error:
         raise UserError(
             f"{path} cannot be read as a signal ({error}); this model reads .npy files, written by numpy.save"

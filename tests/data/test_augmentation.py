@@ -107,6 +107,13 @@ def test_sample_is_bilinear_interpolation_with_repeated_edges():
     np.testing.assert_allclose(augmentation.sample(IMAGES, points), np.stack(expected), atol=1e-5)
 
 
+def test_sample_of_images_with_one_row_or_column():
+    for shape in ((3, 1, 5, 1), (3, 5, 1, 1)):
+        images = jnp.arange(15, dtype=jnp.float32).reshape(shape)
+        points = augmentation.affine(KEY, shape, 0.0, 0.0, 0.0)
+        np.testing.assert_array_equal(augmentation.sample(images, points), images)
+
+
 def directions(points: Any) -> tuple[np.ndarray, np.ndarray]:
     """What one step down and one step to the right in an image are in its source: (batch, 2) each, (rows, columns)."""
     points = np.asarray(points, np.float64)

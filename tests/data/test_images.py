@@ -511,3 +511,5 @@ def test_predicting_a_file_of_another_size_or_none(tmp_path):
     contains(message(read_inputs, [tmp_path / "large.png"], (6, 5, 1), scaling), "large.png", "(9, 9, 1)", "(6, 5, 1)")
     contains(message(read_inputs, [tmp_path / "none.png"], (6, 5, 1), scaling), "none.png", "is not a file")
     contains(message(read_inputs, [tmp_path / "large.png"], (40, 1), scaling), "cannot be read as a signal", ".npy")
+    np.savez(tmp_path / "many.npz", np.zeros(40))
+    contains(message(read_inputs, [tmp_path / "many.npz"], (40, 1), scaling), "cannot be read as a signal", ".npy")
