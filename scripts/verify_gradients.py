@@ -40,7 +40,7 @@ MODELS = (
     classifier("image_recognition/resnet, digits", resnet(10), 8, 8, 1),
     classifier("image_recognition/resnet, digits, evaluation", resnet(10), 8, 8, 1, train=False),
     classifier("image_recognition/mlp, mnist", mlp(10), 28, 28, 1),
-    classifier("image_recognition/convnet, mnist", convnet(10), 28, 28, 1),
+    classifier("image_recognition/convnet, mnist", convnet(10, (32, 64, 128)), 28, 28, 1),
     classifier("image_recognition/resnet, mnist", resnet(10), 28, 28, 1),
     classifier("image_recognition/convnet_1d, mnist1d", convnet_1d(10), 40, 1),
 )
