@@ -54,11 +54,11 @@ RECIPES = {
     ),
     "mnist": Config(
         channels=(32, 64, 128),
-        epochs=14,
+        epochs=18,
         batch_size=128,
         average=0.998,
         optimizer=OptimizerConfig(learning_rate=4e-3, weight_decay=0.02, schedule="one_cycle"),
-        augmentation=Augmentation(shift=2, rotate=12, scale=0.12, shear=0.12, elastic=0.6),
+        augmentation=Augmentation(shift=2, rotate=10, scale=0.1, shear=0.1),
     ),
     "mnist1d": Config(
         channels=(32, 64, 64),
