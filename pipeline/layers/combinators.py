@@ -345,7 +345,7 @@ class Tied(Layer):
         """The total derivative of a parameter used twice is the sum over its uses: d_source += d_target."""
         d_params, d_x = self.layer.backward(self.expand(params), residuals, d_y)
         for target, source in self.ties:
-            d_params = _write(d_params, source, _read(d_params, source) + _read(d_params, target))
+            d_params = _write(d_params, source, _read(d_params, target) + _read(d_params, source))
         return {"layer": self._reduce(d_params)}, d_x
 
     def evaluate(self, params: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
