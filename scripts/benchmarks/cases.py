@@ -112,7 +112,6 @@ LABELS = whole(1000, 4096)
 PAIRS = judged(normal(4096, 256), normal(4096, 256))
 FEATURES = normal(4096, 256)
 DIGITS = judged(normal(128, 28, 28, 1), whole(10, 128))
-FEW_DIGITS = judged(normal(32, 28, 28, 1), whole(10, 32))
 SIGNALS = judged(normal(128, 40, 1), whole(10, 128))
 
 BLOCK = Serial((Dense(256), ReLU()))
@@ -192,5 +191,5 @@ CASES: tuple[Case, ...] = (
     Case("mlp", "step", Objective(mlp(10), SoftmaxCrossEntropy()), DIGITS),
     Case("convnet", "step", Objective(convnet(10), SoftmaxCrossEntropy()), DIGITS),
     Case("convnet_1d", "step", Objective(convnet_1d(10), SoftmaxCrossEntropy()), SIGNALS),
-    Case("resnet", "step", Objective(resnet(10), SoftmaxCrossEntropy()), FEW_DIGITS),
+    Case("resnet", "step", Objective(resnet(10), SoftmaxCrossEntropy()), DIGITS),
 )
