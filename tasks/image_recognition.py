@@ -58,7 +58,7 @@ RECIPES = {
         batch_size=128,
         average=0.998,
         optimizer=OptimizerConfig(learning_rate=4e-3, weight_decay=0.02, schedule="one_cycle"),
-        augmentation=Augmentation(shift=2, rotate=10, scale=0.1, shear=0.1),
+        augmentation=Augmentation(shift=2, rotate=10.0, scale=0.1, shear=0.1),
     ),
     "mnist1d": Config(
         channels=(32, 64, 64),
