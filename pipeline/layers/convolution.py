@@ -210,10 +210,10 @@ class Conv(Layer):
 
     def _sums_by_taps(self, padded: Array, d_y: Array) -> Array:
         """(1) as one sum for each of the window's places."""
-        d_rows, axes = self._by_channel(d_y), tuple(range(d_y.ndim - 1))
+        sums, axes = reduction_dtype(d_y.dtype), tuple(range(d_y.ndim - 1))
+        padded, d_rows = padded.astype(sums), self._by_channel(d_y.astype(sums))
         taps = [self._tap(padded, place, d_y.shape)[..., None] for place in np.ndindex(self.window)]
-        products = [jnp.broadcast_to(tap, d_rows.shape) * d_rows for tap in taps]
-        return jnp.stack([product.sum(axes, dtype=reduction_dtype(d_y.dtype)) for product in products], -1)
+        return jnp.stack([(jnp.broadcast_to(tap, d_rows.shape) * d_rows).sum(axes) for tap in taps], -1)
 
     def _tap(self, padded: Array, place: tuple[int, ...], positions: tuple[int, ...]) -> Array:
         """What the kernel's element at ``place`` sees, at every output position."""
@@ -283,19 +283,19 @@ class Conv(Layer):
 
     def _convolve_by_taps(self, kernel: Array, x: Array) -> Array:
         positions = jax.eval_shape(self._convolve, kernel, x).shape
-        padded, weights = self._padded(x, self.pads(x.shape)), self._by_channel(kernel[..., 0, :])
-        y = jnp.zeros((*positions[:-1], *weights.shape[-2:]), x.dtype)
+        sums = reduction_dtype(x.dtype)
+        padded = self._padded(x, self.pads(x.shape)).astype(sums)
+        weights = self._by_channel(kernel[..., 0, :]).astype(sums)
+        y = jnp.zeros((*positions[:-1], *weights.shape[-2:]), sums)
         for place in np.ndindex(self.window):
             tap = self._tap(padded, place, positions)[..., None]
             y += jnp.broadcast_to(tap, y.shape) * jnp.broadcast_to(weights[place], y.shape)
-        return y.reshape(positions)
+        return y.reshape(positions).astype(x.dtype)
 
     def _d_x_by_taps(self, kernel: Array, d_y: Array, shape: tuple[int, ...]) -> Array:
-        d_rows, weights, d_x = (
-            self._by_channel(d_y),
-            self._by_channel(kernel[..., 0, :]),
-            jnp.zeros((d_y.shape[0], *shape[1:]), d_y.dtype),
-        )
+        sums = reduction_dtype(d_y.dtype)
+        d_rows, weights = self._by_channel(d_y).astype(sums), self._by_channel(kernel[..., 0, :]).astype(sums)
+        d_x = jnp.zeros((d_y.shape[0], *shape[1:]), sums)
         for place in np.ndindex(self.window):
             d_tap = (d_rows * jnp.broadcast_to(weights[place], d_rows.shape)).sum(-1)
             starts = [i * space - low for i, space, (low, _) in zip(place, self.spacing, self.pads(shape))]
@@ -304,8 +304,8 @@ class Conv(Layer):
                 for size, start, count, step in zip(shape[1:-1], starts, d_y.shape[1:-1], self.steps)
             ]
             edges = [(start, end, step - 1) for start, end, step in zip(starts, ends, self.steps)]
-            d_x += lax.pad(d_tap, jnp.zeros((), d_y.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
-        return d_x
+            d_x += lax.pad(d_tap, jnp.zeros((), sums), [(0, 0, 0), *edges, (0, 0, 0)])
+        return d_x.astype(d_y.dtype)
 
     def after(self, context: Context) -> Context:
         """A position counts where the centre of its window does."""
