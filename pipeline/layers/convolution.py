@@ -14,7 +14,7 @@ from jaxtyping import Array, Float
 
 from pipeline.layers.base import Context, Layer, reduction_dtype
 from pipeline.layers.initializers import Initializer, lecun_normal
-from pipeline.layers.windows import CACHE_BYTES, Padding, check_axes, examples_in_cache, explicit_padding
+from pipeline.layers.windows import CACHE_BYTES, Padding, check_axes, examples_in_cache, explicit_padding, spread_out
 
 
 def _dimensions(space: int) -> lax.ConvDimensionNumbers:
@@ -303,12 +303,7 @@ class Conv(Layer):
         for place in np.ndindex(self.window):
             d_tap = (d_rows * jnp.broadcast_to(weights[place], d_rows.shape)).sum(-1)
             starts = [i * space - low for i, space, (low, _) in zip(place, self.spacing, self.pads(shape))]
-            ends = [
-                size - start - (count - 1) * step - 1
-                for size, start, count, step in zip(shape[1:-1], starts, d_y.shape[1:-1], self.steps)
-            ]
-            edges = [(start, end, step - 1) for start, end, step in zip(starts, ends, self.steps)]
-            d_x += lax.pad(d_tap, jnp.zeros((), sums), [(0, 0, 0), *edges, (0, 0, 0)])
+            d_x += spread_out(d_tap, starts, self.steps, shape)
         return d_x.astype(d_y.dtype)
 
     def after(self, context: Context) -> Context:
@@ -352,7 +347,7 @@ class ConvTranspose(Layer):
         if self.padding == "VALID":
             return tuple((0, min(0, window - step)) for window, step in zip(self.window, self.steps))
         surplus = [window - step for window, step in zip(self.window, self.steps)]
-        return tuple((math.floor(s / 2) if s > 0 else 0, s - max(math.floor(s / 2), 0)) for s in surplus)
+        return tuple((max(s // 2, 0), s - max(s // 2, 0)) for s in surplus)
 
     def init(self, key: Any, x: Float[Array | jax.ShapeDtypeStruct, "batch *space channels"]) -> dict[str, Array]:
         check_axes(self, x.shape, len(self.window))

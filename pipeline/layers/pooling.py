@@ -13,7 +13,7 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from pipeline.layers.base import Context, Layer, Static, reduction_dtype
-from pipeline.layers.windows import Padding, check_axes, examples_in_cache, explicit_padding
+from pipeline.layers.windows import Padding, check_axes, examples_in_cache, explicit_padding, spread_out
 
 
 @dataclass(frozen=True)
@@ -83,13 +83,8 @@ class _Pool(Layer):
         """
         d_x = jnp.zeros(shape, d_windows[0].dtype)
         for offset, d in zip(self.offsets(), d_windows):
-            edges = [
-                (place - low, size + low - place - (count - 1) * step - 1, step - 1)
-                for place, size, (low, _), step, count in zip(
-                    offset, shape[1:-1], self.pads(shape), self.steps, d.shape[1:-1]
-                )
-            ]
-            d_x += lax.pad(d, jnp.zeros((), d.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
+            starts = [place - low for place, (low, _) in zip(offset, self.pads(shape))]
+            d_x += spread_out(d, starts, self.steps, shape)
         return d_x
 
     def after(self, context: Context) -> Context:

@@ -1,6 +1,10 @@
 """What layers that slide a window over signals or images share: padding, checks, and how much fits the cache."""
 
+from collections.abc import Sequence
+
+import jax.numpy as jnp
 from jax import lax
+from jaxtyping import Array
 
 from pipeline.layers.base import Layer
 
@@ -33,3 +37,12 @@ def examples_in_cache(examples: int, bytes_each: int) -> int:
     most = min(max(2, CACHE_BYTES // max(bytes_each, 1)), examples)
     even = next(size for size in range(most, 0, -1) if examples % size == 0)
     return even if 2 * even >= most else most
+
+
+def spread_out(d: Array, starts: Sequence[int], strides: Sequence[int], shape: tuple[int, ...]) -> Array:
+    """Zeros of ``shape`` with ``d`` at every stride-th place from ``starts`` on; what falls outside is cut off."""
+    edges = [
+        (start, size - start - (count - 1) * stride - 1, stride - 1)
+        for start, size, count, stride in zip(starts, shape[1:-1], d.shape[1:-1], strides)
+    ]
+    return lax.pad(d, jnp.zeros((), d.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
