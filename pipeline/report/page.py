@@ -1,16 +1,18 @@
-"""A run's ``report.html``: one file that needs nothing beside it, with its plots inside.
+"""A page that needs nothing beside it, with its plots inside: a run's ``report.html``, a verification's.
 
-The same plots are left as files in ``plots/``. On the page each stands twice, drawn for a light and for a dark
-background; the reader's device picks.
+Each plot stands twice on it, drawn for a light and for a dark background; the reader's device picks.
 """
 
 import base64
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
+from typing import Literal
 
 import jinja2
+from markupsafe import Markup, escape
 from matplotlib.figure import Figure
 
 from pipeline.report.plots import DARK, DPI, LIGHT, Theme, png
@@ -27,13 +29,43 @@ class Plot:
 
 
 @dataclass(frozen=True)
+class Cell:
+    """A text whose colour says something. hint: shown while the pointer rests on it."""
+
+    text: str
+    tone: Literal["", "good", "bad", "doubtful"] = ""
+    hint: str = ""
+
+
+@dataclass(frozen=True)
 class Table:
     """Rows of text under a heading; ``caption`` is one sentence. The first column names the row."""
 
     title: str
     caption: str
     columns: Sequence[str]
-    rows: Sequence[Sequence[str]]
+    rows: Sequence[Sequence[str | Cell]]
+
+
+@dataclass(frozen=True)
+class Section:
+    """Everything about one thing, under one heading, in this order; what is empty is left out.
+
+    badge: a word beside the heading.
+    lead: what there is to say; caption: what else to know; code: text as it is written; items: a list of sentences.
+    facts: name and value. plots: small ones, side by side where the page is broad enough; legend: how to read them.
+    In lead, caption, items and legend, what stands between ``backticks`` is set as code.
+    """
+
+    title: str
+    badge: Cell | None = None
+    lead: str = ""
+    caption: str = ""
+    code: str = ""
+    items: Sequence[str] = ()
+    facts: Sequence[tuple[str, str]] = ()
+    plots: Sequence[Plot] = ()
+    legend: str = ""
 
 
 @dataclass(frozen=True)
@@ -42,36 +74,83 @@ class Page:
 
     headline: the few numbers that matter, each (value, what it is).
     summary: one paragraph: what was trained, on what, with which result.
-    facts: name and value of everything else about the run.
-    reproduce: the command that repeats the run; environment: name and value (versions, device).
+    badge: the verdict, before the title.
+    facts: name and value of everything else about a run.
+    reproduce: the command that repeats a run; environment: name and value (versions, device).
     """
 
     title: str
     headline: Sequence[tuple[str, str]]
     summary: str
-    facts: Sequence[tuple[str, str]]
-    sections: Sequence[Plot | Table]
-    reproduce: str
-    environment: Sequence[tuple[str, str]]
+    sections: Sequence[Plot | Table | Section]
+    facts: Sequence[tuple[str, str]] = ()
+    reproduce: str = ""
+    environment: Sequence[tuple[str, str]] = ()
+    badge: Cell | None = None
+
+    @property
+    def parts(self) -> list[Plot | Table | Section]:
+        """All sections: the run's facts first, how to repeat it last."""
+        first = [Section("The run", facts=self.facts)] if self.facts else []
+        same = "The same command and seed on the same device and versions give the same bytes in the parameters."
+        last = Section("How to reproduce", caption=same, code=self.reproduce, facts=self.environment)
+        return [*first, *self.sections, *([last] if self.reproduce else [])]
+
+    @property
+    def plots(self) -> list[Plot]:
+        """Those that stand alone, and those inside sections."""
+        plots: list[Plot] = []
+        for part in self.parts:
+            plots += [part] if isinstance(part, Plot) else part.plots if isinstance(part, Section) else []
+        return plots
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A plot's two PNG files."""
+
+    light: bytes
+    dark: bytes
+
+    @property
+    def width(self) -> int:
+        """In pixels of a page, of which 96 are an inch; a PNG's bytes 16 to 19 are its own pixels."""
+        return int.from_bytes(self.light[16:20]) * 96 // DPI
 
 
 def write(run: Path, page: Page) -> Path:
     """Writes ``plots/*.png`` and ``report.html`` into the folder ``run``, and returns the page's path."""
+    drawings = _drawn(page)
     (run / "plots").mkdir(exist_ok=True)
-    images = {}
-    for plot in (section for section in page.sections if isinstance(section, Plot)):
-        light, dark = png(plot.draw, LIGHT), png(plot.draw, DARK)
-        (run / "plots" / f"{plot.name}.png").write_bytes(light)
-        images[plot.name] = {
-            "light": base64.b64encode(light).decode(),
-            "dark": base64.b64encode(dark).decode(),
-            "width": int.from_bytes(light[16:20])
-            * 96
-            // DPI,  # a PNG's bytes 16 to 19; 96 pixels of a page are an inch
-        }
-    template = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True).from_string(
-        files("pipeline.report").joinpath("page.html").read_text(encoding="utf-8")
-    )
+    for plot, drawing in drawings.items():
+        (run / "plots" / f"{plot.name}.png").write_bytes(drawing.light)
     report = run / "report.html"
-    report.write_text(template.render(page=page, images=images), encoding="utf-8")
+    report.write_text(_html(page, drawings), encoding="utf-8")
     return report
+
+
+def render(page: Page) -> str:
+    """The page alone, as HTML."""
+    return _html(page, _drawn(page))
+
+
+def _drawn(page: Page) -> dict[Plot, Drawing]:
+    return {plot: Drawing(png(plot.draw, LIGHT), png(plot.draw, DARK)) for plot in page.plots}
+
+
+def _html(page: Page, drawings: dict[Plot, Drawing]) -> str:
+    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
+    as_text = lambda file: base64.b64encode(file).decode()  # noqa: E731
+    environment.filters |= {"base64": as_text, "prose": _prose, "breakable": _breakable}
+    template = environment.from_string(files("pipeline.report").joinpath("page.html").read_text(encoding="utf-8"))
+    kinds = {Plot: "plot", Table: "table", Section: "section"}
+    return template.render(page=page, drawings=drawings, parts=[(kinds[type(part)], part) for part in page.parts])
+
+
+def _prose(text: str) -> Markup:
+    return Markup(re.sub(r"`([^`\n]+)`", r"<code>\1</code>", str(escape(text))))
+
+
+def _breakable(path: str) -> Markup:
+    """A line may end after a slash."""
+    return escape(path).replace("/", Markup("/<wbr>"))

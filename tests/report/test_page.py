@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 
 from matplotlib.figure import Figure
 
-from pipeline.report.page import Page, Plot, Table, write
+from pipeline.report.page import Cell, Page, Plot, Section, Table, render, write
 
 LOADS = {"src", "srcset", "href", "poster", "data", "action"}
 
@@ -55,3 +55,31 @@ def test_page(tmp_path):
     assert reader.loaded[0] != reader.loaded[1]
     for text in ("Cats & dogs <b>", "99.1 %", "A summary.", "What it shows.", "0.98", "--seed 3", "0.10.2"):
         assert text in reader.text
+
+
+def test_a_page_without_a_run():
+    section = Section(
+        "kernel <b>",
+        badge=Cell("factor", "bad"),
+        lead="off by the size of axis 0 of `x` & more",
+        items=["an item"],
+        facts=[("worst element", "[0, 1]")],
+        plots=[Plot("by_hand", "by hand", "", draw), Plot("autodiff", "by autodiff", "", draw)],
+        legend="how to read them",
+    )
+    cells = [("layers/0/kernel", Cell("31", "bad", 'hint "quoted"'))]
+    source = render(
+        Page(
+            "dense", [], "A summary.", [section, Table("All", "", ("leaf", "error"), cells)], badge=Cell("FAIL", "bad")
+        )
+    )
+    reader = Reader()
+    reader.feed(source)
+
+    assert len(reader.loaded) == 4
+    for text in ("FAIL: dense", "kernel <b>", "axis 0 of x & more", "an item", "[0, 1]", "by autodiff", "how to read"):
+        assert text in reader.text
+    assert (
+        "layers/<wbr>0/<wbr>kernel" in source and '<span class="bad" title="hint &#34;quoted&#34;">31</span>' in source
+    )
+    assert "The run" not in reader.text and "How to reproduce" not in reader.text
