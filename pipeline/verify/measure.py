@@ -19,13 +19,21 @@ class Difference:
 
     relative_error: max|value - reference| / max|reference|; infinite where a number is missing (NaN) or the reference
         is zero throughout and the value is not.
-    index: of the worst element, whose two values are ``value`` and ``reference``.
+    index: of the worst element, whose two values are ``value`` (by hand) and ``reference``.
+    distance: |value - reference| there.
     """
 
     relative_error: float
     index: tuple[int, ...]
-    value: float
-    reference: float
+    value: Any
+    reference: Any
+    distance: float = math.inf
+
+    def __str__(self) -> str:
+        text = f"at {list(self.index)}: {self.value:.10g}, and {self.reference:.10g} was expected"
+        if self.reference and math.isfinite(abs(self.value)) and math.isfinite(abs(self.reference)):
+            text += f" (ratio {self.value / self.reference:.6g})"
+        return text
 
 
 def relative_errors(manual: PyTree, autodiff: PyTree) -> dict[str, float]:
@@ -55,10 +63,15 @@ def differences(values: PyTree, references: PyTree, largest_outside: float = 0.0
             raise ValueError(f"{path} has shape {value.shape}; its reference has {arrays[path].shape}")
         layer, _, _ = path.rpartition("/")
         around = max(size for other, size in largest.items() if not layer or other.startswith(f"{layer}/"))
-        around = max(around, largest_outside)
-        scale = largest[path] if largest[path] >= NOISE * around else around
-        found[path] = _difference(value, arrays[path], scale)
+        found[path] = difference(value, arrays[path], max(around, largest_outside))
     return found
+
+
+def difference(value: Any, reference: Any, around: float) -> Difference:
+    """The largest difference of two arrays of one shape. around: the largest number of the layer they belong to."""
+    value, reference = np.asarray(value), np.asarray(reference)
+    scale = _largest(reference)
+    return _difference(value, reference, scale if scale >= NOISE * around else around)
 
 
 def largest(tree: PyTree) -> float:
@@ -67,9 +80,15 @@ def largest(tree: PyTree) -> float:
 
 
 def by_path(tree: PyTree) -> dict[str, np.ndarray]:
-    """The tree's leaves as float64 arrays."""
+    """The tree's leaves as float64 (complex128) arrays."""
     leaves, _ = jax.tree_util.tree_flatten_with_path(tree)
-    return {path_of(path): np.asarray(leaf).astype(np.float64) for path, leaf in leaves}
+    return {path_of(path): wide(leaf) for path, leaf in leaves}
+
+
+def wide(leaf: Any) -> np.ndarray:
+    """The array in float64, or in complex128 where it is complex."""
+    array = np.asarray(leaf)
+    return array.astype(np.complex128 if np.iscomplexobj(array) else np.float64)
 
 
 def path_of(path: Any) -> str:
@@ -83,11 +102,11 @@ def _largest(array: np.ndarray) -> float:
 
 def _difference(value: np.ndarray, reference: np.ndarray, scale: float) -> Difference:
     if not value.size:
-        return Difference(0.0, (), math.nan, math.nan)
-    with np.errstate(invalid="ignore"):
+        return Difference(0.0, (), math.nan, math.nan, 0.0)
+    with np.errstate(invalid="ignore", over="ignore"):
         distance = np.where(value == reference, 0.0, np.abs(value - reference))
     distance = np.where(np.isnan(distance), np.inf, distance)
     index = np.unravel_index(np.argmax(distance), distance.shape)
     worst = float(distance[index])
     error = worst / scale if worst and scale else worst and math.inf
-    return Difference(error, tuple(map(int, index)), float(value[index]), float(reference[index]))
+    return Difference(error, tuple(map(int, index)), value[index].item(), reference[index].item(), worst)

@@ -1,0 +1,322 @@
+"""The program of a function, taken apart and run in other ways.
+
+A function's jaxpr is interpreted operation by operation, through ``jit``, ``scan`` and custom rules: without those
+rules, with rounding errors drawn at random, or as a subclass has it.
+"""
+
+import linecache
+import re
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.extend.source_info_util as source_info
+import jax.numpy as jnp
+import numpy as np
+from jax.core import Tracer
+from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
+
+from pipeline.layers.base import PyTree
+
+CUSTOM_RULES = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_lin")
+_INLINED = ("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2", "remat_call")
+
+
+class Interpreter:
+    """Runs a jaxpr; subclasses say what happens to operands. path: indices of the calls that one stands in."""
+
+    through_custom_rules = False
+    ignore_stop_gradient = False
+
+    def operand(self, key: tuple, variable: Any, value: Any) -> Any:
+        del key, variable
+        return value
+
+    def result(self, primitive: str, value: Any) -> Any:
+        del primitive
+        return value
+
+    def entered(self, path: tuple, values: dict[Any, Any]) -> None:
+        """Called with the values of a program that is about to run; they fill up as it does."""
+
+    def run(self, jaxpr: Jaxpr, constants: Sequence[Any], arguments: Sequence[Any], path: tuple = ()) -> list[Any]:
+        values = self.values(jaxpr, constants, arguments, path)
+        return [variable.val if isinstance(variable, Literal) else values[variable] for variable in jaxpr.outvars]
+
+    def values(
+        self, jaxpr: Jaxpr, constants: Sequence[Any], arguments: Sequence[Any], path: tuple = ()
+    ) -> dict[Any, Any]:
+        """Every variable's value."""
+        values: dict[Any, Any] = dict(zip([*jaxpr.constvars, *jaxpr.invars], [*constants, *arguments]))
+        read = lambda variable: variable.val if isinstance(variable, Literal) else values[variable]  # noqa: E731
+        self.entered(path, values)
+        for i, equation in enumerate(jaxpr.eqns):
+            operands = [
+                self.operand((*path, i, place), variable, read(variable))
+                for place, variable in enumerate(equation.invars)
+            ]
+            results = self._operation(equation, operands, (*path, i))
+            values.update(zip(equation.outvars, results))
+        return values
+
+    def _operation(self, equation: Any, operands: list[Any], path: tuple) -> Sequence[Any]:
+        name = equation.primitive.name
+        inner = inner_program(equation, self.through_custom_rules)
+        if inner is not None:
+            return self.run(inner.jaxpr, inner.consts, operands, path)
+        if name == "scan":
+            return self._scan(equation.params, operands, path)
+        if name == "stop_gradient" and self.ignore_stop_gradient:
+            return operands
+        results = equation.primitive.bind(*operands, **equation.primitive.get_bind_params(equation.params))
+        return [self.result(name, r) for r in (results if equation.primitive.multiple_results else [results])]
+
+    def _scan(self, parameters: dict[str, Any], operands: list[Any], path: tuple) -> Sequence[Any]:
+        body, fixed, carried = parameters["jaxpr"], parameters["num_consts"], parameters["num_carry"]
+
+        def step(carry: list[Any], x: list[Any]) -> tuple[list[Any], list[Any]]:
+            results = self.run(body.jaxpr, body.consts, [*operands[:fixed], *carry, *x], path)
+            avals = [variable.aval.dtype for variable in body.jaxpr.outvars[:carried]]
+            return [jnp.asarray(r, dtype) for r, dtype in zip(results[:carried], avals)], results[carried:]
+
+        carry, stacked = jax.lax.scan(
+            step,
+            operands[fixed : fixed + carried],
+            operands[fixed + carried :],
+            length=parameters["length"],
+            reverse=parameters["reverse"],
+        )
+        return [*carry, *stacked]
+
+
+def inner_program(equation: Any, through_custom_rules: bool = True) -> ClosedJaxpr | None:
+    """The program of a call that is run in its place: of jit and remat, and of a custom rule's own function."""
+    name, parameters = equation.primitive.name, equation.params
+    if name in _INLINED or (through_custom_rules and name in CUSTOM_RULES):
+        for key in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
+            if key in parameters:
+                inner = parameters[key]
+                return inner if isinstance(inner, ClosedJaxpr) else ClosedJaxpr(inner, ())
+    return None
+
+
+def equations(jaxpr: Jaxpr) -> Iterator[Any]:
+    """Every operation of a program and of all programs in it."""
+    for equation in jaxpr.eqns:
+        yield equation
+        for value in equation.params.values():
+            for inner in _programs_in(value):
+                yield from equations(inner)
+
+
+def plain(function: Callable, ignore_stop_gradient: bool = False, keep_custom_rules: bool = False) -> Callable:
+    """``function`` as its operations alone define it: autodiff of the result uses no custom rule of it."""
+
+    class Plain(Interpreter):
+        through_custom_rules = not keep_custom_rules
+
+    Plain.ignore_stop_gradient = ignore_stop_gradient
+
+    def result(*arguments: Any) -> PyTree:
+        program, shape = jax.make_jaxpr(function, return_shape=True)(*arguments)
+        values = Plain().run(program.jaxpr, program.consts, jax.tree.leaves(arguments))
+        return jax.tree.unflatten(jax.tree.structure(shape), values)
+
+    return result
+
+
+_ROUNDED = frozenset(
+    [
+        "add",
+        "sub",
+        "mul",
+        "div",
+        "exp",
+        "exp2",
+        "log",
+        "log1p",
+        "expm1",
+        "tanh",
+        "logistic",
+        "sin",
+        "cos",
+        "tan",
+        "asin",
+        "acos",
+        "atan",
+        "atan2",
+        "sinh",
+        "cosh",
+        "sqrt",
+        "rsqrt",
+        "cbrt",
+        "pow",
+        "integer_pow",
+        "square",
+        "erf",
+        "erfc",
+        "erf_inv",
+        "lgamma",
+        "digamma",
+        "dot_general",
+        "conv_general_dilated",
+        "reduce_sum",
+        "cumsum",
+        "cumprod",
+        "reduce_prod",
+        "add_any",
+        "scatter-add",
+        "scatter_add",
+        "reduce_window_sum",
+        "cumlogsumexp",
+        "fft",
+    ]
+)
+"""The operations whose results are rounded; what compares and moves is exact."""
+
+
+def noisy(function: Callable, own_precision: bool) -> Callable:
+    """``(seed, *arguments) -> values``: every operation's result off by a rounding error drawn at random.
+
+    How much the result spreads is what rounding alone may do to it (Monte Carlo arithmetic, Parker 1997).
+
+    own_precision: whether an operation in float32 errs as float32 does; otherwise as float64.
+    """
+
+    def result(seed: Any, *arguments: Any) -> PyTree:
+        class Noisy(Interpreter):
+            count = 0
+
+            def result(self, primitive: str, value: Any) -> Any:
+                if primitive not in _ROUNDED or not has_gradient(value):
+                    return value
+                type(self).count += 1
+                eps = float(jnp.finfo(value.dtype if own_precision else jnp.float64).eps)
+                # A multiplicative hash: a proper generator in every operation would take seconds to compile.
+                place = jax.lax.iota(jnp.uint32, value.size).reshape(value.shape)
+                mixed = (place + jnp.uint32(self.count) * 40503 + jnp.uint32(seed) * 974711) * jnp.uint32(2654435761)
+                up = (mixed >> 15) & 1
+                return jnp.where(up == 1, value * (1 + eps), value * (1 - eps)).astype(value.dtype)
+
+        program, shape = jax.make_jaxpr(function, return_shape=True)(*arguments)
+        values = Noisy().run(program.jaxpr, program.consts, jax.tree.leaves(arguments))
+        return jax.tree.unflatten(jax.tree.structure(shape), values)
+
+    return result
+
+
+def has_gradient(leaf: Any) -> bool:
+    return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.inexact)
+
+
+def source_of(equation: Any) -> str:
+    """The line of code an operation comes from, with its place; "" where that is not known."""
+    match = re.match(r"(.*?):(\d+)(?::[\d-]+)*(?: \(.*\))?$", source_info.summarize(equation.source_info))
+    if match is None:
+        return ""
+    file, line = match[1], int(match[2])
+    code = linecache.getline(file, line).strip()
+    place = f"{Path(file).name}, line {line}"
+    return f"`{code if len(code) <= 80 else code[:77] + '...'}` ({place})" if code else place
+
+
+def narrowest_float(function: Callable, *arguments: Any) -> str | None:
+    """The name of the narrowest float dtype on the way from float64 arguments to the result; None where all is float64.
+
+    Only what depends on the arguments' floats counts: a constant in float32 is a number like any other.
+    """
+    program = jax.make_jaxpr(function)(*arguments).jaxpr
+    found: set[str] = set()
+    _dtypes_on_the_way(program, [has_gradient(variable.aval) for variable in program.invars], found)
+    narrow = [dtype for dtype in found if jnp.finfo(dtype).bits < 64]
+    return min(narrow, key=lambda dtype: (jnp.finfo(dtype).bits, -float(jnp.finfo(dtype).eps)), default=None)
+
+
+def _dtypes_on_the_way(jaxpr: Jaxpr, active: list[bool], found: set[str]) -> list[bool]:
+    known = dict(zip(jaxpr.invars, active))
+    depends = lambda v: not isinstance(v, Literal) and known.get(v, False)  # noqa: E731
+    for equation in jaxpr.eqns:
+        flags = [depends(variable) for variable in equation.invars]
+        if not any(flags):
+            continue
+        inner = inner_program(equation)
+        if inner is not None:
+            results = _dtypes_on_the_way(inner.jaxpr, flags, found)
+        else:
+            results = [has_gradient(variable.aval) for variable in equation.outvars]
+            bodies = [part for value in equation.params.values() for part in _programs_in(value)]
+            for body in bodies:
+                _dtypes_on_the_way(body, [True] * len(body.invars), found)
+            avals: list[Any] = [variable.aval for variable in equation.outvars]
+            found |= {str(aval.dtype) for aval in avals if _is_real_float(aval)}
+        known.update(zip(equation.outvars, results))
+    return [depends(variable) for variable in jaxpr.outvars]
+
+
+def _programs_in(value: Any) -> list[Jaxpr]:
+    parts = value if isinstance(value, tuple | list) else (value,)
+    return [inner for part in parts if isinstance(inner := getattr(part, "jaxpr", part), Jaxpr)]
+
+
+def _is_real_float(aval: Any) -> bool:
+    return hasattr(aval, "dtype") and jnp.issubdtype(aval.dtype, jnp.floating)
+
+
+def intermediates(function: Callable, arrays: list[Any], shape: tuple[int, ...], most: int = 24) -> dict[str, Any]:
+    """The values of one shape that a function computes on its way, each called by its operation and line."""
+    found: dict[str, Any] = {}
+
+    class Collecting(Interpreter):
+        def _operation(self, equation: Any, operands: list[Any], path: tuple) -> Sequence[Any]:
+            results = super()._operation(equation, operands, path)
+            if (
+                len(results) == 1
+                and _spreads_over(jnp.shape(results[0]), shape)
+                and has_gradient(results[0])
+                and len(found) < most
+            ):
+                name = f"`{equation.primitive.name}` in {source_of(equation)}"
+                if not isinstance(results[0], Tracer):
+                    found.setdefault(name, np.broadcast_to(np.asarray(results[0]), shape))
+            return results
+
+    program = jax.make_jaxpr(function)(arrays)
+    Collecting().run(program.jaxpr, program.consts, jax.tree.leaves(arrays))
+    return found
+
+
+def _spreads_over(small: tuple[int, ...], shape: tuple[int, ...]) -> bool:
+    return len(small) == len(shape) and small != (1,) * len(shape) and all(a in (1, b) for a, b in zip(small, shape))
+
+
+def numbers(function: Callable, *arguments: Any) -> set[float]:
+    """All float constants that stand in a function's program."""
+    return {
+        float(variable.val)
+        for equation in equations(jax.make_jaxpr(function)(*arguments).jaxpr)
+        for variable in equation.invars
+        if isinstance(variable, Literal) and np.ndim(variable.val) == 0 and has_gradient(variable.aval)
+    }
+
+
+def primitives(function: Callable, *arguments: Any) -> set[str]:
+    """The names of all operations in a function's program."""
+    return {equation.primitive.name for equation in equations(jax.make_jaxpr(function)(*arguments).jaxpr)}
+
+
+def without_gradient(function: Callable, arrays: list[Any], d_y: list[Any]) -> list[bool]:
+    """For each result of a pull-back, whether it is zero by its structure: it depends on no cotangent."""
+    program = jax.make_jaxpr(function)(arrays, d_y).jaxpr
+    return [not flag for flag in _depends(program, [False] * (len(program.invars) - len(d_y)) + [True] * len(d_y))]
+
+
+def _depends(jaxpr: Jaxpr, active: list[bool]) -> list[bool]:
+    known = dict(zip(jaxpr.invars, active))
+    depends = lambda v: not isinstance(v, Literal) and known.get(v, False)  # noqa: E731
+    for equation in jaxpr.eqns:
+        inner = inner_program(equation)
+        flags = [depends(variable) for variable in equation.invars]
+        results = _depends(inner.jaxpr, flags) if inner is not None else [any(flags)] * len(equation.outvars)
+        known.update(zip(equation.outvars, results))
+    return [depends(variable) for variable in jaxpr.outvars]

@@ -1,0 +1,275 @@
+"""Where a rule is looked at: the arguments as given, others of the same meaning and other sizes, and their edges.
+
+Nothing is asked of the author but example arguments. What they mean is read off them, cautiously: numbers that are all
+positive stay positive, rows that add up to 1 go on doing so, ids stay among the ids that were given. Where the
+definition itself is not finite, or does not take the sizes, there is no probe.
+"""
+
+import itertools
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from pipeline.verify.rule import Rule, is_float, is_key, outputs
+
+
+@dataclass(frozen=True, eq=False)
+class Probe:
+    """Arguments, and a cotangent of the outputs.
+
+    name: what is special, as in "as given", "large", "sizes (5, 9), (9, 6)".
+    arrays: the arguments' arrays, in float64; d_y: a cotangent for every float output.
+    given: whether these are the author's own values: there the definition's conventions at kinks bind.
+    kind: "" for values as ordinary as the given ones, else the edge: "ties", "large", "tiny", "equal ids", "mask",
+        "sizes"; "given" for the author's own.
+    """
+
+    name: str
+    arrays: list[Any]
+    d_y: list[np.ndarray]
+    given: bool = False
+    kind: str = ""
+
+
+def meaning(array: Any) -> str:
+    """What numbers like these may be: the narrowest of the names that the checks know.
+
+    Floats: "flags" (0 and 1), "shares" (rows that add up to 1), "unit" (in [0, 1]), "positive", "not negative",
+    "sorted", "symmetric", "sparse" (mostly zeros, as a triangle), "not zero" (of both signs, and none near 0), "real".
+    Others: "mask", "permutation", "ids", "key".
+    """
+    if is_key(array):
+        return "key"
+    array = np.asarray(array)
+    if array.dtype == bool:
+        return "mask"
+    if array.dtype.kind in "iu":
+        flat = np.sort(array.reshape(-1))
+        return "permutation" if array.ndim and flat.size > 1 and (flat == np.arange(flat.size)).all() else "ids"
+    if array.dtype.kind != "f" and array.dtype.kind != "c":
+        array = array.astype(np.float64)  # bfloat16 and its like
+    if array.dtype.kind == "c" or not array.size or not np.isfinite(array).all():
+        return "real"
+    return _meaning_of_floats(array.astype(np.float64))
+
+
+def _meaning_of_floats(array: np.ndarray) -> str:
+    if array.ndim > 1 and array.shape[-1] > 1 and (array >= 0).all() and np.allclose(array.sum(-1), 1, atol=1e-4):
+        return "shares"
+    if array.size > 1 and np.isin(array, (0, 1)).all() and (array == 1).any():
+        return "flags"
+    square = array.ndim > 1 and array.shape[-1] == array.shape[-2] > 1
+    if square and np.allclose(array, np.swapaxes(array, -1, -2), rtol=1e-4, atol=1e-6) and array.std():
+        return "symmetric"
+    if array.ndim and array.shape[-1] > 3 and (np.diff(array, axis=-1) > 0).all():
+        return "sorted"
+    if array.size > 3 and (array == 0).mean() > 0.4:
+        return "sparse"
+    if (array > 0).all():
+        return "unit" if (array <= 1).all() and array.size > 1 else "positive"
+    if (array >= 0).all() or (array <= 0).all():
+        return "not negative"
+    size = np.abs(array)
+    return "not zero" if array.size > 3 and size.min() >= 0.09 * size.max() else "real"
+
+
+def redraw(array: Any, random: np.random.Generator) -> Any:
+    """Other numbers of the same meaning, in the same range. What is no float stays."""
+    if not is_float(array):
+        return array
+    what = meaning(array)
+    if what in ("flags", "sparse", "sorted") or np.iscomplexobj(array):
+        return array * (1.0 if what == "flags" else random.uniform(0.8, 1.25))
+    if what == "symmetric":  # D A D is symmetric, and positive definite where A is
+        scale = random.uniform(0.8, 1.25, array.shape[:-1])
+        return array * scale[..., :, None] * scale[..., None, :]
+    if array.size == 1 or what in ("positive", "not zero"):
+        return array * random.uniform(0.8, 1.25, array.shape)
+    if what == "shares":
+        share = random.uniform(0.2, 0.8)
+        return share * array + (1 - share) * array[random.permutation(len(array))]
+    shuffle = lambda: random.permutation(array.reshape(-1)).reshape(array.shape)  # noqa: E731
+    share = random.uniform(0.2, 0.8, array.shape)
+    mixed = share * shuffle() + (1 - share) * shuffle()
+    return mixed * random.choice((-1.0, 1.0), array.shape) if what == "real" else mixed
+
+
+def cotangents(rule: Rule, arrays: Sequence[Any], random: np.random.Generator) -> list[np.ndarray]:
+    """Signed and normally distributed, for every float output at these arguments."""
+    y = outputs(jax.eval_shape(rule.define, list(arrays))).values()
+    return [_normal(leaf, random) for leaf in y]
+
+
+def _normal(leaf: Any, random: np.random.Generator) -> np.ndarray:
+    draw = (
+        random.normal(size=leaf.shape) if leaf.shape else np.asarray(random.choice((-1, 1)) * random.uniform(0.6, 1.7))
+    )
+    if jnp.issubdtype(leaf.dtype, jnp.complexfloating):
+        return draw + 1j * random.normal(size=leaf.shape)
+    return np.asarray(draw)
+
+
+def same_sizes(rule: Rule, arrays: list[Any], random: np.random.Generator) -> Iterator[Probe]:
+    """Probes at which nothing compiles anew: those of the given arguments come first."""
+    d_y = cotangents(rule, arrays, random)
+    another = lambda: [_normal(leaf, random) for leaf in d_y]  # noqa: E731
+    yield Probe("as given", arrays, d_y, given=True)
+    yield Probe("as given, another cotangent", arrays, another(), given=True)
+    if any(leaf.size > 1 for leaf in d_y):
+        yield Probe("as given, one output's cotangent", arrays, [_one_hot(leaf, random) for leaf in d_y], given=True)
+    for count in ("other values", "other values again"):
+        yield Probe(count, [redraw(array, random) for array in arrays], another())
+    yield from _edges(arrays, another, random)
+
+
+def _one_hot(leaf: np.ndarray, random: np.random.Generator) -> np.ndarray:
+    result = np.zeros_like(leaf)
+    if leaf.size:
+        result.reshape(-1)[random.integers(leaf.size)] = 1.3
+    return result
+
+
+def _edges(arrays: list[Any], d_y: Callable, random: np.random.Generator) -> Iterator[Probe]:
+    means = [meaning(array) for array in arrays]
+    if {"real", "not zero"} & set(means):
+        size = lambda array: float(np.abs(array).max(initial=0.0)) or 1.0  # noqa: E731
+
+        def change(function: Callable[[Any], Any]) -> list[Any]:
+            return [function(array) if what in ("real", "not zero") else array for array, what in zip(arrays, means)]
+
+        if "not zero" in means:
+            signs = lambda array: random.choice((-1.0, 1.0), np.shape(array)) * np.ones_like(array)  # noqa: E731
+            yield Probe("ties", change(signs), d_y(), kind="ties")
+        else:
+            tied = lambda array: random.integers(-1, 2, np.shape(array)) * np.ones_like(array)  # noqa: E731
+            yield Probe("zeros and ties", change(tied), d_y(), kind="ties")
+            yield Probe("all zero", change(np.zeros_like), d_y(), kind="ties")
+        yield Probe("large", change(lambda array: array * (1e4 / size(array))), d_y(), kind="large")
+        yield Probe("tiny", change(lambda array: array * (1e-6 / size(array))), d_y(), kind="tiny")
+    if any(what == "ids" and array.ndim and array.size > 1 for what, array in zip(means, arrays)):
+        equal = [
+            np.full_like(array, array.reshape(-1)[array.size // 2]) if what == "ids" and array.ndim else array
+            for array, what in zip(arrays, means)
+        ]
+        yield Probe("equal ids", equal, d_y(), kind="equal ids")
+    for place, what in enumerate(means):
+        if what in ("mask", "flags") and arrays[place].ndim:
+            row = np.array(arrays[place])
+            row[:1] = 0
+            yield Probe("one row wholly masked", [*arrays[:place], row, *arrays[place + 1 :]], d_y(), kind="mask")
+            none = np.zeros_like(row)
+            yield Probe("everything masked", [*arrays[:place], none, *arrays[place + 1 :]], d_y(), kind="mask")
+            half = (np.arange(row.shape[-1]) < (row.shape[-1] + 1) // 2) * np.ones_like(row)
+            padded = half.astype(row.dtype)
+            yield Probe("masked at the end", [*arrays[:place], padded, *arrays[place + 1 :]], d_y(), kind="mask")
+
+
+class Sizes:
+    """Which axes of which arguments have a size together, found by asking the definition for shapes only."""
+
+    def __init__(self, rule: Rule, arrays: list[Any], seconds: float = 2.0) -> None:
+        self.rule, self.arrays, self.until = rule, arrays, time.monotonic() + seconds
+        self.axes = [(i, axis) for i, array in enumerate(arrays) for axis in range(np.ndim(array)) if not is_key(array)]
+        self.groups = self._groups()
+
+    def size(self, axis: tuple[int, int]) -> int:
+        return self.arrays[axis[0]].shape[axis[1]]
+
+    def allows(self, sizes: dict[tuple[int, int], int]) -> bool:
+        """Whether the definition takes arguments of these sizes."""
+        shapes = [list(np.shape(array)) for array in self.arrays]
+        for (i, axis), size in sizes.items():
+            shapes[i][axis] = size
+        like = [
+            array if is_key(array) else jax.ShapeDtypeStruct(tuple(shape), array.dtype)
+            for shape, array in zip(shapes, self.arrays)
+        ]
+        try:
+            jax.eval_shape(self.rule.define, like)
+        except Exception:
+            return False
+        return True
+
+    def _groups(self) -> list[tuple[tuple[int, int], ...]]:
+        """The smallest sets of axes of equal size that can grow together, and by themselves."""
+        found: list[tuple[tuple[int, int], ...]] = []
+        by_size: dict[int, list[tuple[int, int]]] = {}
+        for axis in self.axes:
+            by_size.setdefault(self.size(axis), []).append(axis)
+        fixed = {i for i, array in enumerate(self.arrays) if meaning(array) == "permutation"}
+        if self.rule.layer is not None:  # its parameters have the sizes that its own fields give them
+            fixed |= {i for i, leaf in enumerate(self.rule.leaves) if leaf.split("/")[0] != "x"}
+        for size, axes in by_size.items():
+            rest = [axis for axis in axes if axis[0] not in fixed] if size else []
+            for count in range(1, len(axes) + 1):
+                for group in itertools.combinations(tuple(rest), count):
+                    if time.monotonic() > self.until:
+                        return found
+                    if all(axis in rest for axis in group) and self.allows(dict.fromkeys(group, size + 2)):
+                        found.append(group)
+                        rest = [axis for axis in rest if axis not in group]
+                if not rest:
+                    break
+        return found
+
+    def resized(self, name: str, new: Callable[[int, int], int | None], random: np.random.Generator) -> Probe | None:
+        """A probe with new(number of the group, its size) in place of each group's size; None where none is allowed.
+
+        Values are the given ones, repeated in a random order and changed a little.
+        """
+        sizes: dict[tuple[int, int], int] = {}
+        for number, group in enumerate(self.groups):
+            size = new(number, self.size(group[0]))
+            if size is not None and self.allows(sizes | dict.fromkeys(group, size)):
+                sizes |= dict.fromkeys(group, size)
+        if not sizes:
+            return None
+        arrays = list(self.arrays)
+        for group in self.groups:
+            if group[0] in sizes:
+                old, size = self.size(group[0]), sizes[group[0]]
+                order = np.sort(random.permutation(np.arange(max(size, old)) % old)[:size])  # what is sorted stays so
+                for i, axis in group:
+                    arrays[i] = np.take(arrays[i], order, axis)
+        arrays = [self._alike(array, original, random) for array, original in zip(arrays, self.arrays)]
+        shapes = ", ".join(str(np.shape(array)) for array in arrays if np.ndim(array))
+        try:
+            return Probe(f"{name}: sizes {shapes}", arrays, cotangents(self.rule, arrays, random), kind="sizes")
+        except Exception:
+            return None
+
+    @staticmethod
+    def _alike(array: Any, original: Any, random: np.random.Generator) -> Any:
+        if not is_float(array) or np.shape(array) == np.shape(original):
+            return array
+        what = meaning(original)
+        if what == "shares":
+            return array / array.sum(-1, keepdims=True)
+        if what == "sorted":
+            return np.sort(array * random.uniform(1.0, 1.01, array.shape), -1)
+        if what == "unit":
+            return array * random.uniform(0.7, 1.0, array.shape)
+        return array if what in ("flags", "symmetric", "sparse") else array * random.uniform(0.7, 1.3, array.shape)
+
+
+def other_sizes(rule: Rule, arrays: list[Any], random: np.random.Generator) -> Iterator[Probe]:
+    """Larger and mutually different sizes, an odd number where an even one was, and one of what can be one."""
+    sizes = Sizes(rule, arrays)
+    # By even steps: a rule for windows of odd sizes is right without being right for even ones.
+    larger = sizes.resized("other sizes", lambda number, size: size + 2 * (number + 1) if size > 1 else None, random)
+    odd = sizes.resized("odd sizes", lambda _, size: size + 1 if size >= 4 and size % 2 == 0 else None, random)
+    whole = {i for i, array in enumerate(arrays) if not is_float(array) and np.ndim(array)}
+
+    def one(number: int, size: int) -> int | None:
+        # Fewer rows than ids, or fewer steps than lengths say, would be another mistake.
+        reached = {i for i, axis in sizes.groups[number] if axis == 0}
+        leading = all(axis == 0 for _, axis in sizes.groups[number])
+        return 1 if size > 1 and leading and whole <= reached else None
+
+    single = sizes.resized("one example", one, random)
+    yield from (probe for probe in (larger, odd, single) if probe is not None)
