@@ -1,0 +1,108 @@
+"""Right for other arguments, or for another incoming cotangent."""
+
+import itertools
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from pipeline.verify.diagnose.suspect import Hypothesis, Suspect, orders, shifted, without
+from pipeline.verify.rule import is_float, is_key
+from pipeline.verify.trial import Seen
+
+
+def inputs(suspect: Suspect) -> Iterator[Hypothesis]:
+    """The right rule for arguments or a cotangent that were changed: transposed, flipped, dropped, forgotten."""
+    leaf = suspect.leaf
+    for name in suspect.rule.leaves:
+        for words, change, kind in _changes(suspect, name):
+
+            def predict(seen: Seen, name: str = name, change: Callable = change) -> np.ndarray | None:
+                found = suspect.derived(seen, {name: change(np.asarray(suspect.arrays(seen)[name]))})
+                return None if found is None else found[leaf]
+
+            if suspect.same(predict(suspect.seen)):
+                yield Hypothesis(kind, f"as if `{name}` were {words}", predict)
+    for place, d in enumerate(suspect.seen.probe.d_y):
+        name = "" if len(suspect.seen.probe.d_y) == 1 else f" of output {place}"
+        for words, change, kind in _cotangent_changes(d):
+
+            def predict_d(seen: Seen, place: int = place, change: Callable = change) -> np.ndarray | None:
+                d_y = list(seen.probe.d_y)
+                d_y[place] = change(d_y[place])
+                found = suspect.derived(seen, d_y=d_y)
+                return None if found is None else found[leaf]
+
+            if suspect.same(predict_d(suspect.seen)):
+                yield Hypothesis(kind, f"as if the incoming cotangent{name} were {words}", predict_d)
+
+
+def _changes(suspect: Suspect, name: str) -> Iterator[tuple[str, Callable, str]]:
+    array = suspect.arrays()[name]
+    if is_key(array):
+        return
+    array = np.asarray(array)
+    if array.dtype == bool or (is_float(array) and np.isin(array, (0, 1)).all() and array.ndim):
+        yield "true everywhere: the mask is forgotten", np.ones_like, "padding"
+    if array.dtype.kind in "iu":
+        yield "one more", lambda a: a + 1, "shifted"
+        yield "one less", lambda a: a - 1, "shifted"
+        yield "at its largest everywhere: lengths or ids are forgotten", lambda a: np.full_like(a, a.max()), "padding"
+    if is_float(array):
+        yield "1 everywhere", np.ones_like, "missing factor"
+        yield "0 everywhere", np.zeros_like, "as if"
+        yield "negated", np.negative, "as if"
+        yield "squared", np.square, "extra factor"
+        yield "its absolute value", np.abs, "as if"
+    for axes, order in orders(array.shape):
+        yield f"transposed (axes {axes})", lambda a, order=order: a.transpose(order), "transposed"
+    for axis in range(array.ndim):
+        if array.shape[axis] > 1:
+            yield f"flipped along axis {axis}", lambda a, axis=axis: np.flip(a, axis), "flipped"
+            for by, fill in itertools.product((1, -1), (True, False)):
+                words = f"shifted by {by} along axis {axis}"
+                yield words, lambda a, axis=axis, by=by, fill=fill: shifted(a, axis, by, fill), "shifted"
+            for index, which in ((0, "first"), (-1, "last")):
+                yield (
+                    f"without its {which} index of axis {axis}: dropped",
+                    lambda a, axis=axis, i=index: without(a, axis, i),
+                    "region",
+                )
+    if array.ndim >= 3:
+        spatial = tuple(range(array.ndim - 2))
+        yield f"flipped along axes {list(spatial)}", lambda a: np.flip(a, spatial), "flipped"
+
+
+def _cotangent_changes(d: np.ndarray) -> Iterator[tuple[str, Callable, str]]:
+    yield "1 everywhere: it is ignored", np.ones_like, "cotangent ignored"
+    for axes, order in orders(d.shape):
+        yield f"transposed (axes {axes})", lambda a, order=order: a.transpose(order), "transposed"
+    for axis in range(d.ndim):
+        if d.shape[axis] > 1:
+            for index, which in ((0, "first"), (-1, "last")):
+                yield (
+                    f"without its {which} index of axis {axis}: dropped",
+                    lambda a, axis=axis, i=index: without(a, axis, i),
+                    "region",
+                )
+                yield (
+                    f"its {which} index of axis {axis} alone",
+                    lambda a, axis=axis, i=index: a - without(a, axis, i),
+                    "region",
+                )
+            yield (
+                f"averaged over axis {axis}",
+                lambda a, axis=axis: np.broadcast_to(a.mean(axis, keepdims=True), a.shape),
+                "extra sum",
+            )
+            yield (
+                f"summed over axis {axis}",
+                lambda a, axis=axis: np.broadcast_to(a.sum(axis, keepdims=True), a.shape),
+                "extra sum",
+            )
+            yield f"flipped along axis {axis}", lambda a, axis=axis: np.flip(a, axis), "flipped"
+            for by, fill in itertools.product((1, -1), (True, False)):
+                yield (
+                    f"shifted by {by} along axis {axis}",
+                    lambda a, axis=axis, by=by, fill=fill: shifted(a, axis, by, fill),
+                    "shifted",
+                )

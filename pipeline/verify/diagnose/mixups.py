@@ -1,0 +1,184 @@
+"""Operations whose derivative takes one value for another: an operand transposed, h_t for h_{t-1}, no slope at all."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax.extend.core import Jaxpr, Literal
+
+from pipeline.layers.base import PyTree
+from pipeline.verify.jaxprs import Interpreter, has_gradient, inner_program, source_of
+
+_SLOPES_OF_OUTPUTS: dict[str, Callable[[Any], Any]] = {
+    "tanh": lambda y: 1 - y * y,
+    "logistic": lambda y: y * (1 - y),
+    "exp": lambda y: y,
+}
+"""Functions whose slope is written with their value."""
+
+
+_SLOPED = frozenset(
+    [
+        "tanh",
+        "logistic",
+        "exp",
+        "log",
+        "log1p",
+        "expm1",
+        "sqrt",
+        "rsqrt",
+        "sin",
+        "cos",
+        "erf",
+        "square",
+        "integer_pow",
+        "abs",
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Mixup:
+    """An operation, mostly a product, whose derivative by operand ``operand`` takes a wrong value for the other one.
+
+    kind: "transposed" (the other operand, transposed), "cotangent transposed", "ones", "new state" (a scan's h_t for
+        h_{t-1}), "other"; of a function of one operand "identity" (its slope left out) and "slope from input" (of what
+        has its slope from its output); "own element" (of a sum that each of its elements is divided by, or less).
+    """
+
+    key: tuple[Any, ...]
+    operand: int
+    kind: str
+    other: Any
+    source: str
+    other_source: str
+
+
+class Mixed(Interpreter):
+    """A function of a list of arrays whose products can have a value mixed up in their derivative, not in their value.
+
+    mixups: what can be. ``run_with(chosen, arrays)``: with a number for each, 1 where it happens and 0 elsewhere.
+    """
+
+    def __init__(self, function: Callable[[list[Any]], PyTree], arrays: list[Any], most: int = 60) -> None:
+        self.program, self.shape = jax.make_jaxpr(function, return_shape=True)(arrays)
+        self.mixups: list[Mixup] = []
+        self._find(self.program.jaxpr, (), "", 0)
+        self.mixups = self.mixups[:most]
+        self._scopes = {mixup.key[:-1] for mixup in self.mixups}
+        self._held: dict[tuple, dict[Any, Any]] = {}
+        self._values: dict[tuple, dict[Any, Any]] = {}
+
+    def _find(self, jaxpr: Jaxpr, path: tuple, outer: str, carried: int, fixed: int = 0) -> None:
+        sources: dict[Any, str] = {}
+        for equation in jaxpr.eqns:
+            sources |= {v: f"`{equation.primitive.name}` in {source_of(equation) or outer}" for v in equation.outvars}
+        state = dict(zip(jaxpr.invars[fixed : fixed + carried], jaxpr.outvars[:carried]))
+        for i, equation in enumerate(jaxpr.eqns):
+            source = source_of(equation) or outer
+            inner = inner_program(equation, self.through_custom_rules)
+            if inner is not None:
+                self._find(inner.jaxpr, (*path, i), source, 0)
+            elif equation.primitive.name == "scan":
+                parameters = equation.params
+                self._find(
+                    parameters["jaxpr"].jaxpr, (*path, i), source, parameters["num_carry"], parameters["num_consts"]
+                )
+            elif equation.primitive.name in ("mul", "dot_general"):
+                for operand in (0, 1):
+                    self._find_product(jaxpr, equation, operand, (*path, i), source, sources, state)
+            elif equation.primitive.name in _SLOPED and has_gradient(equation.invars[0].aval):
+                self.mixups.append(Mixup((*path, i), 0, "identity", None, source, ""))
+                if equation.primitive.name in _SLOPES_OF_OUTPUTS:
+                    self.mixups.append(Mixup((*path, i), 0, "slope from input", None, source, ""))
+            if equation.primitive.name in ("div", "sub", "mul"):
+                self._find_sums(jaxpr, equation, (*path, i), source)
+
+    def _find_sums(self, jaxpr: Any, equation: Any, key: tuple, source: str) -> None:
+        """Operands that are a sum of something of the result's own shape: softmax's denominator, a mean."""
+        made = {variable: e for e in jaxpr.eqns for variable in e.outvars}
+        for operand, variable in enumerate(equation.invars):
+            maker = None if isinstance(variable, Literal) else made.get(variable)
+            while maker is not None and maker.primitive.name in ("broadcast_in_dim", "reshape", "copy"):
+                maker = None if isinstance(maker.invars[0], Literal) else made.get(maker.invars[0])
+            if maker is not None and maker.primitive.name == "reduce_sum":
+                (summed,) = maker.invars
+                if summed.aval.shape == equation.outvars[0].aval.shape:
+                    self.mixups.append(Mixup(key, operand, "own element", summed, source, ""))
+
+    def _find_product(
+        self, jaxpr: Any, equation: Any, operand: int, key: tuple, source: str, sources: dict, state: dict
+    ) -> None:
+        partner = equation.invars[1 - operand]
+        if isinstance(partner, Literal) or not has_gradient(equation.invars[operand].aval) or not partner.aval.shape:
+            return
+        shape = partner.aval.shape
+        if len(shape) > 1 and shape[-1] == shape[-2] > 1:
+            self.mixups.append(Mixup(key, operand, "transposed", partner, source, ""))
+        self.mixups.append(Mixup(key, operand, "ones", partner, source, ""))
+        result = equation.outvars[0].aval.shape
+        if len(result) > 1 and result[-1] == result[-2] > 1:
+            self.mixups.append(Mixup(key, operand, "cotangent transposed", partner, source, ""))
+        if partner in state:
+            self.mixups.append(Mixup(key, operand, "new state", state[partner], source, ""))
+        variables = [*jaxpr.invars, *(v for e in jaxpr.eqns for v in e.outvars)]
+        for variable in variables[:24]:
+            alike = getattr(variable.aval, "shape", None) == shape and variable.aval.dtype == partner.aval.dtype
+            if alike and variable is not partner and variable is not state.get(partner):
+                self.mixups.append(Mixup(key, operand, "other", variable, source, sources.get(variable, "an input")))
+
+    def values(
+        self, jaxpr: Jaxpr, constants: Sequence[Any], arguments: Sequence[Any], path: tuple = ()
+    ) -> dict[Any, Any]:
+        if path in self._scopes:  # values that are only known later in the program may be mixed up as well
+            held = Interpreter().values(jaxpr, constants, arguments)
+            self._held[path] = {variable: jax.lax.stop_gradient(value) for variable, value in held.items()}
+        return super().values(jaxpr, constants, arguments, path)
+
+    def entered(self, path: tuple, values: dict[Any, Any]) -> None:
+        self._values[path] = values
+
+    def _operation(self, equation: Any, operands: list[Any], path: tuple) -> Sequence[Any]:
+        results = super()._operation(equation, operands, path)
+        for number, mixup in enumerate(self.mixups):
+            if mixup.key == path:
+                change = self._change(mixup, equation, operands, results[0], path)
+                results = [results[0] + self._chosen[number] * (change - jax.lax.stop_gradient(change))]
+        return results
+
+    def _change(self, mixup: Mixup, equation: Any, operands: list[Any], result: Any, path: tuple) -> Any:
+        """What is to be added to the result: its gradient counts, its value does not."""
+        held = jax.lax.stop_gradient
+        own = operands[mixup.operand]
+        if mixup.kind == "identity":
+            return own - result
+        if mixup.kind == "slope from input":
+            return _SLOPES_OF_OUTPUTS[equation.primitive.name](held(own)) * own - result
+        if mixup.kind == "own element":
+            summed, others = self._values[path[:-1]][mixup.other], [held(operand) for operand in operands]
+            alone = list(others)
+            alone[mixup.operand] = held(own) + (summed - held(summed))
+            through = list(others)
+            through[mixup.operand] = own
+            apply = lambda given: super(Mixed, self)._operation(equation, given, ())[0]  # noqa: E731
+            return apply(alone) - apply(through)
+        right = held(operands[1 - mixup.operand])
+        right_way = self._product(equation, operands, mixup.operand, right)
+        if mixup.kind == "cotangent transposed":
+            return jnp.swapaxes(right_way, -1, -2) - right_way
+        wrong = {"transposed": lambda: jnp.swapaxes(right, -1, -2), "ones": lambda: jnp.ones_like(right)}.get(
+            mixup.kind, lambda: self._held[path[:-1]][mixup.other]
+        )()
+        return self._product(equation, operands, mixup.operand, wrong) - right_way
+
+    def _product(self, equation: Any, operands: list[Any], operand: int, partner: Any) -> Any:
+        given = list(operands)
+        given[1 - operand] = partner
+        return super()._operation(equation, given, ())[0]
+
+    def run_with(self, chosen: Any, arrays: list[Any]) -> PyTree:
+        self._chosen = chosen
+        values = self.run(self.program.jaxpr, self.program.consts, jax.tree.leaves(arrays))
+        return jax.tree.unflatten(jax.tree.structure(self.shape), values)

@@ -1,0 +1,83 @@
+"""What a number is: 32 as the size of an axis, 0.0884 as 1/sqrt(128), 1.43 as 1/0.7."""
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+
+from pipeline.verify.jaxprs import Literal, equations
+from pipeline.verify.rule import Rule, is_key
+
+
+def described(number: float, rule: Rule, seen: Any) -> str:
+    """The number, and what it equals: "32 = the size of axis 0 of `x`"."""
+    shown = f"{number:.6g}"
+    meanings = [text for text, value in _candidates(rule, seen) if abs(value - number) <= 1e-7 * abs(number)]
+    for text, value in _candidates(rule, seen):
+        if abs(value + number) <= 1e-7 * abs(number) and not meanings:
+            meanings.append(f"-({text})")
+    meanings = [text for text in dict.fromkeys(meanings) if text != shown]
+    return f"{shown} = {' (or '.join(meanings[:2])}{')' * (len(meanings) > 1)}" if meanings else shown
+
+
+def constants_of(rule: Rule, arrays: list[Any]) -> list[float]:
+    """The numbers that stand in the definition's program: rates, epsilons, roots of sizes."""
+    import jax
+
+    found: list[float] = []
+    for equation in equations(jax.make_jaxpr(rule.define)(arrays).jaxpr):
+        found += [
+            float(variable.val)
+            for variable in equation.invars
+            if isinstance(variable, Literal)
+            and np.ndim(variable.val) == 0
+            and np.asarray(variable.val).dtype.kind == "f"
+        ]
+    return [value for value in dict.fromkeys(found) if math.isfinite(value) and value not in (0.0, 1.0, -1.0)]
+
+
+def _sizes(rule: Rule, seen: Any) -> Iterator[tuple[str, int]]:
+    """Sizes of axes; of several equal ones that of the first argument's first axis is likeliest meant."""
+    given = list(zip(rule.leaves, seen.probe.arrays)) + list(seen.y.items())
+    for name, array in given:
+        if is_key(array):
+            continue
+        for axis, size in enumerate(np.shape(array)):
+            if size > 1:
+                batch = ", the batch size" if axis == 0 and name == rule.leaves[0] else ""
+                yield f"the size of axis {axis} of `{name}`{batch}", size
+        if np.ndim(array) > 1:
+            yield f"the number of elements of `{name}`", int(np.size(array))
+    for name, array in given:
+        if not is_key(array) and np.ndim(array) > 2:
+            yield f"the number of positions of `{name}`", int(np.prod(np.shape(array)[:-1]))
+            yield f"the number of positions of `{name}` in an example", int(np.prod(np.shape(array)[1:-1]))
+
+
+def _candidates(rule: Rule, seen: Any) -> Iterator[tuple[str, float]]:
+    sizes = list(_sizes(rule, seen))
+    for text, n in sizes:
+        yield text, n
+        yield f"1/{n}, one over {text}", 1 / n
+        yield f"sqrt({n}), of {text}", math.sqrt(n)
+        yield f"1/sqrt({n}), of {text}", 1 / math.sqrt(n)
+        yield f"{n}/{n - 1}, of {text}", n / (n - 1)
+        yield f"{n - 1}/{n}, of {text}", (n - 1) / n
+    for text, n in sizes:
+        yield f"{n} squared, of {text}", n * n
+        yield f"1/{n} squared, of {text}", 1 / (n * n)
+        yield f"2/{n}, of {text}", 2 / n
+        yield f"{n}/2, of {text}", n / 2
+    for value in constants_of(rule, list(seen.probe.arrays)):
+        yield f"the constant {value:.6g} in the function", value
+        yield f"1/{value:.6g}, one over a constant in the function (1/keep, if it is a keep probability)", 1 / value
+        yield f"1 - {value:.6g}, of a constant in the function", 1 - value
+        yield f"1/(1 - {value:.6g}), of a constant in the function (1/keep, if it is a dropout rate)", 1 / (1 - value)
+        yield f"{value:.6g} squared", value * value
+        yield f"1/{value:.6g} squared", 1 / value**2
+    unequal = dict.fromkeys(n for _, n in sizes)
+    for a in unequal:
+        for b in unequal:
+            if a != b:
+                yield f"{a}/{b}, a ratio of sizes", a / b

@@ -1,0 +1,258 @@
+"""Wrong by the function's own program: a way of the chain rule lost or counted twice, a product's operand mixed up."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import jax
+import numpy as np
+
+from pipeline.layers.base import PyTree
+from pipeline.verify import jaxprs
+from pipeline.verify.diagnose.mixups import Mixed, Mixup
+from pipeline.verify.diagnose.numbers import described
+from pipeline.verify.diagnose.suspect import Hypothesis, Suspect, close, largest, orders
+from pipeline.verify.diagnose.ways import Gated, Way
+from pipeline.verify.rule import Rule, autodiff
+from pipeline.verify.trial import Seen
+
+
+def stopped(suspect: Suspect) -> Iterator[Hypothesis]:
+    """The cotangent as it would be without ``stop_gradient``."""
+    rule = suspect.rule
+    if "stop_gradient" in jaxprs.primitives(rule.define, suspect.seen.probe.arrays):
+        through = jaxprs.plain(rule.define, ignore_stop_gradient=True, keep_custom_rules=True)
+        function = jax.jit(lambda arrays, d_y: autodiff(through, rule.leaves, arrays, d_y)["d"][suspect.leaf])
+        text = "stop_gradient is ignored: a gradient flows where the function holds it back"
+        yield Hypothesis(
+            "stop_gradient", text, lambda seen: np.asarray(function(list(seen.probe.arrays), list(seen.probe.d_y)))
+        )
+
+
+class _Variants:
+    """Every leaf's cotangent under variations of the function's program: compiled once for all wrong leaves."""
+
+    def __init__(self, rule: Rule, varied: Callable[[Any, list[Any]], PyTree]) -> None:
+        def cotangents(row: Any, arrays: list[Any], d_y: list[Any]) -> dict[str, Any]:
+            return autodiff(lambda arrays: varied(row, arrays), rule.leaves, arrays, d_y)["d"]
+
+        self._all = jax.jit(lambda rows, arrays, d_y: jax.lax.map(lambda row: cotangents(row, arrays, d_y), rows))
+        self._found: dict[tuple[int, str], dict[str, np.ndarray]] = {}
+
+    def __call__(self, seen: Seen, what: str, rows: PyTree, leaf: str) -> np.ndarray:
+        """(rows, *shape): the leaf's cotangent at a probe under each variation; ``what`` names the set of rows."""
+        if (id(seen), what) not in self._found:
+            found = self._all(rows, list(seen.probe.arrays), list(seen.probe.d_y))
+            self._found[id(seen), what] = {name: np.asarray(value) for name, value in found.items()}
+        return self._found[id(seen), what][leaf]
+
+
+def _shared(suspect: Suspect, name: str, make: Callable[[], Any]) -> Any:
+    """What all leaves of one judgement have in common, made once for the sizes of a probe."""
+    key = name, *(np.shape(array) for array in suspect.seen.probe.arrays)
+    if key not in suspect.found.shared:
+        suspect.found.shared[key] = make()
+    return suspect.found.shared[key]
+
+
+def programs(suspect: Suspect) -> Iterator[Hypothesis]:
+    """One way of the function's own chain rule lost, twice or scaled; a constant of its program taken for another."""
+    try:
+        program = _Program(suspect)
+        program.closed(suspect.seen)
+    except Exception:  # a program that cannot be taken apart says nothing
+        return
+    yield from program.hypotheses()
+
+
+class _Program:
+    """The leaf's cotangent with each way's gate closed in turn, at the suspect's probe and at others."""
+
+    def __init__(self, suspect: Suspect) -> None:
+        self.suspect, rule = suspect, suspect.rule
+
+        def make() -> tuple[Gated, _Variants]:
+            gated = Gated(rule.define, list(suspect.seen.probe.arrays))
+            return gated, _Variants(rule, lambda row, arrays: gated.run_with(row[0], row[1], arrays))
+
+        self.gated, self._variants = _shared(suspect, "ways", make)
+        self.open = np.ones(len(self.gated.ways))
+        self.numbers = np.array([constant.value for constant in self.gated.constants], np.float64)
+
+    def gates(self, seen: Seen, gate: float) -> np.ndarray:
+        """(ways, *shape): the cotangent with one way's gate at another number than 1."""
+        rows = 1 + (gate - 1) * np.eye(len(self.open)), np.tile(self.numbers, (len(self.open), 1))
+        return self._variants(seen, f"gates at {gate}", rows, self.suspect.leaf)
+
+    def closed(self, seen: Seen) -> np.ndarray:
+        """(ways, *shape): the cotangent with one way closed."""
+        return self.gates(seen, 0.0)
+
+    def other_constants(self, seen: Seen) -> tuple[list[str], np.ndarray]:
+        """The cotangent with one constant 0, 1 or its reciprocal, or one 0 and another 1."""
+        rows, texts = [], []
+        places = [i for i, constant in enumerate(self.gated.constants) if constant.value not in (0.0,)][:12]
+        for i in places:
+            constant = self.gated.constants[i]
+            for value in {0.0, 1.0} - {constant.value}:
+                rows.append(self._changed({i: value}))
+                texts.append(f"as if the constant {constant.value:.6g} in {constant.source} were {value:g}")
+        for i, j in itertools.permutations(places, 2):
+            one, other = self.gated.constants[i], self.gated.constants[j]
+            if one.value != 1.0 and 0 < other.value < 1 and 0 < one.value < 1:
+                rows.append(self._changed({i: 1.0, j: 0.0}))
+                texts.append(
+                    f"as if {one.value:.6g} in {one.source} were 1 and {other.value:.6g} in {other.source} were 0"
+                )
+        if not rows:
+            return [], np.zeros((0, *self.suspect.reference.shape))
+        gates_and_numbers = np.ones((len(rows), len(self.open))), np.array(rows)
+        return texts, self._variants(seen, "constants", gates_and_numbers, self.suspect.leaf)
+
+    def _changed(self, values: dict[int, float]) -> np.ndarray:
+        numbers = self.numbers.copy()
+        for i, value in values.items():
+            numbers[i] = value
+        return numbers
+
+    def hypotheses(self) -> Iterator[Hypothesis]:
+        suspect = self.suspect
+        if len(self.open):
+            yield from self._one_way()
+            yield from self._every_step()
+            yield from self._two_ways()
+        texts, predicted = self.other_constants(suspect.seen)
+        for i, text in enumerate(texts):
+            if suspect.same(predicted[i]):
+                yield Hypothesis("other function", text, lambda seen, i=i: self.other_constants(seen)[1][i])
+
+    def _shares(self, seen: Seen) -> np.ndarray:
+        """(ways, *shape): what each way contributes."""
+        return seen.reference[self.suspect.leaf] - self.closed(seen)
+
+    def _one_way(self) -> Iterator[Hypothesis]:
+        suspect, leaf = self.suspect, self.suspect.leaf
+        error, shares = suspect.manual - suspect.reference, self._shares(suspect.seen)
+        for i, share in enumerate(shares):
+            norm = float(np.real(np.vdot(share, share)))
+            if not norm > 1e-20 * float(np.real(np.vdot(suspect.reference, suspect.reference)) or 1.0):
+                continue
+            yield from self._turned(i, share)
+            gain = float(np.real(np.vdot(share, error))) / norm
+            if not suspect.same(suspect.reference + gain * share):
+                continue
+            kind, text = _way_words(self.gated.ways[i], 1 + gain, suspect)
+            yield Hypothesis(
+                kind, text, lambda seen, i=i, gain=gain: seen.reference[leaf] + gain * self._shares(seen)[i]
+            )
+
+    def _every_step(self) -> Iterator[Hypothesis]:
+        """A way that is gone again and again, as that from step to step: counted twice, or negated, at each."""
+        for gate in (2.0, -1.0) if any(len(way.key) > 2 for way in self.gated.ways) else ():
+            for i, found in enumerate(self.gates(self.suspect.seen, gate)):
+                if self.suspect.same(found):
+                    kind, text = _way_words(self.gated.ways[i], gate, self.suspect)
+                    yield Hypothesis(kind, text, lambda seen, i=i, gate=gate: self.gates(seen, gate)[i])
+
+    def _turned(self, i: int, share: np.ndarray) -> Iterator[Hypothesis]:
+        """What one way contributes, transposed or reversed."""
+        leaf = self.suspect.leaf
+        turns: list[tuple[str, str, Callable]] = [
+            ("transposed", f"transposed (axes {axes})", lambda c, order=order: c.transpose(order))
+            for axes, order in orders(share.shape)
+        ]
+        turns += [
+            ("flipped", f"reversed along axis {axis}", lambda c, axis=axis: np.flip(c, axis))
+            for axis in range(share.ndim)
+            if share.shape[axis] > 1
+        ]
+        for kind, words, turn in turns:
+            if self.suspect.same(self.suspect.reference - share + turn(share)):
+                text = f"a term is {words}: the gradient through {self.gated.ways[i]}"
+
+                def predict(seen: Seen, turn: Callable = turn) -> np.ndarray:
+                    its = self._shares(seen)[i]
+                    return seen.reference[leaf] - its + turn(its)
+
+                yield Hypothesis(kind, text, predict)
+
+    def _two_ways(self) -> Iterator[Hypothesis]:
+        """Two lost at once, as the mean's and the variance's of a normalisation."""
+        suspect, leaf = self.suspect, self.suspect.leaf
+        shares = self._shares(suspect.seen)
+        distinct: list[int] = []
+        for i, share in enumerate(shares):
+            if largest(share) > 1e-9 * largest(suspect.reference) and not any(
+                close(share, shares[j], 1e-9) for j in distinct
+            ):
+                distinct.append(i)
+        for i, j in itertools.combinations(distinct[:40], 2):
+            if suspect.same(suspect.reference - shares[i] - shares[j]):
+                one, other = self.gated.ways[i], self.gated.ways[j]
+                text = f"two ways of the chain rule are lost: through {one} and through {other}"
+                yield Hypothesis(
+                    "missing term",
+                    text,
+                    lambda seen, i=i, j=j: seen.reference[leaf] - self._shares(seen)[i] - self._shares(seen)[j],
+                )
+
+
+def _way_words(way: Way, gate: float, suspect: Suspect) -> tuple[str, str]:
+    """What happened to a way of the chain rule, from the factor it counts with."""
+    if abs(gate) < 1e-7:
+        return "missing term", f"a term is missing: the gradient through {way} is lost"
+    if abs(gate - 2) < 1e-7:
+        return "doubled term", f"a term counts twice: the gradient through {way}"
+    if abs(gate + 1) < 1e-7:
+        return "doubled term", f"a term has the wrong sign: the gradient through {way}"
+    words = described(gate, suspect.rule, suspect.seen)
+    return "doubled term", f"a term is off by the factor {words}: the gradient through {way}"
+
+
+def mixups(suspect: Suspect) -> Iterator[Hypothesis]:
+    """A product's derivative with another value where its other operand belongs; a Jacobian's diagonal alone."""
+    rule, leaf = suspect.rule, suspect.leaf
+
+    def make() -> tuple[Mixed, _Variants]:
+        mixed = Mixed(rule.define, list(suspect.seen.probe.arrays))
+        return mixed, _Variants(rule, mixed.run_with)
+
+    try:
+        mixed, variants = _shared(suspect, "mixups", make)
+        rows = np.eye(len(mixed.mixups))
+        predict = lambda seen, i: variants(seen, "mixups", rows, leaf)[i]  # noqa: E731
+        if not mixed.mixups or not predict(suspect.seen, 0).size:
+            return
+    except Exception:  # a program that cannot be taken apart says nothing
+        return
+    for i, mixup in enumerate(mixed.mixups):
+        if suspect.same(predict(suspect.seen, i)):
+            yield Hypothesis(*_mixup_words(mixup), lambda seen, i=i: predict(seen, i))
+
+
+def _mixup_words(mixup: Mixup) -> tuple[str, str]:
+    where, operation = f"the product in {mixup.source}", f"the operation in {mixup.source}"
+    if mixup.kind == "transposed":
+        return "transposed", f"in the derivative of {where} the other operand is transposed"
+    if mixup.kind == "ones":
+        return "missing factor", f"in the derivative of {where} the other operand is missing as a factor"
+    if mixup.kind == "identity":
+        return "missing factor", f"the derivative of {operation} is missing, as if it were the identity"
+    if mixup.kind == "slope from input":
+        return "as if", f"the derivative of {operation} is taken at its input where its output belongs"
+    if mixup.kind == "own element":
+        return (
+            "missing term",
+            f"of the sum in {mixup.source} only the element itself is derived: only the diagonal of its Jacobian",
+        )
+    if mixup.kind == "cotangent transposed":
+        return "transposed", f"in the derivative of {where} the incoming cotangent is transposed"
+    if mixup.kind == "new state":
+        return (
+            "shifted",
+            f"in the derivative of {where} the new state stands where the previous one belongs (h_t for h_(t-1))",
+        )
+    return (
+        "as if",
+        f"in the derivative of {where} the value of {mixup.other_source} stands where the other operand belongs",
+    )

@@ -1,0 +1,115 @@
+"""The ways of a function's chain rule, each with a gate: what the gradient would be with one of them closed.
+
+A *way* is one use of one value by one operation. With its gate at 0 the value passes and no gradient does, so the
+difference is what the chain rule gains by it. A mistake that loses a term, counts it twice or flips its sign is a gate
+other than 1.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Jaxpr, Literal
+
+from pipeline.layers.base import PyTree
+from pipeline.verify.jaxprs import Interpreter, has_gradient, inner_program, source_of
+
+
+@dataclass(frozen=True)
+class Way:
+    """One use of a value: by the operation ``primitive``, as its operand number ``operand``.
+
+    source: the author's line of code, with its place: "xc = x - mu (norms.py, line 12)".
+    key: where the operation stands: its index in the program, after those of the calls it stands in.
+    """
+
+    key: tuple[Any, ...]
+    primitive: str
+    operand: int
+    source: str
+
+    def __str__(self) -> str:
+        return f"`{self.primitive}`{' in ' if self.source else ''}{self.source}"
+
+
+@dataclass(frozen=True)
+class Constant:
+    """A number that stands in the program, such as an epsilon or 1/sqrt(d)."""
+
+    key: tuple[Any, ...]
+    value: float
+    source: str
+
+
+class Gated(Interpreter):
+    """A function of a list of arrays, with a gate on every way and a number in place of every constant.
+
+    ways, constants: what was found. ``run_with(gates, numbers, arrays)`` is the function with other ones.
+    """
+
+    def __init__(self, function: Callable[[list[Any]], PyTree], arrays: list[Any], most: int = 160) -> None:
+        self.program, self.shape = jax.make_jaxpr(function, return_shape=True)(arrays)
+        self.ways: list[Way] = []
+        self.constants: list[Constant] = []
+        self._find(self.program.jaxpr, [has_gradient(leaf) for leaf in jax.tree.leaves(arrays)], (), "")
+        self.ways = self.ways[:most]
+        self._way = {way.key: i for i, way in enumerate(self.ways)}
+        self._constant = {constant.key: i for i, constant in enumerate(self.constants)}
+
+    def _find(self, jaxpr: Jaxpr, active: list[bool], path: tuple, outer: str) -> list[bool]:
+        """Whether each output depends on an active input; notes the uses of what does."""
+        known = dict(zip(jaxpr.invars, active))
+        depends = lambda v: not isinstance(v, Literal) and known.get(v, False)  # noqa: E731
+        for i, equation in enumerate(jaxpr.eqns):
+            name = equation.primitive.name
+            source = source_of(equation) or outer
+            flags = [depends(variable) and has_gradient(variable.aval) for variable in equation.invars]
+            for place, (variable, flag) in enumerate(zip(equation.invars, flags)):
+                if flag:
+                    self.ways.append(Way((*path, i, place), equation.params.get("name", name), place, source))
+                if isinstance(variable, Literal) and np.ndim(variable.val) == 0 and has_gradient(variable.aval):
+                    self.constants.append(Constant((*path, i, place), float(np.real(variable.val)), source))
+            inner = inner_program(equation, self.through_custom_rules)
+            if inner is not None:
+                results = self._find(inner.jaxpr, flags, (*path, i), source)
+            elif name == "scan":
+                body, fixed, carried = (equation.params[key] for key in ("jaxpr", "num_consts", "num_carry"))
+                inside, results = list(flags), []
+                for _ in range(carried + 1):  # until what the carry depends on no longer grows
+                    before = len(self.ways), len(self.constants)
+                    results = self._find(body.jaxpr, inside, (*path, i), source)
+                    grown = [a or b for a, b in zip(inside[fixed : fixed + carried], results)]
+                    if grown == inside[fixed : fixed + carried]:
+                        break
+                    inside[fixed : fixed + carried] = grown
+                    del self.ways[before[0] :], self.constants[before[1] :]
+            else:
+                stopped = name == "stop_gradient" or not any(flags)
+                results = [not stopped] * len(equation.outvars)
+            known.update(zip(equation.outvars, results))
+        return [depends(variable) for variable in jaxpr.outvars]
+
+    def operand(self, key: tuple, variable: Any, value: Any) -> Any:
+        if key in self._constant:
+            return jnp.asarray(self._numbers[self._constant[key]], variable.aval.dtype)
+        if key not in self._way:
+            return value
+        return _gate(value, self._gates[self._way[key]])
+
+    def run_with(self, gates: Any, numbers: Any, arrays: list[Any]) -> PyTree:
+        self._gates, self._numbers = gates, numbers
+        values = self.run(self.program.jaxpr, self.program.consts, jax.tree.leaves(arrays))
+        return jax.tree.unflatten(jax.tree.structure(self.shape), values)
+
+
+@jax.custom_vjp
+def _gate(value: Any, gate: Any) -> Any:
+    """``value``, whose cotangent is multiplied by ``gate``: also where the value is infinite, as in a mask."""
+    del gate
+    return value
+
+
+_gate.defvjp(lambda value, gate: (value, gate), lambda gate, d: (gate.astype(d.dtype) * d, jnp.zeros_like(gate)))
