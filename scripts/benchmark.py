@@ -10,7 +10,6 @@ columns are there where it is installed and JAX runs on the CPU; a column that c
 """
 
 import json
-import sys
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,6 +24,7 @@ from benchmarks import flax_counterparts, measure
 from benchmarks.cases import CASES, Case
 from benchmarks.gradients import gradient_of
 from benchmarks.table import table
+from command_line import run
 from pipeline.errors import UserError
 from pipeline.layers.base import Context
 
@@ -121,14 +121,5 @@ def main(
     print(table(result), end="")
 
 
-def command_line() -> None:
-    """Runs ``main`` with the command line's arguments; what a user did wrong is a message and exit code 2."""
-    try:
-        tyro.cli(main)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
-
-
 if __name__ == "__main__":
-    command_line()
+    run(main)

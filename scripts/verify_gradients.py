@@ -19,6 +19,7 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
+from command_line import run
 from pipeline.errors import UserError
 from pipeline.layers.combinators import Objective
 from pipeline.losses.base import Targets
@@ -64,7 +65,7 @@ def _is_below(case: Case, name: str) -> bool:
 
 def verified(cases: list[Case]) -> Iterator[tuple[str, Report]]:
     """Each case's report, in order. Compiling takes most of the time, and runs beside the next case's tracing."""
-    verify = lambda case: case.verify(precisions=() if case in MODELS else ("float32",), transforms=())  # noqa: E731
+    verify = lambda case: case.verify(precisions=() if case in MODELS else ("float32",), checks=())  # noqa: E731
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         reports = pool.map(verify, cases)
         yield from zip((case.name for case in cases), reports)
@@ -135,20 +136,12 @@ def main(
     console.print(table(reports))
     failed = {name: report for name, report in reports.items() if not report.ok}
     for name, report in failed.items():
-        console.print(f"\n[bold red]{name}[/] {report.layer}", *map(str, report.failures), sep="\n", highlight=False)
+        console.print(f"\n[bold red]{name}[/]")
+        console.print(report.explanation(), highlight=False, markup=False)
     console.print(f"{len(reports) - len(failed)} of {len(reports)} hold")
     if failed:
         sys.exit(1)
 
 
-def command_line() -> None:
-    """Runs ``main`` with the command line's arguments; what a user did wrong is a message and exit code 2."""
-    try:
-        tyro.cli(main)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        sys.exit(2)
-
-
 if __name__ == "__main__":
-    command_line()
+    run(main)

@@ -259,7 +259,7 @@ class Classification(Task[Config]):
         inputs, labels = dataset.test.take(slice(5))
         context = Context(train=True, key=jax.random.key(config.seed))
         # In float32 rounding moves a few of so many units across their kinks, whoever differentiates.
-        return verify(objective, params, (inputs, Targets(labels)), context, precisions=(), transforms=())
+        return verify(objective, params, (inputs, Targets(labels)), context, precisions=(), checks=())
 
     def export(self, run: Path) -> None:
         """Pixels as they are stored (floats; integer pixels divided by their largest value) to class probabilities."""

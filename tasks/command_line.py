@@ -135,7 +135,7 @@ def _run(task: Task[Any], arguments: Sequence[str]) -> int:
             task.predict(run, inputs)
         case Verify(data=data, model=model, seed=seed):
             report = task.verify(dataclasses.replace(task.recipe(data), model=model, seed=seed))
-            console().print(report)
+            console().print(report.leaf_table(), report)
             return 0 if report.ok else 1
         case Export(run=run):
             task.export(run)

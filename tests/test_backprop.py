@@ -183,7 +183,7 @@ small, sizes = st.integers(1, 3), st.integers(3, 8)
 
 
 def check(layer: Layer, shape: tuple[int, ...]) -> None:
-    Case("drawn", layer, normal(*shape)).verify(precisions=(), transforms=()).raise_if_failed()
+    Case("drawn", layer, normal(*shape)).verify(precisions=(), checks=()).raise_if_failed()
 
 
 @settings(max_examples=12, deadline=None, derandomize=True)

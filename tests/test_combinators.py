@@ -64,7 +64,7 @@ RECALL = Context(memory_mask=jnp.arange(5)[None] < jnp.array([[5], [2]]))
     "layer", [Recall(), Residual(Recall()), Repeat(Residual(Recall()), 3), Repeat(Remat(Residual(Recall())), 3)]
 )
 def test_a_second_input(layer):
-    verify(layer, started(layer, RECALLED), RECALLED, RECALL, transforms=("vmap",)).raise_if_failed()
+    verify(layer, started(layer, RECALLED), RECALLED, RECALL, checks=("vmap",)).raise_if_failed()
 
 
 @pytest.mark.parametrize("inner", [Recall(), Remat(Recall())])

@@ -17,10 +17,11 @@ import pytest
 
 import pipeline.layers
 import pipeline.losses
-from benchmark import command_line, main
+from benchmark import main
 from benchmarks import flax_counterparts, gradients, measure
 from benchmarks.cases import CASES, Case
 from benchmarks.table import larger, slower, table
+from command_line import run
 from pipeline.errors import UserError
 from pipeline.layers.base import Context, Layer, children
 from pipeline.layers.combinators import Objective
@@ -239,6 +240,6 @@ def test_folder_that_is_not_there(tmp_path):
 def test_a_mistake_is_a_message_and_no_traceback(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["benchmark.py", "conv_9d"])
     with pytest.raises(SystemExit) as exit:
-        command_line()
+        run(main)
     assert exit.value.code == 2
     assert capsys.readouterr().err.startswith("There is no benchmark called conv_9d")

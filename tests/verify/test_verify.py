@@ -63,54 +63,58 @@ def is_batched(d):
 
 
 MISTAKES = {
-    "transposed": (kernel(lambda d: d.T), "kernel", "gradient", "float64"),
-    "sign": (kernel(lambda d: -d), "kernel", "gradient", "float64"),
-    "scaled": (kernel(lambda d: 1.000001 * d), "kernel", "gradient", "float64"),
-    "one element": (kernel(lambda d: d.at[1, 2].add(1e-9)), "kernel", "gradient", "float64"),
-    "averaged": (bias(lambda d_y: d_y.mean(0)), "bias", "gradient", "float64"),
-    "last row dropped": (bias(lambda d_y: d_y[:-1].sum(0)), "bias", "gradient", "float64"),
-    "not a number": (kernel(lambda d: d * jnp.nan), "kernel", "gradient", "float64"),
-    "missing term": (input_(lambda d_x, d_y: jnp.zeros_like(d_x)), "x", "gradient", "float64"),
-    "None for what has a gradient": (input_(lambda d_x, d_y: None), "x", "gradient", "float64"),
-    "scaled by the cotangent": (input_(lambda d_x, d_y: d_x * jnp.abs(d_y).max()), "x", "linearity", "float64"),
-    "added whatever comes": (bias(lambda d_y: d_y.sum(0) + 1e-14), "bias", "zero cotangent", "float64"),
-    "the cotangent ignored": (bias(lambda d_y: jnp.full(4, 3.0, d_y.dtype)), "bias", "zero cotangent", "float64"),
+    "transposed": (kernel(lambda d: d.T), "kernel", "gradient", "transposed"),
+    "sign": (kernel(lambda d: -d), "kernel", "gradient", "sign"),
+    "scaled": (kernel(lambda d: 1.000001 * d), "kernel", "gradient", "factor"),
+    "one element": (kernel(lambda d: d.at[1, 2].add(1e-9)), "kernel", "gradient", "region"),
+    "averaged": (bias(lambda d_y: d_y.mean(0)), "bias", "gradient", "factor"),
+    "last row dropped": (bias(lambda d_y: d_y[:-1].sum(0)), "bias", "gradient", "region"),
+    "not a number": (kernel(lambda d: d * jnp.nan), "kernel", "gradient", "not finite"),
+    "missing term": (input_(lambda d_x, d_y: jnp.zeros_like(d_x)), "x", "gradient", "missing"),
+    "None for what has a gradient": (input_(lambda d_x, d_y: None), "x", "gradient", "missing"),
+    "scaled by the cotangent": (input_(lambda d_x, d_y: d_x * jnp.abs(d_y).max()), "x", "gradient", "cotangent"),
+    "added whatever comes": (bias(lambda d_y: d_y.sum(0) + 1e-14), "bias", "zero cotangent", "cotangent"),
+    "the cotangent ignored": (bias(lambda d_y: jnp.full(4, 3.0, d_y.dtype)), "bias", "gradient", "cotangent ignored"),
     "bfloat16 on the way": (
-        kernel(only_in("float32", lambda d: d.astype("bfloat16").astype("float32"))), "kernel", "gradient", "float32",
+        kernel(only_in("float32", lambda d: d.astype("bfloat16").astype("float32"))), "kernel", "gradient", "precision",
     ),
     "without jit": (
-        kernel(lambda d: d if isinstance(d, Tracer) else -d), "kernel", "eager", "float64",
+        kernel(lambda d: d if isinstance(d, Tracer) else -d), "kernel", "eager", "transform",
     ),
-    "under vmap": (kernel(lambda d: -d if is_batched(d) else d), "kernel", "vmap", "float64"),
-    "impossible under vmap": (kernel(not_under_vmap), "", "vmap", "float64"),
-    "missing leaf": (lambda d_params, d_x, d_y: ({"kernel": d_params["kernel"]}, d_x), "bias", "contract", "float64"),
+    "under vmap": (kernel(lambda d: -d if is_batched(d) else d), "kernel", "vmap", "transform"),
+    "impossible under vmap": (kernel(not_under_vmap), "", "vmap", "exception"),
+    "missing leaf": (
+        lambda d_params, d_x, d_y: ({"kernel": d_params["kernel"]}, d_x), "bias", "contract", "structure",
+    ),
     "surplus leaf": (
-        lambda d_params, d_x, d_y: (d_params | {"scale": d_y}, d_x), "scale", "contract", "float64",
+        lambda d_params, d_x, d_y: (d_params | {"scale": d_y}, d_x), "scale", "contract", "structure",
     ),
-    "other container": (lambda d_params, d_x, d_y: (d_params, [d_x]), "x", "contract", "float64"),
-    "not summed": (bias(lambda d_y: d_y), "bias", "contract", "float64"),
-    "None for a parameter": (bias(lambda d_y: None), "bias", "contract", "float64"),
-    "dtype": (kernel(lambda d: d.astype("float32")), "kernel", "contract", "float64"),
-    "Python number": (bias(lambda d_y: 0.0), "bias", "contract", "float64"),
-    "exception": (fail, "", "contract", "float64"),
+    "other container": (lambda d_params, d_x, d_y: (d_params, [d_x]), "x", "contract", "structure"),
+    "not summed": (bias(lambda d_y: d_y), "bias", "contract", "missing sum"),
+    "None for a parameter": (bias(lambda d_y: None), "bias", "contract", "missing"),
+    "dtype": (kernel(lambda d: d.astype("float32")), "kernel", "contract", "dtype"),
+    "Python number": (bias(lambda d_y: 0.0), "bias", "contract", "structure"),
+    "exception": (fail, "", "contract", "exception"),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("mistake", MISTAKES)
 def test_a_planted_mistake_is_found(mistake):
-    _, leaf, check, dtype = MISTAKES[mistake]
+    _, leaf, check, kind = MISTAKES[mistake]
     report = verify(Mistaken(mistake=mistake), PARAMS, X)
-    assert not report.ok
-    assert (leaf, check, dtype) in [(row.leaf, row.check, row.dtype) for row in report.failures]
+    assert report.verdict == "fail"
+    assert (leaf, check) in [(row.leaf, row.check) for row in report.failures]
+    assert (leaf, kind) in [(diagnosis.leaf, diagnosis.kind) for diagnosis in report.diagnoses]
     if check not in ("contract", "linearity", "zero cotangent"):
         assert {row.leaf for row in report.failures} == {leaf}, "another leaf is accused"
 
 
 def test_a_right_rule_is_not_accused():
     report = verify(Dense(4), PARAMS, X, precisions=("float32", "bfloat16"))
-    assert report.ok and not report.failures
-    assert {row.check for row in report.rows} == {
-        "contract", "value", "gradient", "zero cotangent", "linearity", "eager", "vmap",
+    assert report.ok and not report.failures and not report.diagnoses
+    assert {row.check for row in report.rows} - {"devices"} == {
+        "contract", "determinism", "value", "gradient", "zero cotangent", "linearity", "eager", "vmap",
+        "finite differences", "forward mode", "sensitivity",
     }  # fmt: skip
     report.raise_if_failed()
 
@@ -143,9 +147,9 @@ class MaskIgnored(GlobalAveragePool):
 def test_a_mask_ignored_in_the_residuals():
     context = Context(mask=np.array([[True, True, False], [True, False, False]]))
     x = np.random.default_rng(0).normal(size=(2, 3, 4))
-    report = verify(MaskIgnored(), {}, x, context, precisions=(), transforms=())
+    report = verify(MaskIgnored(), {}, x, context, precisions=(), checks=())
     assert [(row.leaf, row.check) for row in report.failures] == [("x", "gradient")]
-    assert verify(GlobalAveragePool(), {}, x, context, precisions=(), transforms=()).ok
+    assert verify(GlobalAveragePool(), {}, x, context, precisions=(), checks=()).ok
 
 
 @dataclass(frozen=True)
@@ -157,7 +161,7 @@ class DrawnAfresh(Dropout):
 
 def test_a_mask_of_dropout_drawn_afresh():
     context = Context(train=True, key=jax.random.key(0))
-    report = verify(DrawnAfresh(0.5), {}, X, context, precisions=(), transforms=())
+    report = verify(DrawnAfresh(0.5), {}, X, context, precisions=(), checks=())
     assert [(row.leaf, row.check) for row in report.failures] == [("x", "gradient")]
 
 
@@ -198,25 +202,26 @@ def test_what_apply_raises_is_a_failed_row_that_says_where():
 def test_the_layer_of_a_model_that_is_wrong_is_named():
     model = Serial((Dense(4), Mistaken(mistake="averaged"), Dense(2)))
     params = {"layers": [PARAMS, PARAMS, {"kernel": X.T[:, :2], "bias": np.zeros(2)}]}
-    report = verify(model, params, X, precisions=(), transforms=())
+    report = verify(model, params, X, precisions=(), checks=())
     assert {row.leaf for row in report.failures} == {"layers/1/bias"}
+    assert [place.path for place in report.places] == ["layers/1"]
 
 
 def test_the_message_says_leaf_check_size_and_worst_element():
     with pytest.raises(VerificationError) as raised:
-        verify(Mistaken(mistake="one element"), PARAMS, X, precisions=(), transforms=()).raise_if_failed()
+        verify(Mistaken(mistake="one element"), PARAMS, X, precisions=(), checks=()).raise_if_failed()
     message = str(raised.value)
-    for part in ("Mistaken(mistake='one element')", "kernel: gradient in float64 FAILED", "limit 1.00e-11", "[1, 2]"):
+    for part in ("Mistaken(mistake='one element')", "kernel: wrong at one element only", "[1, 2]", "relative error"):
         assert part in message
 
 
 def test_report_as_json_and_as_a_table():
-    report = verify(Mistaken(mistake="not a number"), PARAMS, X, precisions=("float32",), transforms=())
+    report = verify(Mistaken(mistake="not a number"), PARAMS, X, precisions=("float32",), checks=())
     data = json.loads(json.dumps(report.to_json(), allow_nan=False))
     assert data["ok"] is False and len(data["rows"]) == len(report.rows)
     assert {row["relative_error"] for row in data["rows"] if row["leaf"] == "kernel" and not row["ok"]} == {None}
     text = str(report)
-    for part in ("kernel", "bias", "FAILED", "float32", f"of {len(report.rows)} checks failed"):
+    for part in ("kernel", "FAILED", "not finite", f"of {len(report.rows)} checks failed"):
         assert part in text
     worst = report.worst()
     assert worst is not None and worst.leaf == "kernel"
@@ -224,7 +229,7 @@ def test_report_as_json_and_as_a_table():
 
 def test_float64_is_on_only_within():
     with jax.enable_x64(False):
-        assert verify(Dense(4), PARAMS, X.astype("float32"), transforms=()).ok
+        assert verify(Dense(4), PARAMS, X.astype("float32"), checks=()).ok
         assert jnp.ones(1).dtype == jnp.float32
 
 
@@ -240,7 +245,7 @@ def test_inputs_of_the_same_seed_are_not_the_cotangents():
         def backward(self, params, residuals, d_y):
             return {"kernel": d_y.T @ residuals}, d_y @ params["kernel"].T
 
-    assert not verify(dataclass(frozen=True)(Square)(), {"kernel": x}, x, precisions=(), transforms=()).ok
+    assert not verify(dataclass(frozen=True)(Square)(), {"kernel": x}, x, precisions=(), checks=()).ok
 
 
 def test_relative_errors():
