@@ -8,7 +8,7 @@ from typing import Any, Literal, get_args
 import jax
 import jax.numpy as jnp
 
-from pipeline.layers.base import Context, Layer, PyTree, Static, children, map_children
+from pipeline.layers.base import Context, Layer, PyTree, Static, Wrapper, children, map_children
 from pipeline.layers.combinators import Objective, Tied
 
 Gradient = Literal["manual", "autodiff", "attached"]
@@ -114,25 +114,13 @@ def _check_dtypes(layer: Layer, name: str, dtypes: PyTree, cotangent: PyTree) ->
 
 
 @dataclass(frozen=True)
-class Attached(Layer):
+class Attached(Wrapper):
     """``layer`` with its hand-written rule behind ``apply``, under the same parameters."""
 
     layer: Layer
 
-    def init(self, key: Any, x: PyTree) -> PyTree:
-        return self.layer.init(key, x)
-
     def apply(self, params: PyTree, x: PyTree, context: Context) -> PyTree:
         return attach(self.layer)(params, x, context)
-
-    def forward(self, params: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
-        return self.layer.forward(params, x, context)
-
-    def backward(self, params: PyTree, residuals: PyTree, d_y: PyTree) -> tuple[PyTree, PyTree]:
-        return self.layer.backward(params, residuals, d_y)
-
-    def after(self, context: Context) -> Context:
-        return self.layer.after(context)
 
 
 def attach_leaves(layer: Layer) -> Layer:

@@ -9,20 +9,15 @@ import jax.numpy as jnp
 import numpy as np
 from jax.test_util import check_grads
 
-from pipeline.verify.rule import Rule, is_float, is_key, outputs
+from pipeline.verify.rule import Rule, float_places, is_float, is_key, outputs, replaced, spread
 
 
 def by_check_grads(rule: Rule, dtype: str) -> bool | None:
     """``jax.test_util.check_grads`` in reverse mode, of the function with the rule behind ``jax.custom_vjp``."""
     with jax.enable_x64(dtype == "float64"):
         arrays = [_cast(array, dtype) for array in rule.arrays]
-        places = [i for i, array in enumerate(arrays) if is_float(array)]
-
-        def merged(floats: Any) -> list[Any]:
-            given = list(arrays)
-            for place, array in zip(places, floats):
-                given[place] = array
-            return given
+        places = float_places(arrays)
+        merged = lambda floats: replaced(arrays, places, floats)  # noqa: E731
 
         @jax.custom_vjp
         def function(*floats: Any) -> list[Any]:
@@ -35,9 +30,7 @@ def by_check_grads(rule: Rule, dtype: str) -> bool | None:
         def backward(kept: Any, d_y: Any) -> tuple:
             floats, residuals, y = kept
             arguments = rule.pack(merged(floats))
-            rest = list(d_y)
-            spread = jax.tree.map(lambda leaf: rest.pop(0) if is_float(leaf) else None, y)
-            found, _ = rule.align(rule.backward(arguments, residuals, spread), arguments)
+            found, _ = rule.align(rule.backward(arguments, residuals, spread(y, d_y)), arguments)
             return tuple(found[rule.leaves[i]] for i in places)
 
         function.defvjp(forward, backward)
@@ -54,15 +47,12 @@ def by_gradcheck(rule: Rule) -> bool | None:
 
     with jax.enable_x64(True):
         arrays = [_cast(array, "float64") for array in rule.arrays]
-        places = [i for i, array in enumerate(arrays) if is_float(array)]
+        places = float_places(arrays)
         if any(np.iscomplexobj(arrays[i]) for i in places) or sum(arrays[i].size for i in places) > 2000:
             return None  # its Jacobian is built entry by entry
 
         def merged(floats: Any) -> list[Any]:
-            given = list(arrays)
-            for place, tensor in zip(places, floats):
-                given[place] = jnp.asarray(tensor.detach().numpy())
-            return given
+            return replaced(arrays, places, [jnp.asarray(tensor.detach().numpy()) for tensor in floats])
 
         class Function(torch.autograd.Function):
             @staticmethod

@@ -84,6 +84,24 @@ class Layer(ABC):
         return jax.tree.map(lambda _: None, params)
 
 
+class Wrapper(Layer):
+    """``layer`` under the same parameters: a subclass says what ``apply`` is, and changes what else it will."""
+
+    layer: Layer
+
+    def init(self, key: Any, x: PyTree) -> PyTree:
+        return self.layer.init(key, x)
+
+    def forward(self, params: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
+        return self.layer.forward(params, x, context)
+
+    def backward(self, params: PyTree, residuals: PyTree, d_y: PyTree) -> tuple[PyTree, PyTree]:
+        return self.layer.backward(params, residuals, d_y)
+
+    def after(self, context: Context) -> Context:
+        return self.layer.after(context)
+
+
 L = TypeVar("L", bound=Layer)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 from jax.core import Tracer
 
 from pipeline.errors import UserError
-from pipeline.layers.base import Context, Layer, PyTree, children, map_children
+from pipeline.layers.base import Context, Layer, PyTree, Wrapper, children, map_children
 from pipeline.layers.combinators import Repeat
 from pipeline.training.state import TrainState
 from pipeline.training.step import Batch
@@ -52,7 +52,7 @@ class _Found(Exception):
 
 
 @dataclass(frozen=True, eq=False)
-class _Spy(Layer):
+class _Spy(Wrapper):
     """``layer``, looked at as it computes.
 
     repeats: path and times of every Repeat it stands in; calls: how often each pass has been through it.
@@ -62,9 +62,6 @@ class _Spy(Layer):
     path: str
     repeats: tuple[tuple[str, int], ...]
     calls: Counter
-
-    def init(self, key: Any, x: PyTree) -> PyTree:
-        return self.layer.init(key, x)
 
     def apply(self, params: PyTree, x: PyTree, context: Context) -> PyTree:
         return self._looked_at("forward", self.layer.apply(params, x, context), {})
@@ -77,9 +74,6 @@ class _Spy(Layer):
         d_params, d_x = self.layer.backward(params, residuals, d_y)
         self._looked_at("backward", d_x, d_params)
         return d_params, d_x
-
-    def after(self, context: Context) -> Context:
-        return self.layer.after(context)
 
     def _looked_at(self, which: str, value: PyTree, d_params: dict[str, Any]) -> PyTree:
         if any(isinstance(leaf, Tracer) for leaf in jax.tree.leaves(value)):

@@ -294,15 +294,3 @@ def planes(array: np.ndarray) -> tuple[np.ndarray, list[str]]:
     if np.iscomplexobj(array):
         return np.stack([np.real(array), np.imag(array)]).astype(np.float64), ["part", *names]
     return array.astype(np.float64), names
-
-
-def errors(one: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """|one - other|: 0 where they are equal, infinite where a number is missing."""
-    with np.errstate(all="ignore"):
-        apart = np.where(one == other, 0.0, np.abs(one - other))
-    return np.where(np.isnan(apart), np.inf, apart)
-
-
-def largest(array: np.ndarray) -> float:
-    """The largest finite absolute value; 0 where there is none."""
-    return float(np.abs(array[np.isfinite(array)]).max(initial=0.0))

@@ -5,11 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from pipeline.verify.probes import Probe, meaning
-from pipeline.verify.rule import Rule, outputs
+from pipeline.verify.rule import Rule, outputs, paired, replaced
 
 
 @dataclass(frozen=True)
@@ -44,11 +43,7 @@ class FiniteDifferences:
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
-        self._value = jax.jit(
-            lambda arrays, d_y: sum(
-                (jnp.real(leaf * d).sum() for leaf, d in zip(outputs(rule.define(arrays)).values(), d_y)), start=0.0
-            )
-        )
+        self._value = jax.jit(lambda arrays, d_y: paired(list(outputs(rule.define(arrays)).values()), d_y))
 
     def slope(self, probe: Probe, place: int, random: np.random.Generator) -> Slope:
         """Along a random direction within the array at ``place``."""
@@ -59,9 +54,7 @@ class FiniteDifferences:
         largest = float(np.abs(array).max(initial=0.0)) or 1.0
 
         def value(h: float) -> float:
-            arrays = list(probe.arrays)
-            arrays[place] = array + h * direction
-            return float(self._value(arrays, probe.d_y))
+            return float(self._value(replaced(probe.arrays, [place], [array + h * direction]), probe.d_y))
 
         unit = largest / (float(np.abs(direction).max(initial=0.0)) or 1.0)
         best, error = _ridders(value, 2e-2 * unit)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from pipeline.verify import jaxprs
-from pipeline.verify.measure import difference
+from pipeline.verify.measure import difference, largest
 from pipeline.verify.probes import Probe, cotangents, other_sizes, same_sizes
 from pipeline.verify.report import Row, Verdict
 from pipeline.verify.tolerance import compared, held, size_around
@@ -94,9 +94,9 @@ def _has_size_built_in(trial: Trial, seen: Seen) -> bool:
         if old != new and old > 2
     }
     given = [in_float64(array) for array in trial.rule.arrays]
-    built_in = jaxprs.numbers(trial.by_hand, given, trial.found.seen[0].probe.d_y)
-    built_in &= jaxprs.numbers(trial.by_hand, seen.probe.arrays, seen.probe.d_y)
-    built_in -= jaxprs.numbers(trial.rule.define, seen.probe.arrays)
+    built_in = set(jaxprs.numbers(trial.by_hand, given, trial.found.seen[0].probe.d_y))
+    built_in &= set(jaxprs.numbers(trial.by_hand, seen.probe.arrays, seen.probe.d_y))
+    built_in -= set(jaxprs.numbers(trial.rule.define, seen.probe.arrays))
     forms = {form for n in sizes for form in (n, 1 / n, n - 1, 1 / (n - 1), math.sqrt(n), 1 / math.sqrt(n), 2 / n)}
     return any(math.isclose(number, form, rel_tol=1e-6) for number in built_in for form in forms)
 
@@ -134,20 +134,13 @@ def linearity(trial: Trial, given: list[Any]) -> None:
     for leaf in trial.rule.floats:
         apart = difference(zeros[leaf], np.zeros_like(zeros[leaf]), 0.0)
         verdict: Verdict = "pass" if apart.relative_error == 0 else "fail"
-        trial.row(
-            leaf,
-            "zero cotangent",
-            "float64",
-            apart.relative_error,
-            0.0,
-            verdict,
-            "" if apart.distance == 0 else f"worst {apart}",
-        )
+        message = "" if apart.distance == 0 else f"worst {apart}"
+        trial.row(leaf, "zero cotangent", "float64", apart.relative_error, 0.0, verdict, message)
     for leaf in trial.rule.floats:
         summed = 0.75 * found[0][leaf] - 1.5 * found[1][leaf]
         # A leaf that is zero in theory is noise in practice: it is measured on its layer's scale, as everywhere.
         terms = [size_around(trial, leaf, seen.reference) for seen in trial.found.seen[:2]]
-        terms += [float(np.abs(part[leaf]).max(initial=0.0)) for part in found]
+        terms += [largest(part[leaf]) for part in found]
         held(trial, "linearity", leaf, mixed[leaf], summed, max(terms))
 
 

@@ -110,69 +110,34 @@ def equations(jaxpr: Jaxpr) -> Iterator[Any]:
                 yield from equations(inner)
 
 
+class Traced(Interpreter):
+    """A function's program for arguments like these, which ``evaluate`` runs as a subclass has it."""
+
+    def __init__(self, function: Callable, *arguments: Any) -> None:
+        self.program, self.shape = jax.make_jaxpr(function, return_shape=True)(*arguments)
+
+    def evaluate(self, *arguments: Any) -> PyTree:
+        values = self.run(self.program.jaxpr, self.program.consts, jax.tree.leaves(arguments))
+        return jax.tree.unflatten(jax.tree.structure(self.shape), values)
+
+
 def plain(function: Callable, ignore_stop_gradient: bool = False, keep_custom_rules: bool = False) -> Callable:
     """``function`` as its operations alone define it: autodiff of the result uses no custom rule of it."""
 
-    class Plain(Interpreter):
-        through_custom_rules = not keep_custom_rules
-
-    Plain.ignore_stop_gradient = ignore_stop_gradient
-
     def result(*arguments: Any) -> PyTree:
-        program, shape = jax.make_jaxpr(function, return_shape=True)(*arguments)
-        values = Plain().run(program.jaxpr, program.consts, jax.tree.leaves(arguments))
-        return jax.tree.unflatten(jax.tree.structure(shape), values)
+        traced = Traced(function, *arguments)
+        traced.through_custom_rules, traced.ignore_stop_gradient = not keep_custom_rules, ignore_stop_gradient
+        return traced.evaluate(*arguments)
 
     return result
 
 
-_ROUNDED = frozenset(
-    [
-        "add",
-        "sub",
-        "mul",
-        "div",
-        "exp",
-        "exp2",
-        "log",
-        "log1p",
-        "expm1",
-        "tanh",
-        "logistic",
-        "sin",
-        "cos",
-        "tan",
-        "asin",
-        "acos",
-        "atan",
-        "atan2",
-        "sinh",
-        "cosh",
-        "sqrt",
-        "rsqrt",
-        "cbrt",
-        "pow",
-        "integer_pow",
-        "square",
-        "erf",
-        "erfc",
-        "erf_inv",
-        "lgamma",
-        "digamma",
-        "dot_general",
-        "conv_general_dilated",
-        "reduce_sum",
-        "cumsum",
-        "cumprod",
-        "reduce_prod",
-        "add_any",
-        "scatter-add",
-        "scatter_add",
-        "reduce_window_sum",
-        "cumlogsumexp",
-        "fft",
-    ]
-)
+_ROUNDED = {
+    "add", "sub", "mul", "div", "exp", "exp2", "log", "log1p", "expm1", "tanh", "logistic", "sin", "cos", "tan",
+    "asin", "acos", "atan", "atan2", "sinh", "cosh", "sqrt", "rsqrt", "cbrt", "pow", "integer_pow", "square", "erf",
+    "erfc", "erf_inv", "lgamma", "digamma", "dot_general", "conv_general_dilated", "reduce_sum", "cumsum",
+    "cumprod", "reduce_prod", "add_any", "scatter-add", "scatter_add", "reduce_window_sum", "cumlogsumexp", "fft",
+}  # fmt: skip
 """The operations whose results are rounded; what compares and moves is exact."""
 
 
@@ -184,24 +149,25 @@ def noisy(function: Callable, own_precision: bool) -> Callable:
     own_precision: whether an operation in float32 errs as float32 does; otherwise as float64.
     """
 
+    class Noisy(Traced):
+        seed: Any
+        count = 0
+
+        def result(self, primitive: str, value: Any) -> Any:
+            if primitive not in _ROUNDED or not has_gradient(value):
+                return value
+            self.count += 1
+            eps = float(jnp.finfo(value.dtype if own_precision else jnp.float64).eps)
+            # A multiplicative hash: a proper generator in every operation would take seconds to compile.
+            place = jax.lax.iota(jnp.uint32, value.size).reshape(value.shape)
+            mixed = (place + jnp.uint32(self.count) * 40503 + jnp.uint32(self.seed) * 974711) * jnp.uint32(2654435761)
+            up = (mixed >> 15) & 1
+            return jnp.where(up == 1, value * (1 + eps), value * (1 - eps)).astype(value.dtype)
+
     def result(seed: Any, *arguments: Any) -> PyTree:
-        class Noisy(Interpreter):
-            count = 0
-
-            def result(self, primitive: str, value: Any) -> Any:
-                if primitive not in _ROUNDED or not has_gradient(value):
-                    return value
-                type(self).count += 1
-                eps = float(jnp.finfo(value.dtype if own_precision else jnp.float64).eps)
-                # A multiplicative hash: a proper generator in every operation would take seconds to compile.
-                place = jax.lax.iota(jnp.uint32, value.size).reshape(value.shape)
-                mixed = (place + jnp.uint32(self.count) * 40503 + jnp.uint32(seed) * 974711) * jnp.uint32(2654435761)
-                up = (mixed >> 15) & 1
-                return jnp.where(up == 1, value * (1 + eps), value * (1 - eps)).astype(value.dtype)
-
-        program, shape = jax.make_jaxpr(function, return_shape=True)(*arguments)
-        values = Noisy().run(program.jaxpr, program.consts, jax.tree.leaves(arguments))
-        return jax.tree.unflatten(jax.tree.structure(shape), values)
+        traced = Noisy(function, *arguments)
+        traced.seed = seed
+        return traced.evaluate(*arguments)
 
     return result
 
@@ -267,7 +233,7 @@ def intermediates(function: Callable, arrays: list[Any], shape: tuple[int, ...],
     """The values of one shape that a function computes on its way, each called by its operation and line."""
     found: dict[str, Any] = {}
 
-    class Collecting(Interpreter):
+    class Collecting(Traced):
         def _operation(self, equation: Any, operands: list[Any], path: tuple) -> Sequence[Any]:
             results = super()._operation(equation, operands, path)
             if (
@@ -281,8 +247,7 @@ def intermediates(function: Callable, arrays: list[Any], shape: tuple[int, ...],
                     found.setdefault(name, np.broadcast_to(np.asarray(results[0]), shape))
             return results
 
-    program = jax.make_jaxpr(function)(arrays)
-    Collecting().run(program.jaxpr, program.consts, jax.tree.leaves(arrays))
+    Collecting(function, arrays).evaluate(arrays)
     return found
 
 
@@ -290,14 +255,15 @@ def _spreads_over(small: tuple[int, ...], shape: tuple[int, ...]) -> bool:
     return len(small) == len(shape) and small != (1,) * len(shape) and all(a in (1, b) for a, b in zip(small, shape))
 
 
-def numbers(function: Callable, *arguments: Any) -> set[float]:
-    """All float constants that stand in a function's program."""
-    return {
-        float(variable.val)
+def numbers(function: Callable, *arguments: Any) -> list[float]:
+    """The float constants that stand in a function's program, in the order in which they do."""
+    found = [
+        float(np.real(variable.val))
         for equation in equations(jax.make_jaxpr(function)(*arguments).jaxpr)
         for variable in equation.invars
         if isinstance(variable, Literal) and np.ndim(variable.val) == 0 and has_gradient(variable.aval)
-    }
+    ]
+    return list(dict.fromkeys(found))
 
 
 def primitives(function: Callable, *arguments: Any) -> set[str]:

@@ -7,12 +7,11 @@ replaced by autodiff's, so that what is left to be wrong is its own chain rule.
 import dataclasses
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import jax
 import jax.numpy as jnp
 
-from pipeline.layers.base import Context, Layer, PyTree, children, map_children
+from pipeline.layers.base import Context, Layer, PyTree, Wrapper, children, map_children
 from pipeline.verify.diagnose import diagnose
 from pipeline.verify.judge import judge
 from pipeline.verify.report import Diagnosis, Place
@@ -65,14 +64,11 @@ def _parts(
 
 
 @dataclass(frozen=True, eq=False)
-class _Tap(Layer):
+class _Tap(Wrapper):
     """``layer``, noting what each call of its definition is given."""
 
     layer: Layer
     calls: list[tuple[PyTree, PyTree, Context]]
-
-    def init(self, key: Any, x: PyTree) -> PyTree:
-        return self.layer.init(key, x)
 
     def apply(self, params: PyTree, x: PyTree, context: Context) -> PyTree:
         self.calls.append((params, x, context))
@@ -82,21 +78,12 @@ class _Tap(Layer):
         self.calls.append((params, x, context))
         return self.layer.forward(params, x, context)
 
-    def backward(self, params: PyTree, residuals: PyTree, d_y: PyTree) -> tuple[PyTree, PyTree]:
-        return self.layer.backward(params, residuals, d_y)
-
-    def after(self, context: Context) -> Context:
-        return self.layer.after(context)
-
 
 @dataclass(frozen=True)
-class Derived(Layer):
+class Derived(Wrapper):
     """``layer`` with the backward pass that autodiff derives from its definition."""
 
     layer: Layer
-
-    def init(self, key: Any, x: PyTree) -> PyTree:
-        return self.layer.init(key, x)
 
     def apply(self, params: PyTree, x: PyTree, context: Context) -> PyTree:
         return self.layer.apply(params, x, context)
@@ -109,9 +96,4 @@ class Derived(Layer):
         rule = of_layer(self.layer, params, x, context)
         d_leaves = [d for d in jax.tree.leaves(d_y) if d is not None]
         found = rule.autodiff(rule.arrays, d_leaves)["d"]
-        leaves = iter(rule.leaves)
-        none_or_d = [found.get(leaf) for leaf in leaves]
-        return jax.tree.unflatten(jax.tree.structure((params, x)), none_or_d)
-
-    def after(self, context: Context) -> Context:
-        return self.layer.after(context)
+        return jax.tree.unflatten(jax.tree.structure((params, x)), [found.get(leaf) for leaf in rule.leaves])

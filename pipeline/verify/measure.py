@@ -47,36 +47,45 @@ def relative_errors(manual: PyTree, autodiff: PyTree) -> dict[str, float]:
     return {path: difference.relative_error for path, difference in differences(manual, autodiff).items()}
 
 
-def differences(values: PyTree, references: PyTree, largest_outside: float = 0.0) -> dict[str, Difference]:
-    """Every leaf's largest difference, by its path.
-
-    largest_outside: the largest number in what belongs to the same layer and stands outside these trees: an input's
-        cotangent is measured beside those of the parameters.
-    """
+def differences(values: PyTree, references: PyTree) -> dict[str, Difference]:
+    """Every leaf's largest difference, by its path."""
     if jax.tree.structure(values) != jax.tree.structure(references):
         raise ValueError(f"the structures differ: {jax.tree.structure(values)} and {jax.tree.structure(references)}")
     arrays = by_path(references)
-    largest = {path: _largest(array) for path, array in arrays.items()}
+    sizes = {path: largest(array) for path, array in arrays.items()}
     found = {}
     for path, value in by_path(values).items():
         if value.shape != arrays[path].shape:
             raise ValueError(f"{path} has shape {value.shape}; its reference has {arrays[path].shape}")
         layer, _, _ = path.rpartition("/")
-        around = max(size for other, size in largest.items() if not layer or other.startswith(f"{layer}/"))
-        found[path] = difference(value, arrays[path], max(around, largest_outside))
+        around = max(size for other, size in sizes.items() if not layer or other.startswith(f"{layer}/"))
+        found[path] = difference(value, arrays[path], around)
     return found
 
 
 def difference(value: Any, reference: Any, around: float) -> Difference:
     """The largest difference of two arrays of one shape. around: the largest number of the layer they belong to."""
     value, reference = np.asarray(value), np.asarray(reference)
-    scale = _largest(reference)
-    return _difference(value, reference, scale if scale >= NOISE * around else around)
+    return _difference(value, reference, scale(reference, around))
 
 
-def largest(tree: PyTree) -> float:
-    """The largest finite absolute value in the tree; 0 where there is none."""
-    return max((_largest(array) for array in by_path(tree).values()), default=0.0)
+def distances(one: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """|one - other| of every element: 0 where they are equal, infinite where a number is missing."""
+    with np.errstate(all="ignore"):
+        apart = np.where(one == other, 0.0, np.abs(one - other))
+    return np.where(np.isnan(apart), np.inf, apart)
+
+
+def scale(reference: np.ndarray, around: float) -> float:
+    """What a leaf's difference is measured on: its own largest number, or the layer's where that is only noise."""
+    size = largest(reference)
+    return size if size >= NOISE * around else around
+
+
+def largest(array: Any) -> float:
+    """The largest finite absolute value; 0 where there is none."""
+    array = np.asarray(array)
+    return float(np.abs(array[np.isfinite(array)]).max(initial=0.0))
 
 
 def by_path(tree: PyTree) -> dict[str, np.ndarray]:
@@ -96,16 +105,10 @@ def path_of(path: Any) -> str:
     return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
-def _largest(array: np.ndarray) -> float:
-    return float(np.abs(array[np.isfinite(array)]).max(initial=0.0))
-
-
 def _difference(value: np.ndarray, reference: np.ndarray, scale: float) -> Difference:
     if not value.size:
         return Difference(0.0, (), math.nan, math.nan, 0.0)
-    with np.errstate(invalid="ignore", over="ignore"):
-        distance = np.where(value == reference, 0.0, np.abs(value - reference))
-    distance = np.where(np.isnan(distance), np.inf, distance)
+    distance = distances(value, reference)
     index = np.unravel_index(np.argmax(distance), distance.shape)
     worst = float(distance[index])
     error = worst / scale if worst and scale else worst and math.inf

@@ -5,6 +5,7 @@ accused on its word.
 """
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import jax
@@ -13,40 +14,11 @@ import numpy as np
 
 from pipeline.verify import jaxprs
 from pipeline.verify.finite_differences import Slope
-from pipeline.verify.probes import Probe
-from pipeline.verify.report import Row, Verdict
-from pipeline.verify.rule import Rule, autodiff, is_float, outputs
+from pipeline.verify.measure import largest
+from pipeline.verify.report import Verdict
+from pipeline.verify.rule import autodiff, float_places, outputs, paired, replaced
 from pipeline.verify.tolerance import size_around
-from pipeline.verify.trial import Seen, Trial, Values, as_numpy, largest
-
-
-def forward_mode(rule: Rule, probe: Probe, random: np.random.Generator) -> dict[str, Slope] | None:
-    """<d_y, J v> by forward mode with a direction in every float leaf: their slopes, of which the first has the sum.
-
-    None where the definition has no forward mode (a ``custom_vjp`` in it).
-    """
-    places = [i for i, array in enumerate(probe.arrays) if is_float(array)]
-    directions = [random.normal(size=np.shape(probe.arrays[i])) for i in places]
-
-    def slope(floats: list[Any], tangents: list[Any]) -> Any:
-        def of_floats(floats: list[Any]) -> list[Any]:
-            arrays = list(probe.arrays)
-            for place, array in zip(places, floats):
-                arrays[place] = array
-            return list(outputs(rule.define(arrays)).values())
-
-        _, d_y = jax.jvp(of_floats, (floats,), (tangents,))
-        return sum((jnp.real(leaf * d).sum() for leaf, d in zip(d_y, probe.d_y)), start=0.0)
-
-    floats = [jnp.asarray(probe.arrays[i]) for i in places]
-    try:
-        value = float(jax.jit(slope)(floats, [jnp.asarray(v, array.dtype) for v, array in zip(directions, floats)]))
-    except (TypeError, NotImplementedError, ValueError):
-        return None
-    return {
-        rule.leaves[place]: Slope(0.0 if i else value, 0.0, direction)
-        for i, (place, direction) in enumerate(zip(places, directions))
-    }
+from pipeline.verify.trial import Seen, Trial, Values, as_numpy
 
 
 def consult(trial: Trial) -> None:
@@ -60,31 +32,25 @@ def consult(trial: Trial) -> None:
     bypassed = None
     for leaf in trial.rule.floats:
         slope = trial.differences.slope(seen.probe, trial.rule.leaves.index(leaf), random)
-        around = max(
-            size_around(trial, leaf, seen.reference), *(float(np.abs(d).max(initial=0.0)) for d in seen.probe.d_y), 0.0
-        )
+        around = max(size_around(trial, leaf, seen.reference), *map(largest, seen.probe.d_y), 0.0)
         if max(slope.scale(seen.reference[leaf]), abs(slope.value)) <= 1e-9 * around * (1 + largest(slope.direction)):
             continue  # noise
-        verdict = slope.agrees(seen.reference[leaf])
-        if verdict is False and trial.reference_narrow:
-            verdict = None  # steps in a coarse precision
-        message, outcome = "", "pass"
-        if verdict is False and stops:
+        agrees = slope.agrees(seen.reference[leaf])
+        if agrees is False and stops:
             trial.found.note(f"{leaf}: finite differences see what stop_gradient holds back; autodiff is followed")
             continue
-        if verdict is None:
-            continue
-        if verdict is False:
-            bypassed = bypassed or _bypassed(trial, seen)
-            manual = seen.manual.get(leaf)
-            by_hand = manual is not None and manual.shape == slope.direction.shape and slope.agrees(manual)
-            message, outcome = _contradiction(trial, leaf, seen, slope, bool(by_hand), bypassed), "oracles disagree"
+        if agrees is None or (agrees is False and trial.reference_narrow):
+            continue  # they have not converged, or step in a coarse precision
         apart = abs(slope.value - slope.along(seen.reference[leaf]))
         size = max(slope.scale(seen.reference[leaf]), abs(slope.value))
         error = apart / size if size else 0.0
-        trial.row(leaf, "finite differences", "float64", error, 1e-5, outcome, message, seen.probe.name)
-        if outcome != "pass":
-            _withdraw(trial, leaf)
+        if agrees:
+            trial.row(leaf, "finite differences", "float64", error, 1e-5, "pass", "", seen.probe.name)
+            continue
+        bypassed = bypassed or _bypassed(trial, seen)
+        message = _contradiction(trial, leaf, seen, slope, bypassed)
+        trial.row(leaf, "finite differences", "float64", error, 1e-5, "oracles disagree", message, seen.probe.name)
+        _withdraw(trial, leaf)
     _forward_mode(trial, seen, random)
 
 
@@ -98,55 +64,60 @@ def _bypassed(trial: Trial, seen: Seen) -> Values:
         return {}
 
 
-def _contradiction(trial: Trial, leaf: str, seen: Seen, slope: Any, by_hand: bool, bypassed: Values) -> str:
+def _contradiction(trial: Trial, leaf: str, seen: Seen, slope: Slope, bypassed: Values) -> str:
     text = (
         f"the oracles disagree: along a random direction finite differences of the function's value give "
         f"{slope.value:.6g}, its autodiff {slope.along(seen.reference[leaf]):.6g}"
     )
     if leaf in bypassed and slope.agrees(bypassed[leaf]):
         text += "; autodiff without the function's own custom rules agrees with the differences: such a rule is wrong"
-    text += (
-        "; the rule by hand agrees with the differences"
-        if by_hand
-        else "; the rule by hand does not agree with the differences either"
-        if leaf in trial.found.wrong
-        else ""
-    )
+    manual = seen.manual.get(leaf)
+    if manual is not None and manual.shape == slope.direction.shape and slope.agrees(manual):
+        return f"{text}; the rule by hand agrees with the differences"
+    if leaf in trial.found.wrong:
+        return f"{text}; the rule by hand does not agree with the differences either"
     return text
 
 
 def _withdraw(trial: Trial, leaf: str) -> None:
     """Against finite differences autodiff accuses nobody: a failed row says instead that the oracles disagree."""
-    manual, seen = trial.found.seen[0].manual.get(leaf), trial.found.seen[0]
-    differs = leaf in trial.found.wrong
-    if differs and manual is not None:
-        trial.found.rows = [
-            Row(
-                row.leaf,
-                row.check,
-                row.dtype,
-                row.relative_error,
-                row.limit,
-                "oracles disagree",
-                row.message,
-                row.probe,
-            )
-            if (row.leaf, row.check) == (leaf, "gradient") and row.verdict == "fail"
-            else row
-            for row in trial.found.rows
-        ]
-        del trial.found.wrong[leaf]
-    del seen
+    if leaf not in trial.found.wrong or leaf not in trial.found.seen[0].manual:
+        return
+    trial.found.rows = [
+        replace(row, verdict="oracles disagree")
+        if (row.leaf, row.check, row.verdict) == (leaf, "gradient", "fail")
+        else row
+        for row in trial.found.rows
+    ]
+    del trial.found.wrong[leaf]
 
 
 def _forward_mode(trial: Trial, seen: Seen, random: np.random.Generator) -> None:
-    slopes = forward_mode(trial.rule, seen.probe, random)
-    if not slopes or any(not np.isfinite(seen.reference[leaf]).all() for leaf in slopes):
+    """<d_y, J v> by forward mode against <J^T d_y, v> by reverse mode, with a direction v in every float leaf.
+
+    Nothing is said where the definition has no forward mode (a ``custom_vjp`` in it).
+    """
+    rule, arrays = trial.rule, seen.probe.arrays
+    places = float_places(arrays)
+    directions = [np.asarray(random.normal(size=np.shape(arrays[i]))) for i in places]
+
+    def slope(floats: list[Any], tangents: list[Any]) -> Any:
+        of_floats = lambda floats: list(outputs(rule.define(replaced(arrays, places, floats))).values())  # noqa: E731
+        _, d_y = jax.jvp(of_floats, (floats,), (tangents,))
+        return paired(d_y, seen.probe.d_y)
+
+    floats = [jnp.asarray(arrays[i]) for i in places]
+    try:
+        forward = float(jax.jit(slope)(floats, [jnp.asarray(v, array.dtype) for v, array in zip(directions, floats)]))
+    except (TypeError, NotImplementedError, ValueError):
         return
-    forward = next(iter(slopes.values())).value
-    reverse = sum(slope.along(seen.reference[leaf]) for leaf, slope in slopes.items())
-    size = math.sqrt(sum(slope.scale(seen.reference[leaf]) ** 2 for leaf, slope in slopes.items()))
-    if max(size, abs(forward)) <= 1e-9 * max((largest(d) for d in seen.probe.d_y), default=0.0):
+    gradients = [seen.reference[rule.leaves[i]] for i in places]
+    if not gradients or any(not np.isfinite(gradient).all() for gradient in gradients):
+        return
+    terms = [gradient * v for gradient, v in zip(gradients, directions)]
+    reverse = sum(float(np.real(np.sum(term))) for term in terms)
+    size = math.sqrt(sum(float(np.sum(np.abs(term) ** 2)) for term in terms))
+    if max(size, abs(forward)) <= 1e-9 * max(map(largest, seen.probe.d_y), default=0.0):
         return  # noise
     error = abs(forward - reverse) / size if size else abs(forward - reverse)
     limit = 64 * float(jnp.finfo(trial.reference_narrow).eps) if trial.reference_narrow else 1e-8

@@ -8,7 +8,8 @@ from typing import Literal
 import numpy as np
 
 from pipeline.report.page import Cell, Page, Plot, Section, Table, render
-from pipeline.verify.drawings import Sheet, errors, heat_map, largest, planes, profile, short
+from pipeline.verify.drawings import Sheet, heat_map, planes, profile, short
+from pipeline.verify.measure import distances, largest
 from pipeline.verify.report import Diagnosis, Report, Row, Verdict
 
 PICTURED = 16
@@ -136,7 +137,7 @@ def _pictures(diagnosis: Diagnosis, name: str) -> tuple[list[Plot], str]:
         words.append("the two are coloured each on its own scale")
     if comparable:
         (one, names), (other, _) = maps.values()
-        apart = errors(one, other)
+        apart = distances(one, other)
         sheet = Sheet.of(apart, names)
         sheets["difference"] = sheet
         plots.append(

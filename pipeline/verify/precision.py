@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pipeline.verify.measure import Difference, difference
+from pipeline.verify.measure import Difference, difference, largest
 from pipeline.verify.rule import Rule, is_float, outputs
 from pipeline.verify.tolerance import size_around
-from pipeline.verify.trial import Trial, bits, in_float64, largest
+from pipeline.verify.trial import Trial, bits, in_float64
 
 
 def in_precision(trial: Trial, dtype: str, arrays: list[Any]) -> None:
@@ -48,15 +48,8 @@ def in_precision(trial: Trial, dtype: str, arrays: list[Any]) -> None:
         ok = apart.relative_error <= limit < math.inf or stopped
         if not ok and check == "gradient":
             trial.found.narrow = trial.found.narrow or dtype
-        trial.row(
-            leaf,
-            check,
-            dtype,
-            apart.relative_error,
-            limit,
-            "pass" if ok else "fail",
-            "" if ok else f"worst {apart}",
-        )
+        verdict, message = ("pass", "") if ok else ("fail", f"worst {apart}")
+        trial.row(leaf, check, dtype, apart.relative_error, limit, verdict, message)
 
 
 def _under_native(trial: Trial, function: Callable[[], Any]) -> Any:

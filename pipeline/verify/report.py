@@ -12,7 +12,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.verify.measure import Difference
+from pipeline.verify.measure import Difference, distances
 
 Verdict = Literal["pass", "fail", "inconclusive", "oracles disagree"]
 
@@ -79,9 +79,7 @@ class Diagnosis:
         """|manual - reference| of every element; infinite where a number is missing."""
         if self.manual is None or self.reference is None or self.manual.shape != self.reference.shape:
             return None
-        with np.errstate(invalid="ignore", over="ignore"):
-            error = np.where(self.manual == self.reference, 0.0, np.abs(self.manual - self.reference))
-        return np.where(np.isnan(error), np.inf, error)
+        return distances(self.manual, self.reference)
 
     @property
     def profile(self) -> tuple[np.ndarray, ...]:

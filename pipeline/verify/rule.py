@@ -88,9 +88,15 @@ class Rule:
     def floats(self) -> list[str]:
         """The key paths of the leaves into which gradients flow."""
         counted = self.differentiated or (True,) * len(self.names)
+        return [
+            name for name, array in zip(self.leaves, self.arrays) if is_float(array) and counted[self._argument[name]]
+        ]
+
+    @cached_property
+    def _argument(self) -> dict[str, int]:
+        """Which argument a leaf belongs to."""
         leaves = jax.tree_util.tree_flatten_with_path(tuple(self.arguments))[0]
-        of = {self._name(path): counted[path[0].idx] for path, _ in leaves}
-        return [name for name, array in zip(self.leaves, self.arrays) if is_float(array) and of[name]]
+        return {self._name(path): path[0].idx for path, _ in leaves}
 
     def flatten(self, arguments: tuple) -> list[Any]:
         """The arrays of other arguments of the same structure, as of an edge. Raises UserError where it differs."""
@@ -103,10 +109,7 @@ class Rule:
 
     def pack(self, arrays: Sequence[Any]) -> tuple:
         """Arguments with these arrays in their places."""
-        leaves = list(self._flat[1])
-        for place, array in zip(self.places, arrays):
-            leaves[place] = array
-        return jax.tree.unflatten(self._flat[2], leaves)
+        return jax.tree.unflatten(self._flat[2], replaced(self._flat[1], self.places, arrays))
 
     def define(self, arrays: Sequence[Any]) -> PyTree:
         """The definition's value."""
@@ -193,9 +196,8 @@ class Rule:
         ones = [jnp.ones_like(leaf) for leaf in outputs(expected).values()]
         cotangents, wrong = self.align(self.backward(arguments, residuals, spread(expected, ones)), arguments)
         found += wrong
-        of = {self._name(path): path[0].idx for path, _ in jax.tree_util.tree_flatten_with_path(arguments)[0]}
         for name, primal in zip(self.leaves, arrays):
-            strict = bool(self.may_be_none) and not self.may_be_none[of[name]]
+            strict = bool(self.may_be_none) and not self.may_be_none[self._argument[name]]
             breach = _cotangent_breach(cotangents[name], primal, strict)
             if breach is not None:
                 found.append(Breach(name, *breach))
@@ -220,21 +222,35 @@ class Rule:
 
 def autodiff(define: Callable, leaves: Sequence[str], arrays: Sequence[Any], d_y: Sequence[Any]) -> dict[str, Any]:
     """Value and cotangents of a function of a list of arrays, by ``jax.vjp``: {"y": ..., "d": ...}."""
-    places = [i for i, array in enumerate(arrays) if is_float(array)]
-
+    places = float_places(arrays)
     names: list[str] = []
 
     def of_floats(floats: list[Any]) -> PyTree:
-        given = list(arrays)
-        for place, array in zip(places, floats):
-            given[place] = array
-        y = outputs(define(given))
+        y = outputs(define(replaced(arrays, places, floats)))
         names[:] = y
         return list(y.values())
 
     y, pull_back = jax.vjp(of_floats, [arrays[i] for i in places])
     (d_arrays,) = pull_back([jnp.asarray(d, leaf.dtype) for d, leaf in zip(d_y, y)])
     return {"y": dict(zip(names, y)), "d": {leaves[i]: d for i, d in zip(places, d_arrays)}}
+
+
+def float_places(leaves: Sequence[Any]) -> list[int]:
+    """Which of the leaves gradients flow into."""
+    return [i for i, leaf in enumerate(leaves) if is_float(leaf)]
+
+
+def replaced(leaves: Sequence[Any], places: Sequence[int], values: Sequence[Any]) -> list[Any]:
+    """The leaves with these values in these places."""
+    result = list(leaves)
+    for place, value in zip(places, values):
+        result[place] = value
+    return result
+
+
+def paired(y: Sequence[Any], d_y: Sequence[Any]) -> Any:
+    """<d_y, y>, the real part: the number whose derivatives ``d_y`` asks for."""
+    return sum((jnp.real(leaf * d).sum() for leaf, d in zip(y, d_y)), start=0.0)
 
 
 def outputs(y: PyTree) -> dict[str, Any]:
@@ -423,13 +439,10 @@ def of_custom_vjp(
 
     def forward(*arguments: Any) -> tuple[PyTree, PyTree]:
         leaves, structure = jax.tree.flatten(arguments)
-        places = [i for i, leaf in enumerate(leaves) if is_float(leaf)]
+        places = float_places(leaves)
 
         def of_floats(floats: list[Any]) -> PyTree:
-            given = list(leaves)
-            for place, array in zip(places, floats):
-                given[place] = array
-            return function(*jax.tree.unflatten(structure, given))
+            return function(*jax.tree.unflatten(structure, replaced(leaves, places, floats)))
 
         y, pull_back = jax.vjp(of_floats, [leaves[i] for i in places])
         return y, (pull_back, y)

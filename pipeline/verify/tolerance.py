@@ -11,10 +11,10 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from pipeline.verify.measure import NOISE, Difference, difference
+from pipeline.verify.measure import Difference, difference, largest, scale
 from pipeline.verify.report import Row, Verdict
 from pipeline.verify.rule import is_float
-from pipeline.verify.trial import Seen, Trial, Values, bits, largest
+from pipeline.verify.trial import Seen, Trial, Values, bits
 
 _EXCUSED = 1e-5
 """Rounding that an ill-conditioned input explains may be this large; what is larger is a jump, not rounding."""
@@ -89,12 +89,7 @@ def size_around(trial: Trial, leaf: str, beside: Values) -> float:
     """The largest number among the cotangents of the same layer: of the leaves in the same container."""
     container = leaf.rpartition("/")[0] if trial.rule.layer is None or leaf.split("/")[0] != "x" else ""
     near = [v for name, v in beside.items() if not container or name.startswith(f"{container}/")]
-    return max((float(np.abs(v[np.isfinite(v)]).max(initial=0.0)) for v in near), default=0.0)
-
-
-def scale(expected: np.ndarray, around: float) -> float:
-    size = float(np.abs(expected[np.isfinite(expected)]).max(initial=0.0))
-    return size if size >= NOISE * around else around
+    return max(map(largest, near), default=0.0)
 
 
 def _rounding(trial: Trial, leaf: str, seen: Seen, part: str) -> float:
@@ -110,7 +105,7 @@ def _rounding(trial: Trial, leaf: str, seen: Seen, part: str) -> float:
                 return 0.0
             with np.errstate(invalid="ignore"):
                 change = np.abs(values[leaf] - after)
-            moved = max(moved, float(change[np.isfinite(change)].max(initial=0.0)))
+            moved = max(moved, largest(change))
     return 16 * moved
 
 
@@ -124,12 +119,10 @@ def _is_noise(trial: Trial, leaf: str, seen: Seen) -> bool:
 def _excused_by_precision(trial: Trial, leaf: str, seen: Seen, apart: Difference) -> bool:
     """A rule written for float32 is not wrong in float64: it is held to its own precision, which is checked later."""
     narrow = trial.found.narrow
-    if narrow is None or trial.rule.layer is not None or not trial.native_arrays():
+    native = trial.native_arrays() if narrow is not None and trial.rule.layer is None else []
+    if narrow is None or not native or bits(native[0][0]) > bits(narrow):
         return False
-    native, _ = trial.native_arrays()[0]
-    if bits(native) > bits(narrow) or apart.distance > 64 * float(jnp.finfo(narrow).eps) * largest(
-        seen.reference[leaf]
-    ):
+    if apart.distance > 64 * float(jnp.finfo(narrow).eps) * largest(seen.reference[leaf]):
         return False
     trial.found.note(f"the rule passes through {narrow}, the precision of the given arguments, at which it is held")
     return True

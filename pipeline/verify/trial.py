@@ -57,6 +57,12 @@ class Judgement:
     """Everything that was found out about one rule, for the report and for the diagnosis."""
 
     rule: Rule
+    reference: Callable[..., tuple[Values, Values]]
+    """``(arrays, d_y) -> values, cotangents`` by autodiff."""
+    manual: Callable[..., tuple[Values, Values]]
+    """The same by hand."""
+    both: Callable[..., tuple[tuple[Values, Values], tuple[Values, Values]]]
+    """Both at once, autodiff first."""
     rows: list[Row] = field(default_factory=list)
     seen: list[Seen] = field(default_factory=list)
     breaches: list[Breach] = field(default_factory=list)
@@ -67,12 +73,6 @@ class Judgement:
     """"not deterministic" or "state", where the rule was caught at it."""
     narrow: str | None = None
     """The narrowest dtype that the rule passes through on its own account."""
-    reference: Callable[..., tuple[Values, Values]] = field(default=lambda *_: ({}, {}))
-    """``(arrays, d_y) -> values, cotangents`` by autodiff."""
-    manual: Callable[..., tuple[Values, Values]] = field(default=lambda *_: ({}, {}))
-    """The same by hand."""
-    both: Callable[..., Any] = field(default=lambda *_: (({}, {}), ({}, {})))
-    """Both at once, autodiff first."""
     shared: dict[Any, Any] = field(default_factory=dict)
     """What the diagnoses of several leaves have in common, and takes long to compile."""
 
@@ -116,7 +116,7 @@ class Trial:
         if rule.must_jit:
             self.noisy.append(jax.jit(jaxprs.noisy(self.by_hand, own_precision=False)))
         self.differences = FiniteDifferences(rule)
-        self.found = Judgement(rule, reference=self.reference, manual=self.manual, both=self.both)
+        self.found = Judgement(rule, self.reference, self.manual, self.both)
 
     def both(self, arrays: Sequence[Any], d_y: Sequence[Any]) -> tuple[tuple[Values, Values], tuple[Values, Values]]:
         """Values and cotangents, by autodiff and by hand: one program where the rule can be traced."""
@@ -189,10 +189,6 @@ def _arrays_only(manual: Callable[..., dict[str, Any]]) -> Callable[..., dict[st
         return {part: {k: v for k, v in found[part].items() if v is not MISSING} for part in ("y", "d")}
 
     return arrays
-
-
-def largest(array: np.ndarray) -> float:
-    return float(np.abs(array[np.isfinite(array)]).max(initial=0.0))
 
 
 def bits(dtype: str) -> int:

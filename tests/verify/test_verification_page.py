@@ -11,8 +11,8 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 
 from pipeline.report.plots import DARK, LIGHT, png
 from pipeline.verify import page as pages
-from pipeline.verify.drawings import CELLS, Sheet, errors, heat_map, planes, profile, short
-from pipeline.verify.measure import difference
+from pipeline.verify.drawings import CELLS, Sheet, heat_map, planes, profile, short
+from pipeline.verify.measure import difference, distances
 from pipeline.verify.page import page
 from pipeline.verify.report import Diagnosis, Place, Report, Row
 
@@ -151,7 +151,7 @@ def test_bars_are_the_profile():
 
 
 def test_errors_of_numbers_that_are_missing_or_equal():
-    found = errors(np.array([1.0, np.inf, np.nan, np.inf]), np.array([3.0, np.inf, 0.0, 1.0]))
+    found = distances(np.array([1.0, np.inf, np.nan, np.inf]), np.array([3.0, np.inf, 0.0, 1.0]))
     assert found.tolist() == [2, 0, np.inf, np.inf]
 
 

@@ -21,7 +21,7 @@ from pipeline.verify.diagnose.programs import mixups, programs, stopped
 from pipeline.verify.diagnose.relations import factors, rows, simple
 from pipeline.verify.diagnose.shapes import of_shapes
 from pipeline.verify.diagnose.suspect import Suspect, constant_ratio, largest, place
-from pipeline.verify.measure import Difference, difference
+from pipeline.verify.measure import difference
 from pipeline.verify.report import Diagnosis, Row
 from pipeline.verify.rule import Breach
 from pipeline.verify.trial import Judgement, account
@@ -177,11 +177,7 @@ def _explained(suspect: Suspect) -> Diagnosis:
         kind, text, exact = "unknown", f"wrong, and looking closer {account(error)}", False
     manual, right = suspect.manual, suspect.reference
     where = suspect.seen.probe.name
-    return Diagnosis(suspect.leaf, kind, text, exact, where, _worst(manual, right), manual, right)
-
-
-def _worst(manual: np.ndarray, right: np.ndarray) -> Difference:
-    return difference(manual, right, 0.0)
+    return Diagnosis(suspect.leaf, kind, text, exact, where, difference(manual, right, 0.0), manual, right)
 
 
 def _explanation(suspect: Suspect) -> tuple[str, str, bool]:
@@ -234,10 +230,9 @@ def _is_coarse(suspect: Suspect) -> bool:
 def _inexact(suspect: Suspect) -> tuple[str, str, bool]:
     manual, right, wrong = suspect.manual, suspect.reference, suspect.wrong
     size, apart = largest(right), np.abs(manual - right)
-    both_ways = (manual == 0) & (right != 0)
-    ways = (right == 0) & (manual != 0)
-    elsewhere = wrong & ~both_ways & ~ways
-    if both_ways.any() and ways.any() and not elsewhere.any() and manual.size > 3:
+    lost, added = (manual == 0) & (right != 0), (right == 0) & (manual != 0)
+    elsewhere = wrong & ~lost & ~added
+    if lost.any() and added.any() and not elsewhere.any() and manual.size > 3:
         text = (
             "another mask: zero where it must not be and the reverse, and right elsewhere, as if dropout's mask were "
         )

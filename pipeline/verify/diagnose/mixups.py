@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.extend.core import Jaxpr, Literal
 
 from pipeline.layers.base import PyTree
-from pipeline.verify.jaxprs import Interpreter, has_gradient, inner_program, source_of
+from pipeline.verify.jaxprs import Interpreter, Traced, has_gradient, inner_program, source_of
 
 _SLOPES_OF_OUTPUTS: dict[str, Callable[[Any], Any]] = {
     "tanh": lambda y: 1 - y * y,
@@ -56,14 +56,14 @@ class Mixup:
     other_source: str
 
 
-class Mixed(Interpreter):
+class Mixed(Traced):
     """A function of a list of arrays whose products can have a value mixed up in their derivative, not in their value.
 
     mixups: what can be. ``run_with(chosen, arrays)``: with a number for each, 1 where it happens and 0 elsewhere.
     """
 
     def __init__(self, function: Callable[[list[Any]], PyTree], arrays: list[Any], most: int = 60) -> None:
-        self.program, self.shape = jax.make_jaxpr(function, return_shape=True)(arrays)
+        super().__init__(function, arrays)
         self.mixups: list[Mixup] = []
         self._find(self.program.jaxpr, (), "", 0)
         self.mixups = self.mixups[:most]
@@ -180,5 +180,4 @@ class Mixed(Interpreter):
 
     def run_with(self, chosen: Any, arrays: list[Any]) -> PyTree:
         self._chosen = chosen
-        values = self.run(self.program.jaxpr, self.program.consts, jax.tree.leaves(arrays))
-        return jax.tree.unflatten(jax.tree.structure(self.shape), values)
+        return self.evaluate(arrays)

@@ -1,40 +1,25 @@
 """What a number is: 32 as the size of an axis, 0.0884 as 1/sqrt(128), 1.43 as 1/0.7."""
 
+import itertools
 import math
 from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 
-from pipeline.verify.jaxprs import Literal, equations
+from pipeline.verify.jaxprs import numbers
 from pipeline.verify.rule import Rule, is_key
 
 
 def described(number: float, rule: Rule, seen: Any) -> str:
     """The number, and what it equals: "32 = the size of axis 0 of `x`"."""
     shown = f"{number:.6g}"
-    meanings = [text for text, value in _candidates(rule, seen) if abs(value - number) <= 1e-7 * abs(number)]
-    for text, value in _candidates(rule, seen):
-        if abs(value + number) <= 1e-7 * abs(number) and not meanings:
-            meanings.append(f"-({text})")
+    candidates = list(_candidates(rule, seen))
+    meanings = [text for text, value in candidates if abs(value - number) <= 1e-7 * abs(number)]
+    negated = (f"-({text})" for text, value in candidates if abs(value + number) <= 1e-7 * abs(number))
+    meanings = meanings or list(itertools.islice(negated, 1))
     meanings = [text for text in dict.fromkeys(meanings) if text != shown]
     return f"{shown} = {' (or '.join(meanings[:2])}{')' * (len(meanings) > 1)}" if meanings else shown
-
-
-def constants_of(rule: Rule, arrays: list[Any]) -> list[float]:
-    """The numbers that stand in the definition's program: rates, epsilons, roots of sizes."""
-    import jax
-
-    found: list[float] = []
-    for equation in equations(jax.make_jaxpr(rule.define)(arrays).jaxpr):
-        found += [
-            float(variable.val)
-            for variable in equation.invars
-            if isinstance(variable, Literal)
-            and np.ndim(variable.val) == 0
-            and np.asarray(variable.val).dtype.kind == "f"
-        ]
-    return [value for value in dict.fromkeys(found) if math.isfinite(value) and value not in (0.0, 1.0, -1.0)]
 
 
 def _sizes(rule: Rule, seen: Any) -> Iterator[tuple[str, int]]:
@@ -69,7 +54,9 @@ def _candidates(rule: Rule, seen: Any) -> Iterator[tuple[str, float]]:
         yield f"1/{n} squared, of {text}", 1 / (n * n)
         yield f"2/{n}, of {text}", 2 / n
         yield f"{n}/2, of {text}", n / 2
-    for value in constants_of(rule, list(seen.probe.arrays)):
+    for value in numbers(rule.define, list(seen.probe.arrays)):
+        if not math.isfinite(value) or value in (0.0, 1.0, -1.0):
+            continue
         yield f"the constant {value:.6g} in the function", value
         yield f"1/{value:.6g}, one over a constant in the function (1/keep, if it is a keep probability)", 1 / value
         yield f"1 - {value:.6g}, of a constant in the function", 1 - value

@@ -163,6 +163,7 @@ def close(one: Any, other: Any, tolerance: float) -> bool:
 
 
 def largest(array: Any) -> float:
+    """The largest absolute value; NaN or infinite where the array is, so that no hypothesis fits it."""
     return float(np.abs(np.asarray(array)).max(initial=0.0))
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from jax.extend.core import Jaxpr, Literal
 
 from pipeline.layers.base import PyTree
-from pipeline.verify.jaxprs import Interpreter, has_gradient, inner_program, source_of
+from pipeline.verify.jaxprs import Traced, has_gradient, inner_program, source_of
 
 
 @dataclass(frozen=True)
@@ -44,14 +44,14 @@ class Constant:
     source: str
 
 
-class Gated(Interpreter):
+class Gated(Traced):
     """A function of a list of arrays, with a gate on every way and a number in place of every constant.
 
     ways, constants: what was found. ``run_with(gates, numbers, arrays)`` is the function with other ones.
     """
 
     def __init__(self, function: Callable[[list[Any]], PyTree], arrays: list[Any], most: int = 160) -> None:
-        self.program, self.shape = jax.make_jaxpr(function, return_shape=True)(arrays)
+        super().__init__(function, arrays)
         self.ways: list[Way] = []
         self.constants: list[Constant] = []
         self._find(self.program.jaxpr, [has_gradient(leaf) for leaf in jax.tree.leaves(arrays)], (), "")
@@ -101,8 +101,7 @@ class Gated(Interpreter):
 
     def run_with(self, gates: Any, numbers: Any, arrays: list[Any]) -> PyTree:
         self._gates, self._numbers = gates, numbers
-        values = self.run(self.program.jaxpr, self.program.consts, jax.tree.leaves(arrays))
-        return jax.tree.unflatten(jax.tree.structure(self.shape), values)
+        return self.evaluate(arrays)
 
 
 @jax.custom_vjp
