@@ -4,8 +4,9 @@
 
 The corpus is that of the tests: wrong backward passes at every size, correct ones at every seed, wrong layers planted
 in models. Beside ours stand ``jax.test_util.check_grads`` in float32 and float64 and, where PyTorch is installed,
-``torch.autograd.gradcheck`` of the same rules. The exit code is 1 where ours misses a wrong rule or accuses a right
-one.
+``torch.autograd.gradcheck`` of the same rules. With ``--json`` every outcome is written as it is known, a line each,
+and a run that was cut off goes on where it stopped. The exit code is 1 where ours misses a wrong rule or accuses a
+right one.
 """
 
 import json
@@ -15,7 +16,7 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from functools import cache
 from multiprocessing import get_context
@@ -78,12 +79,20 @@ def corpus() -> dict[str, dict[str, Any]]:
     return {kind: {case.name: case for case in cases} for kind, cases in parts.items()} | {"family": dict(FAMILIES)}
 
 
-def judged(job: Job) -> Outcome:
-    """One job's outcome."""
+def judged(group: list[Job]) -> list[Outcome]:
+    """The outcomes of jobs of one name, one after the other: what is compiled for one seed serves the next."""
     warnings.simplefilter("ignore")  # a wrong rule may well divide by zero
+    return [_judged(job) for job in group]
+
+
+def _judged(job: Job) -> Outcome:
     case = corpus()[job.kind][job.name]
     began = time.perf_counter()
-    found, rule = _report(job, case)
+    try:
+        found, rule = _report(job, case)
+    except Exception as error:  # nothing a rule does may crash the checker: such a one is counted against ours
+        said = f"{type(error).__name__}: {error}"
+        return Outcome(job, "crashed", time.perf_counter() - began, None, None, said, {}, {})
     seconds = time.perf_counter() - began
     diagnosed = placed = None
     if job.kind == "wrong":
@@ -139,6 +148,36 @@ def jobs(names: tuple[str, ...], sizes: tuple[int, ...], seeds: int, every: int)
     return found
 
 
+def written(file: Path | None, todo: list[Job]) -> list[Outcome]:
+    """The outcomes of ``todo`` that stand in ``file`` already."""
+    if file is None or not file.exists():
+        return []
+    wanted = set(todo)
+    try:
+        lines = [json.loads(line) for line in file.read_text().splitlines()]
+        found = [Outcome(**(line | {"job": Job(**line["job"])})) for line in lines]
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"--json {file}: not a file of outcomes, a line each ({error}); name another") from error
+    return [outcome for outcome in found if outcome.job in wanted]
+
+
+def outcomes_of(todo: list[Job], file: Path | None, console: Console) -> list[Outcome]:
+    """Every job's outcome, in the order of ``todo``; appended to ``file`` as each is known."""
+    found = {outcome.job: outcome for outcome in written(file, todo)}
+    groups: dict[tuple[str, str, int], list[Job]] = {}
+    for job in todo:
+        if job not in found:
+            groups.setdefault((job.kind, job.name, job.size), []).append(job)
+    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn"), max_tasks_per_child=40) as pool:
+        running = [pool.submit(judged, group) for group in groups.values()]
+        for done in track(as_completed(running), "judging", total=len(running), console=console):
+            found |= {outcome.job: outcome for outcome in done.result()}
+            if file is not None:
+                with file.open("a") as out:
+                    out.writelines(json.dumps(asdict(outcome)) + "\n" for outcome in done.result())
+    return [found[job] for job in todo]
+
+
 def share(flags: Iterable[bool | None]) -> str:
     """ "97.5 % (39 of 40)" of those that are known."""
     known = [flag for flag in flags if flag is not None]
@@ -182,7 +221,9 @@ def complaints(outcomes: list[Outcome]) -> list[str]:
     lines = []
     for o in outcomes:
         where = f"{o.job.name} (size {o.job.size})" if o.job.size else f"{o.job.name} (seed {o.job.seed})"
-        if o.job.kind in ("wrong", "planted") and not _caught(o):
+        if o.verdict == "crashed":
+            lines.append(f"CRASHED {where}: {o.said}")
+        elif o.job.kind in ("wrong", "planted") and not _caught(o):
             lines.append(f"MISSED {where}: {o.verdict}")
         elif o.job.kind in ("right", "family", "layer") and o.verdict != "pass":
             lines.append(f"ACCUSED {where}: {o.verdict}: {o.said}")
@@ -209,23 +250,18 @@ def main(
         sizes: Of the wrong rules' ordinary dimensions.
         seeds: At how many seeds each right rule is judged.
         every: Judges one of N: all of the corpus takes hours.
-        json_file: Where to write every outcome, besides the table.
+        json_file: Where to write every outcome, a line each; those that stand there already are not judged again.
     """
     if json_file is not None and not json_file.parent.is_dir():
         raise UserError(f"--json {json_file}: there is no folder {json_file.parent}; make it first")
     console = Console(width=None if sys.stdout.isatty() else 160)
     if every < 1 or seeds < 1 or any(size < 4 for size in sizes):
         raise UserError("--every and --seeds must be at least 1, and --sizes at least 4")
-    todo = jobs(names, sizes, seeds, every)
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn"), max_tasks_per_child=200) as pool:
-        running = pool.map(judged, todo)
-        outcomes = list(track(running, "judging", total=len(todo), console=Console(stderr=True)))
-    if json_file is not None:
-        json_file.write_text(json.dumps({"outcomes": [asdict(outcome) for outcome in outcomes]}, indent=1) + "\n")
+    outcomes = outcomes_of(jobs(names, sizes, seeds, every), json_file, Console(stderr=True))
     for line in complaints(outcomes):
         console.print(line, highlight=False, markup=False)
     console.print(table(outcomes))
-    if any(line.startswith(("MISSED", "ACCUSED")) for line in complaints(outcomes)):
+    if any(line.startswith(("MISSED", "ACCUSED", "CRASHED")) for line in complaints(outcomes)):
         sys.exit(1)
 
 
