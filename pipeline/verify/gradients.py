@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.verify import jaxprs
+from pipeline.verify import code, jaxprs
 from pipeline.verify.measure import difference, largest
 from pipeline.verify.probes import Probe, cotangents, other_sizes, same_sizes
 from pipeline.verify.report import Row, Verdict
@@ -80,7 +80,10 @@ def _look(trial: Trial, probe: Probe) -> Seen | None:
 
 
 def _has_size_built_in(trial: Trial, seen: Seen) -> bool:
-    """Whether the rule still computes with the size of a given axis where that axis has another size."""
+    """Whether the rule still computes with the size of a given axis where that axis has another size.
+
+    As a number in its program, or as one in its code: the bounds of a loop in Python leave no other trace.
+    """
     alike = all(
         leaf in seen.manual and difference(seen.manual[leaf], seen.reference[leaf], 0.0).relative_error < 1e-9
         for leaf in trial.rule.floats
@@ -97,6 +100,8 @@ def _has_size_built_in(trial: Trial, seen: Seen) -> bool:
     built_in = set(jaxprs.numbers(trial.by_hand, given, trial.found.seen[0].probe.d_y))
     built_in &= set(jaxprs.numbers(trial.by_hand, seen.probe.arrays, seen.probe.d_y))
     built_in -= set(jaxprs.numbers(trial.rule.define, seen.probe.arrays))
+    if sizes & code.integers(trial.rule.forward, trial.rule.backward):
+        return True
     forms = {form for n in sizes for form in (n, 1 / n, n - 1, 1 / (n - 1), math.sqrt(n), 1 / math.sqrt(n), 2 / n)}
     return any(math.isclose(number, form, rel_tol=1e-6) for number in built_in for form in forms)
 

@@ -27,7 +27,12 @@ class Interpreter:
     """Runs a jaxpr; subclasses say what happens to operands. path: indices of the calls that one stands in."""
 
     through_custom_rules = False
-    ignore_stop_gradient = False
+    stop_gradients_seen = 0
+
+    def stops(self, number: int) -> bool:
+        """Whether the program's ``stop_gradient`` of this number, in the order they run, holds back gradients."""
+        del number
+        return True
 
     def operand(self, key: tuple, variable: Any, value: Any) -> Any:
         del key, variable
@@ -36,6 +41,9 @@ class Interpreter:
     def result(self, primitive: str, value: Any) -> Any:
         del primitive
         return value
+
+    def stepped(self, path: tuple, number: Any, length: int) -> None:
+        """Called at every step of the scan at ``path``; number: its index along the scanned axis."""
 
     def entered(self, path: tuple, values: dict[Any, Any]) -> None:
         """Called with the values of a program that is about to run; they fill up as it does."""
@@ -67,23 +75,26 @@ class Interpreter:
             return self.run(inner.jaxpr, inner.consts, operands, path)
         if name == "scan":
             return self._scan(equation.params, operands, path)
-        if name == "stop_gradient" and self.ignore_stop_gradient:
-            return operands
+        if name == "stop_gradient":
+            self.stop_gradients_seen += 1
+            if not self.stops(self.stop_gradients_seen - 1):
+                return operands
         results = equation.primitive.bind(*operands, **equation.primitive.get_bind_params(equation.params))
         return [self.result(name, r) for r in (results if equation.primitive.multiple_results else [results])]
 
     def _scan(self, parameters: dict[str, Any], operands: list[Any], path: tuple) -> Sequence[Any]:
         body, fixed, carried = parameters["jaxpr"], parameters["num_consts"], parameters["num_carry"]
 
-        def step(carry: list[Any], x: list[Any]) -> tuple[list[Any], list[Any]]:
-            results = self.run(body.jaxpr, body.consts, [*operands[:fixed], *carry, *x], path)
+        def step(carry: list[Any], x: tuple[Any, list[Any]]) -> tuple[list[Any], list[Any]]:
+            self.stepped(path, x[0], parameters["length"])
+            results = self.run(body.jaxpr, body.consts, [*operands[:fixed], *carry, *x[1]], path)
             avals = [variable.aval.dtype for variable in body.jaxpr.outvars[:carried]]
             return [jnp.asarray(r, dtype) for r, dtype in zip(results[:carried], avals)], results[carried:]
 
         carry, stacked = jax.lax.scan(
             step,
             operands[fixed : fixed + carried],
-            operands[fixed + carried :],
+            (jnp.arange(parameters["length"]), operands[fixed + carried :]),
             length=parameters["length"],
             reverse=parameters["reverse"],
         )
@@ -117,19 +128,30 @@ class Traced(Interpreter):
         self.program, self.shape = jax.make_jaxpr(function, return_shape=True)(*arguments)
 
     def evaluate(self, *arguments: Any) -> PyTree:
+        self.stop_gradients_seen = 0
         values = self.run(self.program.jaxpr, self.program.consts, jax.tree.leaves(arguments))
         return jax.tree.unflatten(jax.tree.structure(self.shape), values)
 
 
-def plain(function: Callable, ignore_stop_gradient: bool = False, keep_custom_rules: bool = False) -> Callable:
+def plain(function: Callable) -> Callable:
     """``function`` as its operations alone define it: autodiff of the result uses no custom rule of it."""
 
     def result(*arguments: Any) -> PyTree:
         traced = Traced(function, *arguments)
-        traced.through_custom_rules, traced.ignore_stop_gradient = not keep_custom_rules, ignore_stop_gradient
+        traced.through_custom_rules = True
         return traced.evaluate(*arguments)
 
     return result
+
+
+def unstopped(function: Callable, which: int | None = None) -> Callable:
+    """``function`` without its ``stop_gradient`` of this number, or without any."""
+
+    class Unstopped(Traced):
+        def stops(self, number: int) -> bool:
+            return which is not None and number != which
+
+    return lambda *arguments: Unstopped(function, *arguments).evaluate(*arguments)
 
 
 _ROUNDED = {

@@ -17,7 +17,7 @@ from pipeline.verify.diagnose.functions import functions, options
 from pipeline.verify.diagnose.inputs import inputs
 from pipeline.verify.diagnose.numbers import described
 from pipeline.verify.diagnose.places import located, weakly_located
-from pipeline.verify.diagnose.programs import mixups, programs, stopped
+from pipeline.verify.diagnose.programs import edits, mixups, programs, stopped
 from pipeline.verify.diagnose.relations import factors, rows, simple
 from pipeline.verify.diagnose.shapes import of_shapes
 from pipeline.verify.diagnose.suspect import Suspect, constant_ratio, largest, place
@@ -37,6 +37,7 @@ KINDS = {
     "shifted": "off by some positions along an axis",
     "swapped": "two leaves' cotangents swapped",
     "other leaf": "the cotangent of another leaf",
+    "permuted": "the right values at wrong places",
     "region": "right but for some indices, or some values of an argument",
     "duplicates": "wrong where an id occurs more than once",
     "padding": "wrong at padded positions, or the mask ignored",
@@ -208,6 +209,7 @@ def _explanation(suspect: Suspect) -> tuple[str, str, bool]:
         programs,
         inputs,
         mixups,
+        edits,
         options,
         rows,
         weakly_located,

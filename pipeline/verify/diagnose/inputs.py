@@ -2,11 +2,14 @@
 
 import itertools
 from collections.abc import Callable, Iterator
+from typing import Any
 
+import jax
+import jax.numpy as jnp
 import numpy as np
 
 from pipeline.verify.diagnose.suspect import Hypothesis, Suspect, orders, shifted, without
-from pipeline.verify.rule import is_float, is_key
+from pipeline.verify.rule import is_float, is_key, outputs, replaced
 from pipeline.verify.trial import Seen
 
 
@@ -23,8 +26,10 @@ def inputs(suspect: Suspect) -> Iterator[Hypothesis]:
             if suspect.same(predict(suspect.seen)):
                 yield Hypothesis(kind, f"as if `{name}` were {words}", predict)
     for place, d in enumerate(suspect.seen.probe.d_y):
-        name = "" if len(suspect.seen.probe.d_y) == 1 else f" of output {place}"
-        for words, change, kind in _cotangent_changes(d):
+        several = len(suspect.seen.probe.d_y) > 1
+        name = f" of output `{list(suspect.seen.y)[place]}`" if several else ""
+        ignored = [("0 everywhere: it is ignored", np.zeros_like, "missing term")] if several else []
+        for words, change, kind in [*ignored, *_cotangent_changes(d)]:
 
             def predict_d(seen: Seen, place: int = place, change: Callable = change) -> np.ndarray | None:
                 d_y = list(seen.probe.d_y)
@@ -34,6 +39,27 @@ def inputs(suspect: Suspect) -> Iterator[Hypothesis]:
 
             if suspect.same(predict_d(suspect.seen)):
                 yield Hypothesis(kind, f"as if the incoming cotangent{name} were {words}", predict_d)
+    yield from _not_transposed(suspect)
+
+
+def _not_transposed(suspect: Suspect) -> Iterator[Hypothesis]:
+    """The function's linear map itself where its transpose belongs: a convolution where a correlation does."""
+    place = suspect.rule.leaves.index(suspect.leaf)
+    for number, (name, y) in enumerate(suspect.seen.y.items()):
+        if y.shape == suspect.reference.shape and y.size > 1 and not np.iscomplexobj(y):
+
+            def map_of(arrays: list, d: Any, name: str = name) -> Any:
+                value = lambda leaf: outputs(suspect.rule.define(replaced(arrays, [place], [leaf])))[name]  # noqa: E731
+                return jax.jvp(value, (arrays[place],), (d,))[1]
+
+            function = jax.jit(map_of)
+
+            def predict(seen: Seen, function: Callable = function, number: int = number) -> np.ndarray:
+                arrays = [jnp.asarray(array) if is_float(array) else array for array in seen.probe.arrays]
+                return np.asarray(function(arrays, jnp.asarray(seen.probe.d_y[number], arrays[place].dtype)))
+
+            text = f"the linear map from `{suspect.leaf}` to `{name}` stands where its transpose belongs"
+            yield Hypothesis("transposed", text, predict)
 
 
 def _changes(suspect: Suspect, name: str) -> Iterator[tuple[str, Callable, str]]:
@@ -47,6 +73,8 @@ def _changes(suspect: Suspect, name: str) -> Iterator[tuple[str, Callable, str]]
         yield "one more", lambda a: a + 1, "shifted"
         yield "one less", lambda a: a - 1, "shifted"
         yield "at its largest everywhere: lengths or ids are forgotten", lambda a: np.full_like(a, a.max()), "padding"
+    if np.iscomplexobj(array):
+        yield "conjugated", np.conj, "as if"
     if is_float(array):
         yield "1 everywhere", np.ones_like, "missing factor"
         yield "0 everywhere", np.zeros_like, "as if"
@@ -74,6 +102,8 @@ def _changes(suspect: Suspect, name: str) -> Iterator[tuple[str, Callable, str]]
 
 def _cotangent_changes(d: np.ndarray) -> Iterator[tuple[str, Callable, str]]:
     yield "1 everywhere: it is ignored", np.ones_like, "cotangent ignored"
+    if np.iscomplexobj(d):
+        yield "conjugated", np.conj, "as if"
     for axes, order in orders(d.shape):
         yield f"transposed (axes {axes})", lambda a, order=order: a.transpose(order), "transposed"
     for axis in range(d.ndim):

@@ -18,25 +18,20 @@ _SLOPES_OF_OUTPUTS: dict[str, Callable[[Any], Any]] = {
 }
 """Functions whose slope is written with their value."""
 
+_WRONG_SLOPES: dict[str, dict[str, Callable[[Any], Any]]] = {
+    "tanh": {"1 - y, not squared,": lambda y: 1 - y, "y squared": lambda y: y * y},
+    "logistic": {"y": lambda y: y, "1 - y": lambda y: 1 - y, "1 - y squared, as tanh's,": lambda y: 1 - y * y},
+    "sqrt": {"1/y": lambda y: 1 / y},
+}
+"""Slopes that are taken for those, from the value y."""
 
-_SLOPED = frozenset(
-    [
-        "tanh",
-        "logistic",
-        "exp",
-        "log",
-        "log1p",
-        "expm1",
-        "sqrt",
-        "rsqrt",
-        "sin",
-        "cos",
-        "erf",
-        "square",
-        "integer_pow",
-        "abs",
-    ]
-)
+_SLOPED = {
+    "tanh", "logistic", "exp", "exp2", "log", "log1p", "expm1", "sqrt", "rsqrt", "sin", "cos", "erf", "square",
+    "integer_pow", "abs", "custom_jvp_call",
+}  # fmt: skip
+
+_PARTNERS = ("transposed", "ones", "new state", "other")
+"""Kinds of a wrong other operand."""
 
 
 @dataclass(frozen=True)
@@ -44,8 +39,9 @@ class Mixup:
     """An operation, mostly a product, whose derivative by operand ``operand`` takes a wrong value for the other one.
 
     kind: "transposed" (the other operand, transposed), "cotangent transposed", "ones", "new state" (a scan's h_t for
-        h_{t-1}), "other"; of a function of one operand "identity" (its slope left out) and "slope from input" (of what
-        has its slope from its output); "own element" (of a sum that each of its elements is divided by, or less).
+        h_{t-1}), "other"; of a function of one operand "identity" (its slope left out), "slope from input" (of what has
+        its slope from its output) and "another slope"; "own element" (of a sum that each of its elements is divided
+        by, or less).
     """
 
     key: tuple[Any, ...]
@@ -62,11 +58,14 @@ class Mixed(Traced):
     mixups: what can be. ``run_with(chosen, arrays)``: with a number for each, 1 where it happens and 0 elsewhere.
     """
 
-    def __init__(self, function: Callable[[list[Any]], PyTree], arrays: list[Any], most: int = 60) -> None:
+    def __init__(self, function: Callable[[list[Any]], PyTree], arrays: list[Any], most: int = 240) -> None:
         super().__init__(function, arrays)
         self.mixups: list[Mixup] = []
         self._find(self.program.jaxpr, (), "", 0)
         self.mixups = self.mixups[:most]
+        self._at: dict[tuple, list[tuple[int, Mixup]]] = {}
+        for number, mixup in enumerate(self.mixups):
+            self._at.setdefault(mixup.key, []).append((number, mixup))
         self._scopes = {mixup.key[:-1] for mixup in self.mixups}
         self._held: dict[tuple, dict[Any, Any]] = {}
         self._values: dict[tuple, dict[Any, Any]] = {}
@@ -75,6 +74,7 @@ class Mixed(Traced):
         sources: dict[Any, str] = {}
         for equation in jaxpr.eqns:
             sources |= {v: f"`{equation.primitive.name}` in {source_of(equation) or outer}" for v in equation.outvars}
+        sources |= dict.fromkeys(jaxpr.invars[fixed : fixed + carried], "the previous state, h_(t-1),")
         state = dict(zip(jaxpr.invars[fixed : fixed + carried], jaxpr.outvars[:carried]))
         for i, equation in enumerate(jaxpr.eqns):
             source = source_of(equation) or outer
@@ -89,10 +89,12 @@ class Mixed(Traced):
             elif equation.primitive.name in ("mul", "dot_general"):
                 for operand in (0, 1):
                     self._find_product(jaxpr, equation, operand, (*path, i), source, sources, state)
-            elif equation.primitive.name in _SLOPED and has_gradient(equation.invars[0].aval):
+            elif equation.primitive.name in _SLOPED and _of_each_element(equation):
                 self.mixups.append(Mixup((*path, i), 0, "identity", None, source, ""))
                 if equation.primitive.name in _SLOPES_OF_OUTPUTS:
                     self.mixups.append(Mixup((*path, i), 0, "slope from input", None, source, ""))
+                for words in _WRONG_SLOPES.get(equation.primitive.name, ()):
+                    self.mixups.append(Mixup((*path, i), 0, "another slope", words, source, ""))
             if equation.primitive.name in ("div", "sub", "mul"):
                 self._find_sums(jaxpr, equation, (*path, i), source)
 
@@ -124,7 +126,7 @@ class Mixed(Traced):
         if partner in state:
             self.mixups.append(Mixup(key, operand, "new state", state[partner], source, ""))
         variables = [*jaxpr.invars, *(v for e in jaxpr.eqns for v in e.outvars)]
-        for variable in variables[:24]:
+        for variable in variables[:48]:
             alike = getattr(variable.aval, "shape", None) == shape and variable.aval.dtype == partner.aval.dtype
             if alike and variable is not partner and variable is not state.get(partner):
                 self.mixups.append(Mixup(key, operand, "other", variable, source, sources.get(variable, "an input")))
@@ -142,11 +144,28 @@ class Mixed(Traced):
 
     def _operation(self, equation: Any, operands: list[Any], path: tuple) -> Sequence[Any]:
         results = super()._operation(equation, operands, path)
-        for number, mixup in enumerate(self.mixups):
-            if mixup.key == path:
-                change = self._change(mixup, equation, operands, results[0], path)
-                results = [results[0] + self._chosen[number] * (change - jax.lax.stop_gradient(change))]
+        here = self._at.get(path, [])
+        changes = [
+            self._chosen[number] * self._change(mixup, equation, operands, results[0], path)
+            for number, mixup in here
+            if mixup.kind not in _PARTNERS
+        ]
+        for operand in (0, 1):  # a product is linear in its other operand: one more product serves all that it may be
+            partners = [(n, mixup) for n, mixup in here if mixup.kind in _PARTNERS and mixup.operand == operand]
+            if partners:
+                right = jax.lax.stop_gradient(operands[1 - operand])
+                wrong = [(self._chosen[number], self._partner(mixup, right, path)) for number, mixup in partners]
+                apart = sum(jnp.where(chosen != 0, chosen * (other - right), 0) for chosen, other in wrong)
+                changes.append(self._product(equation, operands, operand, apart))
+        for change in changes:
+            results = [results[0] + change - jax.lax.stop_gradient(change)]
         return results
+
+    def _partner(self, mixup: Mixup, right: Any, path: tuple) -> Any:
+        """What stands in the derivative where the product's other operand belongs."""
+        if mixup.kind == "transposed":
+            return jnp.swapaxes(right, -1, -2)
+        return jnp.ones_like(right) if mixup.kind == "ones" else self._held[path[:-1]][mixup.other]
 
     def _change(self, mixup: Mixup, equation: Any, operands: list[Any], result: Any, path: tuple) -> Any:
         """What is to be added to the result: its gradient counts, its value does not."""
@@ -156,6 +175,8 @@ class Mixed(Traced):
             return own - result
         if mixup.kind == "slope from input":
             return _SLOPES_OF_OUTPUTS[equation.primitive.name](held(own)) * own - result
+        if mixup.kind == "another slope":
+            return _WRONG_SLOPES[equation.primitive.name][mixup.other](held(result)) * own - result
         if mixup.kind == "own element":
             summed, others = self._values[path[:-1]][mixup.other], [held(operand) for operand in operands]
             alone = list(others)
@@ -164,14 +185,8 @@ class Mixed(Traced):
             through[mixup.operand] = own
             apply = lambda given: super(Mixed, self)._operation(equation, given, ())[0]  # noqa: E731
             return apply(alone) - apply(through)
-        right = held(operands[1 - mixup.operand])
-        right_way = self._product(equation, operands, mixup.operand, right)
-        if mixup.kind == "cotangent transposed":
-            return jnp.swapaxes(right_way, -1, -2) - right_way
-        wrong = {"transposed": lambda: jnp.swapaxes(right, -1, -2), "ones": lambda: jnp.ones_like(right)}.get(
-            mixup.kind, lambda: self._held[path[:-1]][mixup.other]
-        )()
-        return self._product(equation, operands, mixup.operand, wrong) - right_way
+        right_way = self._product(equation, operands, mixup.operand, held(operands[1 - mixup.operand]))
+        return jnp.swapaxes(right_way, -1, -2) - right_way  # the cotangent transposed
 
     def _product(self, equation: Any, operands: list[Any], operand: int, partner: Any) -> Any:
         given = list(operands)
@@ -181,3 +196,9 @@ class Mixed(Traced):
     def run_with(self, chosen: Any, arrays: list[Any]) -> PyTree:
         self._chosen = chosen
         return self.evaluate(arrays)
+
+
+def _of_each_element(equation: Any) -> bool:
+    """Whether it is a function of one operand, element by element."""
+    own, value = equation.invars[0].aval, equation.outvars[0].aval
+    return len(equation.invars) == 1 and has_gradient(own) and own.shape == value.shape and own.dtype == value.dtype

@@ -55,7 +55,7 @@ def _candidates(rule: Rule, seen: Any) -> Iterator[tuple[str, float]]:
         yield f"2/{n}, of {text}", 2 / n
         yield f"{n}/2, of {text}", n / 2
     for value in numbers(rule.define, list(seen.probe.arrays)):
-        if not math.isfinite(value) or value in (0.0, 1.0, -1.0):
+        if not 1e-100 < abs(value) < 1e100 or abs(value) == 1.0:
             continue
         yield f"the constant {value:.6g} in the function", value
         yield f"1/{value:.6g}, one over a constant in the function (1/keep, if it is a keep probability)", 1 / value

@@ -96,6 +96,10 @@ def _ids(suspect: Suspect, name: str, ids: np.ndarray) -> Iterator[Hypothesis]:
         for axis in range(wrong.ndim):
             if rows.max() < wrong.shape[axis]:
                 bad = np.flatnonzero(wrong.any(tuple(i for i in range(wrong.ndim) if i != axis)))
+                if len(bad) == 1 and len(rows) > 1 and not np.take(suspect.reference, bad, axis).any():
+                    text = f"wrong only in row {bad[0]} of axis {axis}, of the id {bad[0]} in `{name}`: "
+                    text += "it must be zero there, as where an id is padding"
+                    yield Hypothesis("padding", text, as_found(suspect))
                 if np.isin(bad, rows[counts > 1]).all():
                     text = (
                         f"wrong only in rows of axis {axis} whose id in `{name}` occurs more than once (duplicates): "

@@ -9,23 +9,29 @@ import numpy as np
 
 from pipeline.layers.base import PyTree
 from pipeline.verify import jaxprs
+from pipeline.verify.diagnose.edits import Edited
 from pipeline.verify.diagnose.mixups import Mixed, Mixup
 from pipeline.verify.diagnose.numbers import described
-from pipeline.verify.diagnose.suspect import Hypothesis, Suspect, close, largest, orders
-from pipeline.verify.diagnose.ways import Gated, Way
+from pipeline.verify.diagnose.suspect import Hypothesis, Suspect, close, factors_along, largest, orders
+from pipeline.verify.diagnose.ways import EVERY, FIRST, LAST, Gated, Way
 from pipeline.verify.rule import Rule, autodiff
 from pipeline.verify.trial import Seen
 
 
 def stopped(suspect: Suspect) -> Iterator[Hypothesis]:
-    """The cotangent as it would be without ``stop_gradient``."""
+    """The cotangent as it would be without ``stop_gradient``, or without one of several."""
     rule = suspect.rule
-    if "stop_gradient" in jaxprs.primitives(rule.define, suspect.seen.probe.arrays):
-        through = jaxprs.plain(rule.define, ignore_stop_gradient=True, keep_custom_rules=True)
-        function = jax.jit(lambda arrays, d_y: autodiff(through, rule.leaves, arrays, d_y)["d"][suspect.leaf])
-        text = "stop_gradient is ignored: a gradient flows where the function holds it back"
+    program = jax.make_jaxpr(rule.define)(suspect.seen.probe.arrays).jaxpr
+    places = [jaxprs.source_of(e) for e in jaxprs.equations(program) if e.primitive.name == "stop_gradient"]
+    for which in [None, *(range(len(places)) if 1 < len(places) <= 6 else ())] if places else ():
+        through = jaxprs.unstopped(rule.define, which)
+        function = jax.jit(lambda arrays, d_y, f=through: autodiff(f, rule.leaves, arrays, d_y)["d"][suspect.leaf])
+        where = "" if which is None else f" in {places[which]}"
+        text = f"stop_gradient{where} is ignored: a gradient flows where the function holds it back"
         yield Hypothesis(
-            "stop_gradient", text, lambda seen: np.asarray(function(list(seen.probe.arrays), list(seen.probe.d_y)))
+            "stop_gradient",
+            text,
+            lambda seen, f=function: np.asarray(f(list(seen.probe.arrays), list(seen.probe.d_y))),
         )
 
 
@@ -73,16 +79,20 @@ class _Program:
 
         def make() -> tuple[Gated, _Variants]:
             gated = Gated(rule.define, list(suspect.seen.probe.arrays))
-            return gated, _Variants(rule, lambda row, arrays: gated.run_with(row[0], row[1], arrays))
+            return gated, _Variants(rule, lambda row, arrays: gated.run_with(row[0], row[1], row[2], arrays))
 
         self.gated, self._variants = _shared(suspect, "ways", make)
         self.open = np.ones(len(self.gated.ways))
         self.numbers = np.array([constant.value for constant in self.gated.constants], np.float64)
 
-    def gates(self, seen: Seen, gate: float) -> np.ndarray:
-        """(ways, *shape): the cotangent with one way's gate at another number than 1."""
-        rows = 1 + (gate - 1) * np.eye(len(self.open)), np.tile(self.numbers, (len(self.open), 1))
-        return self._variants(seen, f"gates at {gate}", rows, self.suspect.leaf)
+    def gates(self, seen: Seen, gate: float, step: int = EVERY) -> np.ndarray:
+        """(ways, *shape): the cotangent with one way's gate at another number than 1, at one step of a scan or all."""
+        rows = 1 + (gate - 1) * np.eye(len(self.open))
+        return self._varied(seen, f"gates at {gate}, {step}", rows, step)
+
+    def _varied(self, seen: Seen, what: str, gates: np.ndarray, step: int = EVERY) -> np.ndarray:
+        numbers, steps = np.tile(self.numbers, (len(gates), 1)), np.full(len(gates), step)
+        return self._variants(seen, what, (gates, numbers, steps), self.suspect.leaf)
 
     def closed(self, seen: Seen) -> np.ndarray:
         """(ways, *shape): the cotangent with one way closed."""
@@ -106,8 +116,8 @@ class _Program:
                 )
         if not rows:
             return [], np.zeros((0, *self.suspect.reference.shape))
-        gates_and_numbers = np.ones((len(rows), len(self.open))), np.array(rows)
-        return texts, self._variants(seen, "constants", gates_and_numbers, self.suspect.leaf)
+        varied = np.ones((len(rows), len(self.open))), np.array(rows), np.full(len(rows), EVERY)
+        return texts, self._variants(seen, "constants", varied, self.suspect.leaf)
 
     def _changed(self, values: dict[int, float]) -> np.ndarray:
         numbers = self.numbers.copy()
@@ -120,11 +130,16 @@ class _Program:
         if len(self.open):
             yield from self._one_way()
             yield from self._every_step()
-            yield from self._two_ways()
+            yield from self._one_step()
+            yield from self._two_ways(plainly=True)
         texts, predicted = self.other_constants(suspect.seen)
         for i, text in enumerate(texts):
             if suspect.same(predicted[i]):
                 yield Hypothesis("other function", text, lambda seen, i=i: self.other_constants(seen)[1][i])
+        if len(self.open):
+            yield from self._one_path()
+            yield from self._two_ways(plainly=False)
+            yield from self._by_row()
 
     def _shares(self, seen: Seen) -> np.ndarray:
         """(ways, *shape): what each way contributes."""
@@ -176,24 +191,109 @@ class _Program:
 
                 yield Hypothesis(kind, text, predict)
 
-    def _two_ways(self) -> Iterator[Hypothesis]:
-        """Two lost at once, as the mean's and the variance's of a normalisation."""
-        suspect, leaf = self.suspect, self.suspect.leaf
-        shares = self._shares(suspect.seen)
-        distinct: list[int] = []
+    def _one_step(self) -> Iterator[Hypothesis]:
+        """A scan's first or last step left out: of one way, or of all that a step adds."""
+        inside = [i for i, way in enumerate(self.gated.ways) if self.gated.scan_of(way.key)]
+        if not inside:
+            return
+        for step, words in ((FIRST, "first"), (LAST, "last")):
+            for i in inside:
+                predict = lambda seen, i=i, step=step: self.gates(seen, 0.0, step)[i]  # noqa: E731
+                if self.suspect.same(predict(self.suspect.seen)):
+                    text = f"the {words} step of the scan is left out: there the gradient through {self.gated.ways[i]}"
+                    yield Hypothesis("missing term", f"{text} is lost", predict)
+            every = np.ones((1, len(self.open)))
+            every[0, inside] = 0.0
+            predict = lambda seen, every=every, step=step: self._varied(seen, f"no step {step}", every, step)[0]  # noqa: E731
+            yield Hypothesis("missing term", f"the {words} step of the scan is left out: its share is lost", predict)
+
+    def _distinct(self, most: int) -> list[int]:
+        """Ways that contribute, one of those that contribute the same."""
+        found: list[int] = []
+        shares = self._shares(self.suspect.seen)
         for i, share in enumerate(shares):
-            if largest(share) > 1e-9 * largest(suspect.reference) and not any(
-                close(share, shares[j], 1e-9) for j in distinct
+            if largest(share) > 1e-9 * largest(self.suspect.reference) and not any(
+                close(share, shares[j], 1e-9) for j in found
             ):
-                distinct.append(i)
-        for i, j in itertools.combinations(distinct[:40], 2):
-            if suspect.same(suspect.reference - shares[i] - shares[j]):
-                one, other = self.gated.ways[i], self.gated.ways[j]
-                text = f"two ways of the chain rule are lost: through {one} and through {other}"
+                found.append(i)
+        return found[:most]
+
+    def _two_ways(self, plainly: bool) -> Iterator[Hypothesis]:
+        """Two at once lost or scaled, as the mean's and the variance's of a normalisation.
+
+        plainly: both lost, twice or negated, or by the same factor; otherwise, by any factors.
+        """
+        suspect, leaf, distinct = self.suspect, self.suspect.leaf, self._distinct(40)
+        everywhere = [suspect.seen, *suspect.others]
+        error = np.concatenate([(seen.manual[leaf] - seen.reference[leaf]).reshape(-1) for seen in everywhere])
+        if len(distinct) < 2 or error.size < 4:
+            return
+        shares = np.concatenate(
+            [self._shares(seen)[distinct].reshape(len(distinct), -1) for seen in everywhere], axis=1
+        )
+        fits: list[tuple[bool, int, int, np.ndarray]] = []
+        for a, b in itertools.combinations(range(len(distinct)), 2):
+            gains, *_ = np.linalg.lstsq(np.real(shares[[a, b]].T), np.real(error), rcond=1e-10)
+            if np.abs(gains @ shares[[a, b]] - error).max() <= suspect.tolerance * largest(error) * 1e2:
+                usual = [min(abs(gain - usual) for usual in (-1, 1, -2)) < 1e-6 for gain in gains]
+                plain = all(usual) or abs(gains[0] - gains[1]) < 1e-6
+                fits.append((plain, distinct[a], distinct[b], gains))
+        for _, i, j, gains in (fit for fit in fits if fit[0] == plainly):
+            one, other = (self.gated.ways[n] for n in (i, j))
+            text = f"two ways of the chain rule are lost: through {one} and through {other}"
+            if np.abs(gains + 1).max() > 1e-6:
+                parts = [_way_words(way, 1 + gain, suspect)[1] for way, gain in zip((one, other), gains)]
+                text = "; and ".join(parts)
+            yield Hypothesis(
+                "missing term" if np.abs(gains + 1).min() <= 1e-6 else "doubled term",
+                text,
+                lambda seen, i=i, j=j, g=gains: seen.reference[leaf] + np.tensordot(g, self._shares(seen)[[i, j]], 1),
+            )
+
+    def _by_row(self) -> Iterator[Hypothesis]:
+        """A way off by a factor of its own at every index of an axis: divided by another count, say, or masked."""
+        suspect, leaf = self.suspect, self.suspect.leaf
+        for i, axis in itertools.product(self._distinct(40), range(suspect.reference.ndim)):
+
+            def fitted(seen: Seen, i: int = i, axis: int = axis, least: int = 1) -> np.ndarray | None:
+                error = seen.manual[leaf] - seen.reference[leaf]
+                return factors_along(error, self._shares(seen)[i], axis, suspect.tolerance, least)
+
+            gains = fitted(suspect.seen, least=2)
+            if gains is not None and suspect.reference.shape[axis] * 2 < suspect.reference.size:
+                text = f"a term is off by a factor of its own at every index of axis {axis} ({1 + gains.min():.4g} to "
+                text += f"{1 + gains.max():.4g}): the gradient through {self.gated.ways[i]}"
+                found = lambda seen, fitted=fitted: None if fitted(seen) is None else seen.manual[leaf]  # noqa: E731
+                yield Hypothesis("missing factor", text, found)
+
+    def _one_path(self) -> Iterator[Hypothesis]:
+        """What goes through two operations, one after the other, where each of them has other shares that are right."""
+        suspect, leaf, distinct = self.suspect, self.suspect.leaf, self._distinct(24)
+        pairs = list(itertools.combinations(distinct, 2))
+        if not pairs:
+            return
+        rows = np.ones((len(pairs), len(self.open)))
+        for row, pair in zip(rows, pairs):
+            row[list(pair)] = 0.0
+
+        def shared(seen: Seen) -> np.ndarray:
+            """(pairs, *shape): what passes both."""
+            one, other = (self._shares(seen)[[pair[k] for pair in pairs]] for k in (0, 1))
+            return one + other - (seen.reference[leaf] - self._varied(seen, f"closed: {pairs}", rows))
+
+        error = suspect.manual - suspect.reference
+        for number, (pair, share) in enumerate(zip(pairs, shared(suspect.seen))):
+            norm = float(np.real(np.vdot(share, share)))
+            if largest(share) <= 1e-9 * largest(suspect.reference):
+                continue
+            gain = float(np.real(np.vdot(share, error))) / norm
+            if suspect.same(suspect.reference + gain * share):
+                _, text = _way_words(self.gated.ways[pair[0]], 1 + gain, suspect)
+                text += f", of what also passes {self.gated.ways[pair[1]]}"
                 yield Hypothesis(
-                    "missing term",
+                    "missing term" if abs(gain + 1) < 1e-7 else "doubled term",
                     text,
-                    lambda seen, i=i, j=j: seen.reference[leaf] - self._shares(seen)[i] - self._shares(seen)[j],
+                    lambda seen, number=number, gain=gain: seen.reference[leaf] + gain * shared(seen)[number],
                 )
 
 
@@ -240,6 +340,8 @@ def _mixup_words(mixup: Mixup) -> tuple[str, str]:
         return "missing factor", f"the derivative of {operation} is missing, as if it were the identity"
     if mixup.kind == "slope from input":
         return "as if", f"the derivative of {operation} is taken at its input where its output belongs"
+    if mixup.kind == "another slope":
+        return "other function", f"the slope of {operation} is taken as {mixup.other} of its value y"
     if mixup.kind == "own element":
         return (
             "missing term",
@@ -256,3 +358,24 @@ def _mixup_words(mixup: Mixup) -> tuple[str, str]:
         "as if",
         f"in the derivative of {where} the value of {mixup.other_source} stands where the other operand belongs",
     )
+
+
+def edits(suspect: Suspect) -> Iterator[Hypothesis]:
+    """The derivative of the function with one of its decisions made otherwise: a mask, a comparison, a whole number."""
+    rule, leaf = suspect.rule, suspect.leaf
+
+    def make() -> tuple[Edited, _Variants]:
+        edited = Edited(rule.define, list(suspect.seen.probe.arrays))
+        return edited, _Variants(rule, edited.run_with)
+
+    try:
+        edited, variants = _shared(suspect, "edits", make)
+        rows = np.eye(len(edited.edits))
+        predict = lambda seen, i: variants(seen, "edits", rows, leaf)[i]  # noqa: E731
+        if not edited.edits or not predict(suspect.seen, 0).size:
+            return
+    except Exception:  # a program that cannot be taken apart says nothing
+        return
+    for i, edit in enumerate(edited.edits):
+        if suspect.same(predict(suspect.seen, i)):
+            yield Hypothesis(edit.kind, edit.text, lambda seen, i=i: predict(seen, i))

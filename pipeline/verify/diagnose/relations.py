@@ -15,6 +15,7 @@ from pipeline.verify.diagnose.suspect import (
     as_found,
     close,
     constant_ratio,
+    factors_along,
     largest,
     listed,
     orders,
@@ -63,6 +64,8 @@ def simple(suspect: Suspect) -> Iterator[Hypothesis]:
                 return np.broadcast_to(reduce(its, axis, keepdims=True), its.shape)
 
             yield Hypothesis("extra sum", f"{words} over axis {axis}, along which it must vary", spread)
+    if right.size > 2 and not np.iscomplexobj(right):
+        yield from _permuted(suspect)
     for other in suspect.rule.floats:
         if other != leaf and suspect.seen.reference[other].shape == right.shape:
             swapped = suspect.found.wrong.get(other) is not None and close(
@@ -76,6 +79,20 @@ def simple(suspect: Suspect) -> Iterator[Hypothesis]:
                 )
             yield Hypothesis(kind, text, lambda seen, other=other: seen.reference[other])
             yield Hypothesis(kind, f"{text}, with the wrong sign", lambda seen, other=other: -seen.reference[other])
+
+
+def _permuted(suspect: Suspect) -> Iterator[Hypothesis]:
+    """The same values in another order."""
+    leaf, right = suspect.leaf, suspect.reference
+    for axis in [axis for axis in range(right.ndim) if right.shape[axis] > 2 and right.ndim > 1] + [None]:
+
+        def in_order(seen: Seen, axis: int | None = axis) -> np.ndarray | None:
+            found, expected = (np.sort(each[leaf], axis) for each in (seen.manual, seen.reference))
+            return seen.manual[leaf] if close(found, expected, suspect.tolerance) else None
+
+        along = "" if axis is None or right.ndim == 1 else f" along axis {axis}"
+        text = f"the right values stand at wrong places{along}: they are in another order"
+        yield Hypothesis("permuted", text, in_order)
 
 
 def _shifted_inside(suspect: Suspect, seen: Seen, axis: int, by: int) -> np.ndarray:
@@ -131,6 +148,8 @@ def _scalar_factors(suspect: Suspect) -> Iterator[Hypothesis]:
                         _scalars(suspect, seen)[name] ** power * seen.reference[suspect.leaf]
                     ),
                 )
+    if suspect.reference.size == 1:
+        return  # one number is always off by one factor
     words = described(constant_ratio(suspect.manual, suspect.reference) or 0.0, suspect.rule, suspect.seen)
     yield Hypothesis(
         "factor",
@@ -215,7 +234,7 @@ def _collected(suspect: Suspect, seen: Seen) -> dict[str, np.ndarray]:
                     f"exp({name})": np.exp(spread),
                     f"2 {name}": 2 * spread,
                 }
-        if name in floats and numbers.ndim and numbers.shape[:-1] == shape[:-1] and np.isfinite(numbers).all():
+        if name in floats and numbers.ndim == len(shape) > 0 and numbers.shape[:-1] == shape[:-1]:
             for what, function in _ROWS.items():
                 with np.errstate(all="ignore"):
                     found[f"{what} of {name} along its last axis"] = np.broadcast_to(function(numbers), shape)
@@ -246,21 +265,9 @@ def _quotient(a: np.ndarray, b: np.ndarray | None) -> np.ndarray | None:
 def rows(suspect: Suspect) -> Iterator[Hypothesis]:
     """Every index of one axis off by a factor of its own."""
     for axis in range(suspect.reference.ndim):
-        factors = _factors_along(suspect.manual, suspect.reference, axis, suspect.tolerance)
+        factors = factors_along(suspect.manual, suspect.reference, axis, suspect.tolerance)
         if factors is not None:
             text = (
                 f"every index of axis {axis} is off by a factor of its own ({factors.min():.4g} to {factors.max():.4g})"
             )
             yield Hypothesis("missing factor", text, as_found(suspect))
-
-
-def _factors_along(manual: np.ndarray, right: np.ndarray, axis: int, tolerance: float) -> np.ndarray | None:
-    others = tuple(i for i in range(right.ndim) if i != axis)
-    if not others or right.shape[axis] < 2:
-        return None
-    norm = (right**2).sum(others, keepdims=True)
-    if (norm > 0).sum() < 2:
-        return None
-    factors = (manual * right).sum(others, keepdims=True) / np.where(norm, norm, 1.0)
-    fits = np.abs(factors * right - manual).max() <= tolerance * max(largest(right), largest(manual))
-    return factors[norm > 0].reshape(-1) if fits else None

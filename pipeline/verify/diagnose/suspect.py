@@ -155,6 +155,24 @@ def constant_ratio(manual: np.ndarray, right: np.ndarray) -> float | None:
     return ratio if fits else None
 
 
+def factors_along(
+    manual: np.ndarray, right: np.ndarray, axis: int, tolerance: float, least: int = 2
+) -> np.ndarray | None:
+    """The factors by which ``manual`` is off at the indices of an axis; None where one factor each does not do.
+
+    least: at how many of them there must be something.
+    """
+    others = tuple(i for i in range(right.ndim) if i != axis)
+    if not others or right.shape[axis] < 2:
+        return None
+    norm = (right**2).sum(others, keepdims=True)
+    if (norm > 0).sum() < least:
+        return None
+    factors = (manual * right).sum(others, keepdims=True) / np.where(norm, norm, 1.0)
+    fits = np.abs(factors * right - manual).max() <= tolerance * max(largest(right), largest(manual))
+    return factors[norm > 0].reshape(-1) if fits else None
+
+
 def close(one: Any, other: Any, tolerance: float) -> bool:
     """Whether two arrays are equal to a tolerance of the larger's largest; None is like nothing."""
     if one is None or np.shape(one) != np.shape(other):

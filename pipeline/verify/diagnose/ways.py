@@ -17,6 +17,8 @@ from jax.extend.core import Jaxpr, Literal
 from pipeline.layers.base import PyTree
 from pipeline.verify.jaxprs import Traced, has_gradient, inner_program, source_of
 
+EVERY, FIRST, LAST = 0, 1, 2
+
 
 @dataclass(frozen=True)
 class Way:
@@ -47,17 +49,20 @@ class Constant:
 class Gated(Traced):
     """A function of a list of arrays, with a gate on every way and a number in place of every constant.
 
-    ways, constants: what was found. ``run_with(gates, numbers, arrays)`` is the function with other ones.
+    ways, constants: what was found. ``run_with(gates, numbers, step, arrays)`` is the function with other ones; of
+    ways in a scan at one step alone where ``step`` is FIRST or LAST, and at all where it is EVERY.
     """
 
     def __init__(self, function: Callable[[list[Any]], PyTree], arrays: list[Any], most: int = 160) -> None:
         super().__init__(function, arrays)
         self.ways: list[Way] = []
         self.constants: list[Constant] = []
+        self._scans: set[tuple] = set()
         self._find(self.program.jaxpr, [has_gradient(leaf) for leaf in jax.tree.leaves(arrays)], (), "")
         self.ways = self.ways[:most]
         self._way = {way.key: i for i, way in enumerate(self.ways)}
         self._constant = {constant.key: i for i, constant in enumerate(self.constants)}
+        self._step_of: dict[tuple, tuple[Any, int]] = {}
 
     def _find(self, jaxpr: Jaxpr, active: list[bool], path: tuple, outer: str) -> list[bool]:
         """Whether each output depends on an active input; notes the uses of what does."""
@@ -77,6 +82,7 @@ class Gated(Traced):
                 results = self._find(inner.jaxpr, flags, (*path, i), source)
             elif name == "scan":
                 body, fixed, carried = (equation.params[key] for key in ("jaxpr", "num_consts", "num_carry"))
+                self._scans.add((*path, i))
                 inside, results = list(flags), []
                 for _ in range(carried + 1):  # until what the carry depends on no longer grows
                     before = len(self.ways), len(self.constants)
@@ -97,10 +103,23 @@ class Gated(Traced):
             return jnp.asarray(self._numbers[self._constant[key]], variable.aval.dtype)
         if key not in self._way:
             return value
-        return _gate(value, self._gates[self._way[key]])
+        gate = self._gates[self._way[key]]
+        scope = self.scan_of(key)
+        if scope is not None:
+            number, length = self._step_of[scope]
+            here = (self._step == EVERY) | (number == jnp.where(self._step == FIRST, 0, length - 1))
+            gate = jnp.where(here, gate, 1.0)
+        return _gate(value, gate)
 
-    def run_with(self, gates: Any, numbers: Any, arrays: list[Any]) -> PyTree:
-        self._gates, self._numbers = gates, numbers
+    def scan_of(self, key: tuple) -> tuple | None:
+        """The innermost scan that an operation stands in."""
+        return next((key[:n] for n in range(len(key) - 2, 0, -1) if key[:n] in self._scans), None)
+
+    def stepped(self, path: tuple, number: Any, length: int) -> None:
+        self._step_of[path] = number, length
+
+    def run_with(self, gates: Any, numbers: Any, step: Any, arrays: list[Any]) -> PyTree:
+        self._gates, self._numbers, self._step = gates, numbers, step
         return self.evaluate(arrays)
 
 

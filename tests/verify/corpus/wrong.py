@@ -13,6 +13,7 @@ from . import (
     wrong_losses,
     wrong_norms,
     wrong_recurrent,
+    wrong_structure,
     wrong_system,
 )
 
@@ -26,7 +27,11 @@ FAMILIES = (
     *wrong_elementwise.FAMILIES,
     *wrong_recurrent.FAMILIES,
     *wrong_system.FAMILIES,
+    *wrong_structure.FAMILIES,
 )
 
 WRONG = tuple(wrong for family in FAMILIES for wrong in family.wrong())
 RIGHT = tuple(family.right for family in FAMILIES)
+_OF_STRUCTURE = {family.name for family in wrong_structure.FAMILIES}
+STRUCTURE = tuple(wrong for wrong in WRONG if wrong.name.partition("/")[0] in _OF_STRUCTURE)
+"""Those that only one hypothesis each explains."""

@@ -1,0 +1,131 @@
+"""A function whose decisions can be made otherwise: a mask that is not looked at, < for <=, one whole number more."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax.extend.core import Jaxpr, Literal
+
+from pipeline.layers.base import PyTree
+from pipeline.verify.jaxprs import Traced, has_gradient, inner_program, source_of
+
+_OTHERWISE: dict[str, tuple[Callable, str, str]] = {
+    "lt": (jnp.less_equal, "<", "<="),
+    "le": (jnp.less, "<=", "<"),
+    "gt": (jnp.greater_equal, ">", ">="),
+    "ge": (jnp.greater, ">=", ">"),
+}
+_COUNTED = ("add", "sub", "lt", "le", "gt", "ge", "eq", "ne", "rem")
+
+
+@dataclass(frozen=True)
+class Edit:
+    """One operation done otherwise: ``what`` is the case that a select always takes, "compared", or (operand, by).
+
+    Of a mask that stands in the program as a constant, ``what`` is the other mask, and ``key`` its number.
+    """
+
+    key: tuple[Any, ...]
+    what: Any
+    kind: str
+    text: str
+
+
+class Edited(Traced):
+    """A function of a list of arrays with decisions that can be changed, each alone.
+
+    edits: what can be. ``run_with(chosen, arrays)``: with a number for each, 1 where it is and 0 elsewhere.
+    """
+
+    def __init__(self, function: Callable[[list[Any]], PyTree], arrays: list[Any], most: int = 80) -> None:
+        super().__init__(function, arrays)
+        self.edits: list[Edit] = []
+        self._find(self.program.jaxpr, (), "")
+        self.edits = self.edits[:most]
+        for number, mask in enumerate(self.program.consts):
+            if jnp.result_type(mask).kind == "b" and np.ndim(mask):
+                others = _masks(np.asarray(mask))
+                self.edits += [Edit((number,), other, "other function", text) for text, other in others]
+
+    def evaluate(self, *arguments: Any) -> PyTree:
+        constants = list(self.program.consts)
+        for chosen, edit in zip(self._chosen, self.edits):
+            if isinstance(edit.what, np.ndarray):
+                constants[edit.key[0]] = jnp.where(chosen > 0, edit.what, constants[edit.key[0]])
+        values = self.run(self.program.jaxpr, constants, jax.tree.leaves(arguments))
+        return jax.tree.unflatten(jax.tree.structure(self.shape), values)
+
+    def _find(self, jaxpr: Jaxpr, path: tuple, outer: str) -> None:
+        for i, equation in enumerate(jaxpr.eqns):
+            name, key, source = equation.primitive.name, (*path, i), source_of(equation) or outer
+            inner = inner_program(equation, self.through_custom_rules)
+            if inner is not None:
+                self._find(inner.jaxpr, key, source)
+            elif name == "scan":
+                self._find(equation.params["jaxpr"].jaxpr, key, source)
+            elif name == "select_n" and len(equation.invars) == 3 and has_gradient(equation.outvars[0].aval):
+                for case in (1, 0):
+                    text = f"as if the condition in {source} were {bool(case)} everywhere"
+                    self.edits.append(Edit(key, case, "padding", f"{text}: a mask is forgotten"))
+            if name in _OTHERWISE:
+                _, now, other = _OTHERWISE[name]
+                text = f"as if `{now}` in {source} were `{other}`"
+                self.edits.append(Edit(key, "compared", "other function", text))
+            if name in _COUNTED:
+                self._find_numbers(equation, key, source)
+
+    def _find_numbers(self, equation: Any, key: tuple, source: str) -> None:
+        for operand, variable in enumerate(equation.invars):
+            if (
+                isinstance(variable, Literal)
+                and np.ndim(variable.val) == 0
+                and jnp.result_type(variable.val).kind == "i"
+            ):
+                for by in (1, -1):
+                    text = f"as if the number {int(variable.val)} in {source} were {int(variable.val) + by}"
+                    self.edits.append(Edit(key, (operand, by), "other function", text))
+
+    def _operation(self, equation: Any, operands: list[Any], path: tuple) -> Sequence[Any]:
+        results = super()._operation(equation, operands, path)
+        for number, edit in enumerate(self.edits):
+            if edit.key == path and not isinstance(edit.what, np.ndarray):
+                other = self._otherwise(edit, equation, operands)
+                results = [jnp.where(self._chosen[number] > 0, other, results[0])]
+        return results
+
+    def _otherwise(self, edit: Edit, equation: Any, operands: list[Any]) -> Any:
+        if edit.what == "compared":
+            return _OTHERWISE[equation.primitive.name][0](*operands)
+        if isinstance(edit.what, int):
+            return operands[1 + edit.what]
+        operand, by = edit.what
+        changed = list(operands)
+        changed[operand] = changed[operand] + np.asarray(by, jnp.result_type(changed[operand]))
+        return super()._operation(equation, changed, ())[0]
+
+    def run_with(self, chosen: Any, arrays: list[Any]) -> PyTree:
+        self._chosen = chosen
+        return self.evaluate(arrays)
+
+
+def _masks(mask: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """A mask moved by one position along an axis, and one narrower or wider at every side."""
+    words, narrow, wide = f"as if the mask of shape {list(mask.shape)} in the function were", mask, mask
+    for axis in range(mask.ndim):
+        ahead, behind = (_moved(mask, axis, by) for by in (1, -1))
+        yield f"{words} one position further along axis {axis}", ahead
+        yield f"{words} one position back along axis {axis}", behind
+        narrow, wide = narrow & ahead & behind, wide | ahead | behind
+    yield f"{words} one position narrower at each side", narrow
+    yield f"{words} one position wider at each side", wide
+
+
+def _moved(mask: np.ndarray, axis: int, by: int) -> np.ndarray:
+    """Moved by one; what moves in is what stood at the border."""
+    moved, border = np.roll(mask, by, axis), [slice(None)] * mask.ndim
+    border[axis] = slice(0, 1) if by > 0 else slice(-1, None)
+    moved[tuple(border)] = mask[tuple(border)]
+    return moved
