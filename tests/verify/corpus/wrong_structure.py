@@ -272,7 +272,7 @@ LARGEST = Family("largest three", largest_three, (Mistake("places sorted", "orde
 
 
 def codebook(size: int, seed: int, mistake: str) -> Rule:
-    """The nearest code in place of each row, with the gradient passed straight through, and a loss that draws them together."""
+    """The nearest code in place of each row, with the gradient passed straight through; a loss draws them together."""
     draw = Draw(seed)
 
     def function(z, codes):
