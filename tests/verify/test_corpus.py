@@ -17,6 +17,9 @@ from pipeline.verify import check_custom_vjp, check_gradient, check_vjp, verify
 EVERY = {"wrong": 12, "right": 12, "family": 12, "planted": 12}
 """One of so many is judged here: all of the corpus takes hours."""
 
+ACCUSED_ONCE = ("filter of three taps, two apart", "softplus of a slope, from a maximum")
+JUDGED_RIGHT = (*RIGHT[:: EVERY["right"]], *ILL_CONDITIONED, *(r for r in RIGHT if r.name in ACCUSED_ONCE))
+
 
 @pytest.fixture(autouse=True)
 def usual_promotion():
@@ -50,7 +53,7 @@ def test_a_wrong_rule_is_caught_and_explained(wrong):
     assert not others, f"another leaf is accused: {report.explanation()}"
 
 
-@pytest.mark.parametrize("right", (*RIGHT[:: EVERY["right"]], *ILL_CONDITIONED), ids=lambda right: right.name)
+@pytest.mark.parametrize("right", dict.fromkeys(JUDGED_RIGHT), ids=lambda right: right.name)
 def test_a_right_rule_is_not_accused(right):
     report_on(right.make(0)).raise_if_failed()
 

@@ -702,6 +702,37 @@ def dense_params(draw, *sizes):
     return [{"kernel": draw.normal(*pair), "bias": draw.normal(pair[1])} for pair in pairwise(sizes)]
 
 
+TAPS = 3
+
+
+def spread_filter(x, taps):
+    """Every second sample under a tap; the function takes any number of taps."""
+    length = x.shape[-1] - 2 * (taps.size - 1)
+    return sum(taps[k] * x[:, 2 * k : 2 * k + length] for k in range(taps.size))
+
+
+def spread_filter_backward(residuals, d_y):
+    """Written for three taps: their number is a bound in the code, and in no array."""
+    x, taps = residuals
+    length, d_x, d_taps = d_y.shape[-1], jnp.zeros_like(x), jnp.zeros_like(taps)
+    for k in range(TAPS):
+        d_x = d_x.at[:, 2 * k : 2 * k + length].add(taps[k] * d_y)
+        d_taps = d_taps.at[k].set((x[:, 2 * k : 2 * k + length] * d_y).sum())
+    return d_x, d_taps
+
+
+def sloped_softplus(x, slope):
+    """Smooth, though it is made of a maximum and an absolute value: autodiff has another derivative where x is 0."""
+    return jnp.maximum(x, 0) + jnp.log1p(jnp.exp(-jnp.abs(slope * x))) / slope
+
+
+def sloped_softplus_backward(residuals, d_y):
+    x, slope = residuals
+    size = jnp.abs(x)
+    d_slope = -size * nn.sigmoid(-slope * size) / slope - jnp.log1p(jnp.exp(-slope * size)) / slope**2
+    return d_y * nn.sigmoid(slope * x), jnp.sum(d_y * d_slope)
+
+
 NETWORKS: tuple[Right, ...] = (
     vjp("leaky integration with a scalar decay", leak, leak_forward, leak_backward,
         lambda draw: (draw.unit(), draw.normal(7, 2))),
@@ -774,6 +805,10 @@ NETWORKS: tuple[Right, ...] = (
         lambda draw: (draw.key(), draw.normal(4, 5), draw.positive())),
     kept("bfloat16 activations, float32 kernel", mixed_precision, mixed_precision_backward,
          lambda draw: (draw.normal(4, 3), draw.bfloat16(5, 4))),
+    kept("filter of three taps, two apart", spread_filter, spread_filter_backward,
+         lambda draw: (draw.normal(2, 9), draw.normal(TAPS))),
+    kept("softplus of a slope, from a maximum", sloped_softplus, sloped_softplus_backward,
+         lambda draw: (draw.normal(3, 4), draw.positive())),
     vjp("pixel shuffle", pixel_shuffle, lambda x: (pixel_shuffle(x), None), pixel_shuffle_backward,
         lambda draw: draw.normal(1, 2, 3, 8)),
 )  # fmt: skip
