@@ -16,7 +16,6 @@ import sys
 import time
 import warnings
 from collections.abc import Iterable
-from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, dataclass
 from functools import cache
 from multiprocessing import get_context
@@ -167,13 +166,14 @@ def outcomes_of(todo: list[Job], file: Path | None, console: Console) -> list[Ou
     for job in todo:
         if job not in found:
             groups.setdefault((job.kind, job.name, job.size), []).append(job)
-    with ProcessPoolExecutor(os.cpu_count(), mp_context=get_context("spawn"), max_tasks_per_child=40) as pool:
-        running = [pool.submit(judged, group) for group in groups.values()]
-        for done in track(as_completed(running), "judging", total=len(running), console=console):
-            found |= {outcome.job: outcome for outcome in done.result()}
+    # Not concurrent.futures: its max_tasks_per_child, which bounds what compiled programs hold, stalls in Python 3.11.
+    with get_context("spawn").Pool(os.cpu_count(), maxtasksperchild=40) as pool:
+        running = pool.imap_unordered(judged, groups.values())
+        for outcomes in track(running, "judging", total=len(groups), console=console):
+            found |= {outcome.job: outcome for outcome in outcomes}
             if file is not None:
                 with file.open("a") as out:
-                    out.writelines(json.dumps(asdict(outcome)) + "\n" for outcome in done.result())
+                    out.writelines(json.dumps(asdict(outcome)) + "\n" for outcome in outcomes)
     return [found[job] for job in todo]
 
 

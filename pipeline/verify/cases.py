@@ -31,10 +31,12 @@ from pipeline.layers.embedding import Embedding
 from pipeline.layers.linear import Dense
 from pipeline.layers.normalization import BatchNorm, GroupNorm, LayerNorm, RMSNorm
 from pipeline.layers.pooling import AveragePool, GlobalAveragePool, GlobalMaxPool, MaxPool
+from pipeline.layers.recurrent import GRU, LSTM, RNN, Bidirectional
 from pipeline.layers.shape import Flatten, Reshape
 from pipeline.losses.base import Targets
 from pipeline.losses.cross_entropy import BinaryCrossEntropy, SoftmaxCrossEntropy
 from pipeline.losses.regression import Huber, MeanAbsoluteError, MeanSquaredError
+from pipeline.losses.vocabulary import VocabularyCrossEntropy
 from pipeline.verify.check import verify
 from pipeline.verify.measure import path_of
 from pipeline.verify.report import Report
@@ -232,6 +234,52 @@ DROPOUT = (
     Case("DropPath", DropPath(0.5), normal(7, 3, 5)),
 )
 
+
+def _recurrent(kind: type) -> tuple[Case, ...]:
+    name, ends = kind.__name__, mask(5, 3, 5, 0)
+    gaps = np.array([[0, 1, 1, 0, 1], [1, 0, 0, 1, 0], [0, 0, 0, 0, 0]], bool)
+    last = kind(4, outputs="last")
+    return (
+        Case(name, kind(4), normal(3, 5, 2)),
+        Case(f"{name}/reverse", kind(4, reverse=True), normal(3, 5, 2)),
+        Case(f"{name}/padding", kind(4), normal(3, 5, 2), mask=ends),
+        Case(f"{name}/padding, reverse", kind(4, reverse=True), normal(3, 5, 2), mask=ends),
+        Case(f"{name}/gaps", kind(4), normal(3, 5, 2), mask=gaps),
+        Case(f"{name}/last", last, normal(3, 5, 2)),
+        Case(f"{name}/last, padding", last, normal(3, 5, 2), mask=ends),
+        Case(f"{name}/last, padding, reverse", kind(4, True, "last"), normal(3, 5, 2), mask=ends),
+        Case(f"{name}/length 1", kind(4), normal(3, 1, 2)),
+        Case(f"{name}/one of each", kind(1), normal(1, 1, 1)),
+        Case(f"{name}/long", kind(3), normal(2, 100, 4)),
+        Case(f"{name}/large", kind(4), normal(3, 5, 2, scale=1e4)),
+    )
+
+
+RECURRENT = (
+    *_recurrent(RNN),
+    *_recurrent(GRU),
+    *_recurrent(LSTM),
+    Case("Bidirectional", Bidirectional(LSTM(4), LSTM(6, reverse=True)), normal(3, 5, 2)),
+    Case(
+        "Bidirectional/last, padding",
+        Bidirectional(GRU(4, outputs="last"), RNN(6, reverse=True, outputs="last")),
+        normal(3, 5, 2),
+        mask=mask(5, 3, 5, 0),
+    ),
+    Case(
+        "Objective/stacked LSTM",
+        Objective(Serial((LSTM(4), LSTM(6), LSTM(5, outputs="last"), Dense(3))), SoftmaxCrossEntropy()),
+        (normal(4, 7, 2), Targets(ids(3, 4))),
+        mask=mask(7, 3, 7, 0, 5),
+    ),
+    Case(
+        "Objective/language model",
+        Objective(Serial((Embedding(7, 5), GRU(4), Dense(7))), SoftmaxCrossEntropy()),
+        (ids(7, 2, 6), Targets(ids(7, 2, 6), mask(6, 4, 6).astype(np.float64))),
+        mask=mask(6, 4, 6),
+    ),
+)
+
 _block = Residual(Serial((Dense(4), Tanh(), Dropout(0.5))))
 
 COMBINATORS = (
@@ -291,7 +339,33 @@ def _regression(layer: Layer) -> tuple[Case, ...]:
     )
 
 
+def _vocabulary(name: str, loss: VocabularyCrossEntropy, *shape: int, weights: Any = None, scale: float = 1.0) -> Case:
+    labels = ids(loss.vocabulary, *shape[:-1])
+    return Case(f"VocabularyCrossEntropy{name}", loss, (normal(*shape, scale=scale), Targets(labels, weights)))
+
+
+VOCABULARY = (
+    _vocabulary("", VocabularyCrossEntropy(7), 2, 5, 3),
+    _vocabulary("/in chunks", VocabularyCrossEntropy(7, rows=4), 2, 6, 3),
+    _vocabulary("/last chunk smaller", VocabularyCrossEntropy(7, 0.1, rows=4), 2, 5, 3),
+    _vocabulary("/rows alone", VocabularyCrossEntropy(6, rows=2), 5, 3),
+    _vocabulary("/padding", VocabularyCrossEntropy(7, 0.1, rows=3), 3, 5, 4, weights=padded(3, 5)),
+    _vocabulary("/weights", VocabularyCrossEntropy(7, rows=3), 3, 5, 4, weights=shares(3, 5)),
+    _vocabulary("/all padding", VocabularyCrossEntropy(7, 0.1, rows=3), 3, 5, 4, weights=np.zeros((3, 5))),
+    _vocabulary("/one row", VocabularyCrossEntropy(7), 1, 1, 3),
+    _vocabulary("/large", VocabularyCrossEntropy(7, 0.1, rows=3), 2, 5, 3, scale=1e3),
+    Case(
+        "VocabularyCrossEntropy/tied",
+        Tied(
+            Objective(Serial((Embedding(7, 3), Dense(3), Tanh())), VocabularyCrossEntropy(7, rows=4)),
+            (("loss/embedding", "model/layers/0/embedding"),),
+        ),
+        (ids(7, 2, 5), Targets(ids(7, 2, 5), padded(2, 5))),
+    ),
+)
+
 LOSSES = (
+    *VOCABULARY,
     Case("SoftmaxCrossEntropy", SoftmaxCrossEntropy(), (normal(5, 3), Targets(ids(3, 5)))),
     Case("SoftmaxCrossEntropy/sequence", SoftmaxCrossEntropy(), (normal(2, 5, 3), Targets(ids(3, 2, 5)))),
     Case("SoftmaxCrossEntropy/smoothing", SoftmaxCrossEntropy(0.1), (normal(5, 3), Targets(ids(3, 5), shares(5)))),
@@ -316,6 +390,7 @@ CASES = (
     *POOLING,
     *NORMALIZATION,
     *DROPOUT,
+    *RECURRENT,
     *COMBINATORS,
     *LOSSES,
 )

@@ -31,6 +31,7 @@ from pipeline.layers.shape import Flatten, Reshape
 from pipeline.losses.base import Targets
 from pipeline.losses.cross_entropy import BinaryCrossEntropy, SoftmaxCrossEntropy
 from pipeline.losses.regression import Huber, MeanAbsoluteError, MeanSquaredError
+from pipeline.losses.vocabulary import VocabularyCrossEntropy
 from pipeline.models.image import convnet, convnet_1d, mlp, resnet
 
 Kind = Literal["layer", "loss", "step"]
@@ -184,6 +185,18 @@ CASES: tuple[Case, ...] = (
         "loss",
         BinaryCrossEntropy(),
         judged(normal(4096, 256), kept_share(0.5, 4096, 256)),
+    ),
+    Case(
+        "vocabulary_cross_entropy_8k",
+        "loss",
+        VocabularyCrossEntropy(8000),
+        judged(normal(32, 128, 256), whole(8000, 32, 128)),
+    ),
+    Case(
+        "vocabulary_cross_entropy_50k",
+        "loss",
+        VocabularyCrossEntropy(50_000),
+        judged(normal(8, 128, 256), whole(50_000, 8, 128)),
     ),
     Case("mean_squared_error", "loss", MeanSquaredError(), PAIRS),
     Case("mean_absolute_error", "loss", MeanAbsoluteError(), PAIRS),

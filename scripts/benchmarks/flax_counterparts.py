@@ -188,7 +188,13 @@ def weighted_cross_entropy(outputs: jax.Array, targets: Any) -> jax.Array:
     return jnp.average(each, weights=targets.weights)
 
 
-LOSSES: dict[str, Callable[[jax.Array, Any], jax.Array]] = {
+def vocabulary_cross_entropy(h: jax.Array, targets: Any, embedding: jax.Array) -> jax.Array:
+    return cross_entropy(h @ embedding.T, targets)
+
+
+LOSSES: dict[str, Callable[..., jax.Array]] = {
+    "vocabulary_cross_entropy_8k": vocabulary_cross_entropy,
+    "vocabulary_cross_entropy_50k": vocabulary_cross_entropy,
     "softmax_cross_entropy": cross_entropy,
     "softmax_cross_entropy_smoothed": smoothed_cross_entropy,
     "softmax_cross_entropy_weighted": weighted_cross_entropy,
@@ -203,7 +209,7 @@ def gradient_of(case: Case) -> Callable[..., PyTree]:
     """As ours is: of (params, x, context), and of the output's cotangent d_y for layers and losses."""
     if case.kind == "loss":
         loss = LOSSES[case.name]
-        return by_vjp(lambda params, x, context: loss(*x))
+        return by_vjp(lambda params, x, context: loss(*x, **params))
     apply = model(case)
     if case.kind == "layer":
         return by_vjp(apply)
@@ -219,7 +225,7 @@ def gradient_of(case: Case) -> Callable[..., PyTree]:
 def parameters(case: Case, x: PyTree) -> PyTree:
     """The counterpart's own initial parameters for inputs like ``x``."""
     if case.kind == "loss":
-        return {}
+        return case.layer.init(jax.random.key(0), x)
     example = x[0] if case.kind == "step" else x
     return MODULES[case.name].init({"params": jax.random.key(0), "dropout": jax.random.key(1)}, example)
 

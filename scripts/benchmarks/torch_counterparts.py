@@ -197,7 +197,13 @@ def weighted_cross_entropy(outputs: torch.Tensor, values: torch.Tensor, weights:
     return (functional.cross_entropy(outputs, values, reduction="none") * weights).sum() / weights.sum()
 
 
+def vocabulary_cross_entropy(h: torch.Tensor, values: torch.Tensor, embedding: torch.Tensor) -> torch.Tensor:
+    return functional.cross_entropy((h @ embedding.T).flatten(0, 1), values.flatten())
+
+
 LOSSES: dict[str, Callable[..., torch.Tensor]] = {
+    "vocabulary_cross_entropy_8k": vocabulary_cross_entropy,
+    "vocabulary_cross_entropy_50k": vocabulary_cross_entropy,
     "softmax_cross_entropy": functional.cross_entropy,
     "softmax_cross_entropy_smoothed": partial(functional.cross_entropy, label_smoothing=0.1),
     "softmax_cross_entropy_weighted": weighted_cross_entropy,
@@ -220,8 +226,10 @@ def gradient_of(case: Case, x: PyTree, d_y: Any, compile: bool) -> Callable[[], 
     if case.kind == "loss":
         outputs, *targets = (tensor(case, leaf) for leaf in jax.tree.leaves(x))
         loss = wrap(LOSSES[case.name])
-        outputs.requires_grad_()
-        return lambda: torch.autograd.grad(loss(outputs, *targets), outputs)
+        shapes = jax.eval_shape(case.layer.init, jax.random.key(0), x)
+        params = {name: torch.randn(*leaf.shape) * 0.02 for name, leaf in shapes.items()}
+        wanted = [leaf.requires_grad_() for leaf in (outputs, *params.values())]
+        return lambda: torch.autograd.grad(loss(outputs, *targets, **params), wanted)
 
     module = MODULES[case.name]()
     model, parameters = wrap(module), list(module.parameters())

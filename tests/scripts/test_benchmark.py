@@ -100,8 +100,9 @@ def test_flax_counterpart_has_the_same_shapes(case):
 @pytest.mark.parametrize("case", [case for case in CASES if case.kind == "loss"], ids=named)
 def test_flax_counterpart_is_the_same_loss(case):
     outputs, targets = jax.tree.map(lambda a: jnp.asarray(a[:50]), case.input())
-    ours = case.layer.apply({}, (outputs, targets), Context())
-    np.testing.assert_allclose(flax_counterparts.LOSSES[case.name](outputs, targets), ours, rtol=1e-5)
+    params = flax_counterparts.parameters(case, (outputs, targets))
+    ours = case.layer.apply(params, (outputs, targets), Context())
+    np.testing.assert_allclose(flax_counterparts.LOSSES[case.name](outputs, targets, **params), ours, rtol=1e-5)
 
 
 def deterministic() -> list[Case]:
