@@ -14,6 +14,8 @@ he_normal: Initializer = jax.nn.initializers.he_normal()
 """Variance 2/fan-in (He et al. 2015): the same through ReLU, which halves it."""
 glorot_uniform: Initializer = jax.nn.initializers.glorot_uniform()
 """Variance 2/(fan-in + fan-out) (Glorot & Bengio 2010): a compromise between forward and backward pass."""
+orthogonal: Initializer = jax.nn.initializers.orthogonal()
+"""Orthogonal rows or columns (Saxe et al. 2014): a recurrent product keeps lengths."""
 normal: Initializer = jax.nn.initializers.normal(0.02)
 """Standard deviation 0.02, the custom for embeddings (Radford et al. 2018)."""
 zeros: Initializer = jax.nn.initializers.zeros
