@@ -27,6 +27,7 @@ from pipeline.layers.embedding import Embedding
 from pipeline.layers.linear import Dense
 from pipeline.layers.normalization import BatchNorm, GroupNorm, LayerNorm, RMSNorm
 from pipeline.layers.pooling import AveragePool, GlobalAveragePool, GlobalMaxPool, MaxPool
+from pipeline.layers.recurrent import GRU, LSTM, RNN, Bidirectional
 from pipeline.layers.shape import Flatten, Reshape
 from pipeline.losses.base import Targets
 from pipeline.losses.cross_entropy import BinaryCrossEntropy, SoftmaxCrossEntropy
@@ -112,6 +113,9 @@ LOGITS = normal(4096, 1000)
 LABELS = whole(1000, 4096)
 PAIRS = judged(normal(4096, 256), normal(4096, 256))
 FEATURES = normal(4096, 256)
+SEQUENCES = normal(32, 100, 128)
+WIDE_SEQUENCES = normal(64, 100, 256)
+LONG_SEQUENCES = normal(64, 784, 28)
 DIGITS = judged(normal(128, 28, 28, 1), whole(10, 128))
 SIGNALS = judged(normal(128, 40, 1), whole(10, 128))
 
@@ -154,6 +158,16 @@ CASES: tuple[Case, ...] = (
     Case("dropout", "layer", Dropout(0.5), IMAGES),
     Case("drop_path", "layer", DropPath(0.5), IMAGES),
     Case("embedding", "layer", Embedding(20_000, 256), whole(20_000, 8192)),
+    Case("rnn", "layer", RNN(128), SEQUENCES),
+    Case("rnn_wide", "layer", RNN(256), WIDE_SEQUENCES),
+    Case("rnn_long", "layer", RNN(128), LONG_SEQUENCES),
+    Case("gru", "layer", GRU(128), SEQUENCES),
+    Case("gru_wide", "layer", GRU(256), WIDE_SEQUENCES),
+    Case("gru_long", "layer", GRU(128), LONG_SEQUENCES),
+    Case("lstm", "layer", LSTM(128), SEQUENCES),
+    Case("lstm_wide", "layer", LSTM(256), WIDE_SEQUENCES),
+    Case("lstm_long", "layer", LSTM(128), LONG_SEQUENCES),
+    Case("bidirectional", "layer", Bidirectional(LSTM(128), LSTM(128, reverse=True)), SEQUENCES),
     Case("flatten", "layer", Flatten(), IMAGES),
     Case("reshape", "layer", Reshape((784, 32)), IMAGES),
     Case("serial", "layer", BLOCK, FEATURES),

@@ -80,6 +80,20 @@ class Checkpointed(nn.Module):
         return checkpoint(self.module, x, use_reentrant=False)  # pyright: ignore[reportReturnType]
 
 
+class Recurrent(nn.Module):
+    """The states of a recurrent module at every position."""
+
+    def __init__(self, module: nn.RNNBase) -> None:
+        super().__init__()
+        self.module = module
+        # Its second bias adds nothing to the first, but for a GRU's last third.
+        directions = 2 if module.bidirectional else 1
+        self.redundant = directions * module.hidden_size * {"RNN_TANH": 1, "GRU": 2, "LSTM": 4}[module.mode]
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.module(x)[0]
+
+
 class TiedBlock(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -178,6 +192,16 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
     "log_softmax": lambda: nn.LogSoftmax(-1),
     "dropout": lambda: nn.Dropout(0.5),
     "embedding": lambda: nn.Embedding(20_000, 256),
+    "rnn": lambda: Recurrent(nn.RNN(128, 128, batch_first=True)),
+    "rnn_wide": lambda: Recurrent(nn.RNN(256, 256, batch_first=True)),
+    "rnn_long": lambda: Recurrent(nn.RNN(28, 128, batch_first=True)),
+    "gru": lambda: Recurrent(nn.GRU(128, 128, batch_first=True)),
+    "gru_wide": lambda: Recurrent(nn.GRU(256, 256, batch_first=True)),
+    "gru_long": lambda: Recurrent(nn.GRU(28, 128, batch_first=True)),
+    "lstm": lambda: Recurrent(nn.LSTM(128, 128, batch_first=True)),
+    "lstm_wide": lambda: Recurrent(nn.LSTM(256, 256, batch_first=True)),
+    "lstm_long": lambda: Recurrent(nn.LSTM(28, 128, batch_first=True)),
+    "bidirectional": lambda: Recurrent(nn.LSTM(128, 128, batch_first=True, bidirectional=True)),
     "serial": block,
     "residual": lambda: Residual(block()),
     "parallel_sum": lambda: Parallel(block(), block()),
