@@ -16,7 +16,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -56,7 +56,12 @@ class Static:
 
 
 class Layer(ABC):
-    """A pure function of (params, x, context) with a hand-written backward pass. See the module's docstring."""
+    """A pure function of (params, x, context) with a hand-written backward pass. See the module's docstring.
+
+    positionwise: whether the output at a position of the time axis depends on the input there alone.
+    """
+
+    positionwise: ClassVar[bool] = True
 
     @abstractmethod
     def init(self, key: Any, x: PyTree) -> PyTree:
@@ -77,6 +82,23 @@ class Layer(ABC):
     def after(self, context: Context) -> Context:
         """The context of what follows: a layer that changes the time axis changes the mask with it."""
         return context
+
+    def start(self, params: PyTree, x: PyTree, length: int, context: Context) -> PyTree:
+        """What ``step`` needs at the first of ``length`` positions of inputs like ``x`` (batch, time, ...).
+
+        Nothing, for a layer that sees every position alone. Raises ValueError for one that looks ahead.
+        """
+        del params, x, length, context
+        if not self.positionwise:
+            raise ValueError(f"{type(self).__name__} sees several positions at once: it cannot go one by one")
+        return None
+
+    def step(self, params: PyTree, cache: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
+        """The output at the next position alone, for x (batch, 1, ...), and the cache for the one after it.
+
+        Position by position it gives what ``apply`` gives for all of them.
+        """
+        return self.apply(params, x, context), cache
 
     def statistics(self, params: PyTree, residuals: PyTree) -> PyTree:
         """What calibration writes, in the structure of ``params``; None where it writes nothing."""
@@ -100,6 +122,12 @@ class Wrapper(Layer):
 
     def after(self, context: Context) -> Context:
         return self.layer.after(context)
+
+    def start(self, params: PyTree, x: PyTree, length: int, context: Context) -> PyTree:
+        return self.layer.start(params, x, length, context)
+
+    def step(self, params: PyTree, cache: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
+        return self.layer.step(params, cache, x, context)
 
 
 L = TypeVar("L", bound=Layer)

@@ -56,6 +56,20 @@ class Serial(Layer):
             context = layer.after(context)
         return context
 
+    def start(self, params: PyTree, x: PyTree, length: int, context: Context) -> PyTree:
+        caches = []
+        for layer, its_params in zip(self.layers, params["layers"]):
+            caches.append(layer.start(its_params, x, length, context))
+            x = output(layer, its_params, x)
+        return caches
+
+    def step(self, params: PyTree, cache: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
+        caches = []
+        for i, (layer, its_params, its_cache) in enumerate(zip(self.layers, params["layers"], cache)):
+            x, its_cache = layer.step(its_params, its_cache, x, context.child(i))
+            caches.append(its_cache)
+        return x, caches
+
     def statistics(self, params: PyTree, residuals: PyTree) -> PyTree:
         parts = zip(self.layers, params["layers"], residuals)
         return {"layers": [layer.statistics(its_params, kept) for layer, its_params, kept in parts]}
@@ -92,6 +106,13 @@ class Residual(Layer):
 
     def after(self, context: Context) -> Context:
         return self.layer.after(context)
+
+    def start(self, params: PyTree, x: PyTree, length: int, context: Context) -> PyTree:
+        return self.layer.start(params["layer"], x, length, context)
+
+    def step(self, params: PyTree, cache: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
+        y, cache = self.layer.step(params["layer"], cache, x, context)
+        return jax.tree.map(jnp.add, _first(x), y), cache
 
     def statistics(self, params: PyTree, residuals: PyTree) -> PyTree:
         return {"layer": self.layer.statistics(params["layer"], residuals)}
@@ -143,6 +164,14 @@ class Parallel(Layer):
 
     def after(self, context: Context) -> Context:
         return self.layers[0].after(context)
+
+    def start(self, params: PyTree, x: PyTree, length: int, context: Context) -> PyTree:
+        return [layer.start(p, x, length, context) for layer, p in zip(self.layers, params["layers"])]
+
+    def step(self, params: PyTree, cache: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
+        parts = enumerate(zip(self.layers, params["layers"], cache))
+        outputs, caches = zip(*(layer.step(p, c, x, context.child(i)) for i, (layer, p, c) in parts))
+        return self._join(list(outputs)), list(caches)
 
     def statistics(self, params: PyTree, residuals: PyTree) -> PyTree:
         parts = zip(self.layers, params["layers"], residuals[0])
@@ -223,6 +252,16 @@ class Repeat(Layer):
         )
         return {"layer": d_params}, ((d_first, *d_rest) if d_rest else d_first)
 
+    def start(self, params: PyTree, x: PyTree, length: int, context: Context) -> PyTree:
+        return jax.vmap(lambda its_params: self.layer.start(its_params, x, length, context))(params["layer"])
+
+    def step(self, params: PyTree, cache: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
+        def one(y: PyTree, indexed: tuple[PyTree, PyTree, Any]) -> tuple[PyTree, PyTree]:
+            its_params, its_cache, i = indexed
+            return self.layer.step(its_params, its_cache, _with_first(x, y), context.child(i))
+
+        return jax.lax.scan(one, _first(x), (params["layer"], cache, jnp.arange(self.times, dtype=jnp.int32)))
+
     def statistics(self, params: PyTree, residuals: PyTree) -> PyTree:
         stacked, shared, static = residuals
         of_one = lambda p, own: self.layer.statistics(p, self._residuals_of(own, shared, static))  # noqa: E731
@@ -263,6 +302,12 @@ class Remat(Layer):
 
     def after(self, context: Context) -> Context:
         return self.layer.after(context)
+
+    def start(self, params: PyTree, x: PyTree, length: int, context: Context) -> PyTree:
+        return self.layer.start(params["layer"], x, length, context)
+
+    def step(self, params: PyTree, cache: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
+        return self.layer.step(params["layer"], cache, x, context)
 
     def statistics(self, params: PyTree, residuals: PyTree) -> PyTree:
         x, context = residuals
@@ -358,6 +403,12 @@ class Tied(Layer):
 
     def after(self, context: Context) -> Context:
         return self.layer.after(context)
+
+    def start(self, params: PyTree, x: PyTree, length: int, context: Context) -> PyTree:
+        return self.layer.start(self.expand(params), x, length, context)
+
+    def step(self, params: PyTree, cache: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
+        return self.layer.step(self.expand(params), cache, x, context)
 
     def statistics(self, params: PyTree, residuals: PyTree) -> PyTree:
         return {"layer": self._reduce(self.layer.statistics(self.expand(params), residuals))}

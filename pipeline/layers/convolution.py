@@ -4,7 +4,7 @@ import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -39,6 +39,8 @@ class Conv(Layer):
     axis; None: 1. groups: input and output channels fall into as many blocks that do not see each other; as many as
     input channels make it depthwise. padding: "SAME", "VALID", or ((low, high), ...) for each axis.
     """
+
+    positionwise: ClassVar[bool] = False
 
     features: int
     window: tuple[int, ...]
@@ -328,6 +330,8 @@ class ConvTranspose(Layer):
 
     padding: "SAME", "VALID", or ((low, high), ...): what is cut off the full output at both ends of each axis.
     """
+
+    positionwise: ClassVar[bool] = False
 
     features: int
     window: tuple[int, ...]

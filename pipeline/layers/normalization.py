@@ -6,7 +6,7 @@ reads it and writes the broadcast result out, five times slower for rows of 512.
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -237,6 +237,8 @@ class GroupNorm(Layer):
 
     Parameters: scale, bias, each (channels,).
     """
+
+    positionwise: ClassVar[bool] = False
 
     groups: int
     epsilon: float = 1e-6

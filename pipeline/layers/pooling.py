@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from itertools import product
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -23,6 +23,8 @@ class _Pool(Layer):
     window: size along each axis. strides: steps between windows; None: the window, so that windows do not overlap.
     padding: "VALID", "SAME", or ((low, high), ...) for each axis.
     """
+
+    positionwise: ClassVar[bool] = False
 
     window: tuple[int, ...]
     strides: tuple[int, ...] | None = None
@@ -206,6 +208,8 @@ class GlobalAveragePool(Layer):
     Where the context has a mask (batch, time), the mean over the positions that count; 0 where none does.
     """
 
+    positionwise: ClassVar[bool] = False
+
     def init(self, key: Any, x: Float[Array | jax.ShapeDtypeStruct, "batch *space channels"]) -> dict[str, Array]:
         del key, x
         return {}
@@ -249,6 +253,8 @@ class GlobalMaxPool(Layer):
 
     Where the context has a mask (batch, time), over the positions that count; 0 where none does.
     """
+
+    positionwise: ClassVar[bool] = False
 
     def init(self, key: Any, x: Float[Array | jax.ShapeDtypeStruct, "batch *space channels"]) -> dict[str, Array]:
         del key, x

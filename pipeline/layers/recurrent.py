@@ -188,7 +188,7 @@ class _Recurrent(Layer):
     def after(self, context: Context) -> Context:
         return replace(context, mask=None) if self.outputs == "last" else context
 
-    def start(self, params: dict[str, Array], x: Array, length: int, context: Context) -> State:
+    def start(self, params: dict[str, Array], x: Array | jax.ShapeDtypeStruct, length: int, context: Context) -> State:
         """The state before the first position, for inputs like ``x`` (batch, any time, features)."""
         del params, length, context
         if self.reverse:

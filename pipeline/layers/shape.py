@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 from jaxtyping import Array, Shaped
@@ -13,6 +13,8 @@ from pipeline.layers.base import Context, Layer, Static
 @dataclass(frozen=True)
 class Reshape(Layer):
     """Every example in ``shape``; the batch axis stays. One size may be -1: whatever is left."""
+
+    positionwise: ClassVar[bool] = False
 
     shape: tuple[int, ...]
 
@@ -45,6 +47,8 @@ class Reshape(Layer):
 @dataclass(frozen=True)
 class Flatten(Layer):
     """Every example as one vector; the batch axis stays."""
+
+    positionwise: ClassVar[bool] = False
 
     def init(self, key: Any, x: Shaped[Array | jax.ShapeDtypeStruct, "batch *shape"]) -> dict:
         del key, x

@@ -1,0 +1,58 @@
+"""Position by position, a layer gives what it gives for all positions at once."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pipeline.layers.activations import GELU
+from pipeline.layers.base import Context
+from pipeline.layers.combinators import Parallel, Remat, Repeat, Residual, Serial, Tied
+from pipeline.layers.convolution import Conv
+from pipeline.layers.dropout import Dropout
+from pipeline.layers.embedding import Embedding
+from pipeline.layers.linear import Dense
+from pipeline.layers.normalization import LayerNorm
+from pipeline.layers.pooling import GlobalAveragePool, MaxPool
+from pipeline.layers.recurrent import LSTM
+
+BLOCK = Residual(Serial((LayerNorm(), Dense(6), GELU(), Dropout(0.5), Dense(4))))
+DECODED = (
+    Serial((Dense(4), Repeat(BLOCK, 3), LayerNorm())),
+    Serial((LSTM(5), Residual(LSTM(5)), Dense(3))),
+    Serial((Dense(4), Repeat(Residual(LSTM(4)), 2))),
+    Parallel((LSTM(3), Dense(3))),
+    Remat(LSTM(3)),
+    Tied(Serial((Dense(4), LSTM(4), Dense(4))), (("layers/2/kernel", "layers/0/kernel"),)),
+)
+
+
+def one_by_one(layer, params, x):
+    cache = layer.start(params, x, x.shape[1], Context())
+    outputs = []
+    for t in range(x.shape[1]):
+        y, cache = layer.step(params, cache, x[:, t : t + 1], Context())
+        outputs.append(y)
+    return jnp.concatenate(outputs, 1)
+
+
+@pytest.mark.parametrize("layer", DECODED, ids=lambda layer: type(layer).__name__)
+def test_step_by_step_is_all_at_once(layer):
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 5, 4)))
+    params = layer.init(jax.random.key(0), x)
+    np.testing.assert_allclose(one_by_one(layer, params, x), layer.apply(params, x, Context()), rtol=1e-12, atol=1e-12)
+
+
+def test_ids_step_by_step():
+    layer, ids = Serial((Embedding(7, 4), LSTM(3))), jnp.asarray([[1, 2, 6], [0, 3, 3]], jnp.int32)
+    params = layer.init(jax.random.key(0), ids)
+    np.testing.assert_allclose(one_by_one(layer, params, ids), layer.apply(params, ids, Context()), rtol=1e-6)
+
+
+@pytest.mark.parametrize("layer", [Conv(3, (3,)), MaxPool((2,)), GlobalAveragePool(), LSTM(3, reverse=True)], ids=lambda layer: type(layer).__name__)
+def test_what_looks_ahead_says_so(layer):
+    x = jnp.ones((2, 5, 4))
+    model = Serial((Dense(4), layer))
+    params = model.init(jax.random.key(0), x)
+    with pytest.raises(ValueError, match="cannot go"):
+        model.start(params, x, 5, Context())
