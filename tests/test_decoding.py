@@ -49,7 +49,11 @@ def test_ids_step_by_step():
     np.testing.assert_allclose(one_by_one(layer, params, ids), layer.apply(params, ids, Context()), rtol=1e-6)
 
 
-@pytest.mark.parametrize("layer", [Conv(3, (3,)), MaxPool((2,)), GlobalAveragePool(), LSTM(3, reverse=True)], ids=lambda layer: type(layer).__name__)
+@pytest.mark.parametrize(
+    "layer",
+    [Conv(3, (3,)), MaxPool((2,)), GlobalAveragePool(), LSTM(3, reverse=True)],
+    ids=lambda layer: type(layer).__name__,
+)
 def test_what_looks_ahead_says_so(layer):
     x = jnp.ones((2, 5, 4))
     model = Serial((Dense(4), layer))

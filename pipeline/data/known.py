@@ -2,6 +2,7 @@
 
 import os
 import random
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,11 +45,16 @@ def mnist() -> Source:
     complete = [folder for folder in folders if len(find_idx(folder)) == len(MNIST_SHA256)]
     if not complete:
         for file, sha256 in MNIST_SHA256.items():
-            _download(file, sha256, MNIST_MIRRORS, cached)
+            put = f"Put {', '.join(MNIST_SHA256)} into {cached}, or into a folder mnist/"
+            download(file, sha256, MNIST_MIRRORS, cached, put)
     return read_idx_files([*complete, cached][0])
 
 
-def _download(file: str, sha256: str, mirrors: tuple[str, ...], folder: Path) -> None:
+def download(file: str, sha256: str, mirrors: Sequence[str], folder: Path, put: str) -> None:
+    """Fetches a file into a folder, from the first mirror that has it. Raises UserError where none does.
+
+    put: what to put where by hand: it becomes part of the message.
+    """
     failures = []
     for mirror in mirrors:
         try:
@@ -57,9 +63,8 @@ def _download(file: str, sha256: str, mirrors: tuple[str, ...], folder: Path) ->
         except (OSError, ValueError) as error:  # no network, no such file; another checksum
             failures.append(f"{mirror}: {error}")
     raise UserError(
-        f"{file} is not on this machine and could not be downloaded:\n  " + "\n  ".join(failures) + "\nPut "
-        f"{', '.join(MNIST_SHA256)} into {folder}, or into a folder mnist/ in the folder that the environment variable "
-        "PIPELINE_DATA names"
+        f"{file} is not on this machine and could not be downloaded:\n  " + "\n  ".join(failures) + f"\n{put} in the "
+        "folder that the environment variable PIPELINE_DATA names"
     )
 
 

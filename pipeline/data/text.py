@@ -1,0 +1,159 @@
+"""Running text for a language model: its files, its characters, and the windows that a model is trained on."""
+
+import os
+import sysconfig
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pooch
+
+from pipeline.data.known import download
+from pipeline.errors import UserError
+
+UNKNOWN = "\N{REPLACEMENT CHARACTER}"
+TEST_SHARE, VALIDATION_SHARE = 0.1, 0.05
+EMBEDDED_CHARACTERS = 2_000_000
+SHAKESPEARE = (
+    "input.txt",
+    "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+    ("https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/",),
+)
+
+
+@dataclass(frozen=True)
+class Characters:
+    """A vocabulary of single characters; a character's id is its place. The first stands for all that are not there."""
+
+    characters: str
+
+    @classmethod
+    def of(cls, text: str) -> "Characters":
+        """The characters of a text, in the order of their code points."""
+        return cls(UNKNOWN + "".join(sorted(set(text) - {UNKNOWN})))
+
+    def __len__(self) -> int:
+        return len(self.characters)
+
+    @cached_property
+    def _ids(self) -> np.ndarray:
+        """By code point."""
+        points = np.frombuffer(self.characters.encode("utf-32-le"), np.uint32)
+        ids = np.zeros(int(points.max()) + 1, np.int32)
+        ids[points] = np.arange(len(points))
+        return ids
+
+    def encode(self, text: str) -> np.ndarray:
+        """The ids of a text's characters: int32, (characters,)."""
+        points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+        return np.where(points < len(self._ids), self._ids[np.minimum(points, len(self._ids) - 1)], 0)
+
+    def decode(self, ids: np.ndarray) -> str:
+        return "".join(self.characters[i] for i in ids)
+
+    def unknown(self, text: str) -> str:
+        """The characters of a text that are not in the vocabulary, each once."""
+        return "".join(dict.fromkeys(c for c in text if c not in self.characters))
+
+
+@dataclass(frozen=True, eq=False)
+class Windows:
+    """A text cut into windows of ``length`` positions, side by side; what is left at its end is not seen.
+
+    ids: int32, (characters,). An example is a window's ids and, as its labels, the ids that follow each of them.
+    """
+
+    ids: np.ndarray
+    length: int
+
+    def __len__(self) -> int:
+        return max(0, len(self.ids) - 1) // self.length
+
+    def take(self, rows: np.ndarray | slice) -> tuple[np.ndarray, np.ndarray]:
+        """Ids and the ids that follow them, each int32, (rows, length)."""
+        starts = np.arange(len(self))[rows, None] * self.length
+        places = starts + np.arange(self.length)
+        return self.ids[places], self.ids[places + 1]
+
+
+@dataclass(frozen=True, eq=False)
+class Corpus:
+    """A text in three parts, from its beginning to its end, in ids of the characters that its first part has."""
+
+    name: str
+    train: np.ndarray
+    validation: np.ndarray
+    test: np.ndarray
+    vocabulary: Characters
+
+    def windows(self, part: str, length: int) -> Windows:
+        """Raises UserError where the part has no window of that length."""
+        windows = Windows(getattr(self, part), length)
+        if not len(windows):
+            raise UserError(
+                f"the {part} part of {self.name} has {len(windows.ids)} characters, fewer than one window of {length} "
+                "and the character after it; give a longer text, or choose a smaller --context"
+            )
+        return windows
+
+
+def load(name_or_path: str) -> Corpus:
+    """The text of that name, or the user's own file: "python", "shakespeare", or the path of a text file.
+
+    The last tenth is the test part, the twentieth before it the validation part; the rest is trained on.
+
+    Raises UserError for a file that is not there, is empty, or is not UTF-8.
+    """
+    known = {"python": python_library, "shakespeare": shakespeare}
+    text = known[name_or_path]() if name_or_path in known else read_text(Path(name_or_path))
+    test = round(len(text) * (1 - TEST_SHARE))
+    validation = round(len(text) * (1 - TEST_SHARE - VALIDATION_SHARE))
+    vocabulary = Characters.of(text[:validation])
+    parts = text[:validation], text[validation:test], text[test:]
+    train, held, tested = (vocabulary.encode(part) for part in parts)
+    return Corpus(name_or_path, train, held, tested, vocabulary)
+
+
+def read_text(path: Path) -> str:
+    """A UTF-8 file as it stands, but for line ends, which all become "\\n"; a byte order mark is left out."""
+    if not path.is_file():
+        raise UserError(f"{path} is neither a known text (python, shakespeare) nor the path of a text file")
+    content = path.read_bytes()
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise UserError(
+            f"{path} is not UTF-8: line {line} has the byte {content[error.start]:#04x} at position {error.start}; "
+            f"convert it first, as with: iconv -f latin1 -t utf-8 {path.name} > utf8.txt"
+        ) from error
+    if not text.strip():
+        raise UserError(f"{path} has no text in it")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def python_library() -> str:
+    """Python's own standard library, which is on every machine: two million characters of its modules, by name."""
+    folder = Path(sysconfig.get_path("stdlib"))
+    text = ""
+    for file in sorted(folder.glob("[a-z]*.py")):
+        text += file.read_text(encoding="utf-8") + "\n"
+        if len(text) >= EMBEDDED_CHARACTERS:
+            return text[:EMBEDDED_CHARACTERS]
+    return text
+
+
+def shakespeare() -> str:
+    """Tiny Shakespeare (Karpathy 2015): 1,115,394 characters of plays.
+
+    Read from ``$PIPELINE_DATA/tinyshakespeare`` or the user's cache; where it is in neither, downloaded into the cache.
+    """
+    file, sha256, mirrors = SHAKESPEARE
+    folder = Path(pooch.os_cache("backhand")) / "tinyshakespeare"
+    own = os.environ.get("PIPELINE_DATA")
+    if own and (Path(own) / "tinyshakespeare" / file).is_file():
+        return read_text(Path(own) / "tinyshakespeare" / file)
+    if not (folder / file).is_file():
+        download(file, sha256, mirrors, folder, f"Put {file} into {folder}, or into a folder tinyshakespeare/")
+    return read_text(folder / file)

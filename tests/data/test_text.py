@@ -1,0 +1,74 @@
+"""Running text: what comes out of files, and what is said about those that are wrong."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.data.text import UNKNOWN, Characters, Windows, load, read_text
+from pipeline.errors import UserError
+
+DATA = Path(os.environ.get("PIPELINE_DATA", Path(__file__).parents[3] / "shared" / "data"))
+
+
+def test_characters_there_and_back():
+    vocabulary = Characters.of("hello wörld")
+    assert vocabulary.characters == UNKNOWN + " dehlorwö"
+    ids = vocabulary.encode("wörld\U0001f600z")
+    assert ids.dtype == np.int32 and vocabulary.decode(ids) == f"wörld{UNKNOWN}{UNKNOWN}"
+    assert vocabulary.unknown("a hello zebra") == "azb"
+
+
+def test_windows_are_side_by_side_and_labels_follow():
+    windows = Windows(np.arange(12, dtype=np.int32), 5)
+    assert len(windows) == 2
+    inputs, labels = windows.take(np.array([1, 0]))
+    np.testing.assert_array_equal(inputs, [[5, 6, 7, 8, 9], [0, 1, 2, 3, 4]])
+    np.testing.assert_array_equal(labels, inputs + 1)
+    assert len(windows.take(slice(5))[0]) == 2
+
+
+def test_a_text_is_cut_into_its_beginning_middle_and_end(tmp_path):
+    file = tmp_path / "own.txt"
+    file.write_bytes(b"\xef\xbb\xbf" + b"a" * 83 + b"\r\n" + b"b" * 5 + b"c" * 11)
+    corpus = load(str(file))
+    assert [len(part) for part in (corpus.train, corpus.validation, corpus.test)] == [85, 5, 10]
+    assert (
+        corpus.vocabulary.decode(corpus.train[-2:]) == "\nb"
+    )  # a byte order mark is no text, a line end is one character
+    assert corpus.vocabulary.decode(corpus.test) == UNKNOWN * 10  # "c" stands only where nothing is learnt from
+    with pytest.raises(UserError, match=r"validation part of .*own.txt has 5 characters.*--context"):
+        corpus.windows("validation", 5)
+    assert len(corpus.windows("validation", 4)) == 1
+
+
+def test_python_is_on_every_machine():
+    corpus = load("python")
+    assert len(corpus.train) + len(corpus.validation) + len(corpus.test) == 2_000_000
+    assert "import" in corpus.vocabulary.decode(corpus.test[:20_000])
+
+
+@pytest.mark.skipif(not (DATA / "tinyshakespeare").exists(), reason=f"{DATA / 'tinyshakespeare'} is not there")
+def test_shakespeare(monkeypatch):
+    monkeypatch.setenv("PIPELINE_DATA", str(DATA))
+    corpus = load("shakespeare")
+    assert len(corpus.train) + len(corpus.validation) + len(corpus.test) == 1_115_394
+    assert len(corpus.vocabulary) == 65 + 1
+
+
+@pytest.mark.parametrize(
+    "content, said",
+    [
+        (None, "neither a known text"),
+        (b"", "has no text"),
+        (b" \n\n", "has no text"),
+        (b"one\ntwo\nna\xefve\n", r"not UTF-8: line 3 has the byte 0xef at position 10; convert it"),
+    ],
+)
+def test_what_is_wrong_with_a_file(tmp_path, content, said):
+    file = tmp_path / "text.txt"
+    if content is not None:
+        file.write_bytes(content)
+    with pytest.raises(UserError, match=said):
+        read_text(file)
