@@ -35,8 +35,15 @@ def stopped(suspect: Suspect) -> Iterator[Hypothesis]:
         )
 
 
+_MOST = 3e7
+"""How many numbers all variations of the leaves may have: what is larger is not tried, rather than fill the memory."""
+
+
 class _Variants:
-    """Every leaf's cotangent under variations of the function's program: compiled once for all wrong leaves."""
+    """Every leaf's cotangent under variations of the function's program: compiled once for all wrong leaves.
+
+    Raises ValueError where there would be too many numbers.
+    """
 
     def __init__(self, rule: Rule, varied: Callable[[Any, list[Any]], PyTree]) -> None:
         def cotangents(row: Any, arrays: list[Any], d_y: list[Any]) -> dict[str, Any]:
@@ -48,9 +55,15 @@ class _Variants:
     def __call__(self, seen: Seen, what: str, rows: PyTree, leaf: str) -> np.ndarray:
         """(rows, *shape): the leaf's cotangent at a probe under each variation; ``what`` names the set of rows."""
         if (id(seen), what) not in self._found:
+            if not self.affordable(len(jax.tree.leaves(rows)[0]), seen):
+                raise ValueError(f"{what}: too many variations of arrays of this size")
             found = self._all(rows, list(seen.probe.arrays), list(seen.probe.d_y))
             self._found[id(seen), what] = {name: np.asarray(value) for name, value in found.items()}
         return self._found[id(seen), what][leaf]
+
+    @staticmethod
+    def affordable(count: int, seen: Seen) -> bool:
+        return count * sum(leaf.size for leaf in seen.reference.values()) <= _MOST
 
 
 def _shared(suspect: Suspect, name: str, make: Callable[[], Any]) -> Any:
@@ -114,7 +127,7 @@ class _Program:
                 texts.append(
                     f"as if {one.value:.6g} in {one.source} were 1 and {other.value:.6g} in {other.source} were 0"
                 )
-        if not rows:
+        if not rows or not self._variants.affordable(len(rows), self.suspect.seen):
             return [], np.zeros((0, *self.suspect.reference.shape))
         varied = np.ones((len(rows), len(self.open))), np.array(rows), np.full(len(rows), EVERY)
         return texts, self._variants(seen, "constants", varied, self.suspect.leaf)
@@ -270,7 +283,7 @@ class _Program:
         """What goes through two operations, one after the other, where each of them has other shares that are right."""
         suspect, leaf, distinct = self.suspect, self.suspect.leaf, self._distinct(24)
         pairs = list(itertools.combinations(distinct, 2))
-        if not pairs:
+        if not pairs or not self._variants.affordable(len(pairs), suspect.seen):
             return
         rows = np.ones((len(pairs), len(self.open)))
         for row, pair in zip(rows, pairs):
