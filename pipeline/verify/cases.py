@@ -23,14 +23,17 @@ from pipeline.layers.activations import (
     Softplus,
     Tanh,
 )
+from pipeline.layers.attention import CrossAttention, DotProductAttention, SelfAttention
 from pipeline.layers.base import Context, Layer, PyTree
 from pipeline.layers.combinators import Cast, Objective, Parallel, Remat, Repeat, Residual, Serial, Tied
 from pipeline.layers.convolution import Conv, ConvTranspose
 from pipeline.layers.dropout import Dropout, DropPath
 from pipeline.layers.embedding import Embedding
+from pipeline.layers.gated import GEGLU, SwiGLU
 from pipeline.layers.linear import Dense
 from pipeline.layers.normalization import BatchNorm, GroupNorm, LayerNorm, RMSNorm
 from pipeline.layers.pooling import AveragePool, GlobalAveragePool, GlobalMaxPool, MaxPool
+from pipeline.layers.positions import LearnedPositions, Rotary, SinusoidalPositions
 from pipeline.layers.recurrent import GRU, LSTM, RNN, Bidirectional
 from pipeline.layers.shape import Flatten, Reshape
 from pipeline.losses.base import Targets
@@ -51,6 +54,7 @@ class Case:
     x: PyTree
     train: bool = False
     mask: Any = None
+    memory_mask: Any = None
 
     def params(self) -> PyTree:
         """Drawn, not initialised: the zeros and ones of fresh biases and scales would hide what they multiply."""
@@ -67,7 +71,7 @@ class Case:
         return jax.tree_util.tree_map_with_path(draw, jax.eval_shape(self.layer.init, jax.random.key(0), example))
 
     def context(self) -> Context:
-        return Context(train=self.train, key=jax.random.key(2), mask=self.mask)
+        return Context(self.train, jax.random.key(2), self.mask, self.memory_mask)
 
     def verify(self, **options: Any) -> Report:
         """``pipeline.verify.verify`` of this case, with its options."""
@@ -280,6 +284,57 @@ RECURRENT = (
     ),
 )
 
+
+def _attention(
+    name: str, layer: DotProductAttention, batch: int, queries: int, keys: int, heads: int, groups: int, **special: Any
+) -> Case:
+    x = (normal(batch, queries, heads, 3), 0.8 * normal(batch, keys, groups, 3), normal(batch, keys, groups, 4))
+    return Case(f"DotProductAttention{name}", layer, x, **special)
+
+
+ATTENTION = (
+    _attention("", DotProductAttention(), 2, 5, 7, 6, 6),
+    _attention("/causal", DotProductAttention(causal=True), 2, 7, 7, 3, 3),
+    _attention("/grouped", DotProductAttention(), 2, 5, 7, 6, 3),
+    _attention("/padding, an example of nothing else", DotProductAttention(), 3, 5, 7, 4, 2, mask=mask(7, 4, 0, 7)),
+    _attention("/causal, padding", DotProductAttention(causal=True), 2, 7, 7, 4, 2, mask=~mask(7, 3, 7)),
+    _attention("/length 1", DotProductAttention(causal=True), 2, 1, 1, 6, 3),
+    _attention("/one key", DotProductAttention(), 2, 5, 1, 6, 3),
+    _attention("/in blocks", DotProductAttention(rows=2), 2, 5, 7, 6, 3, mask=mask(7, 4, 0)),
+    _attention("/causal, in blocks", DotProductAttention(causal=True, rows=1), 2, 9, 9, 4, 2, mask=mask(9, 7, 5)),
+    _attention("/head by head", DotProductAttention(), 2, 149, 157, 24, 6, mask=mask(157, 80, 0)),
+    _attention("/causal, head by head", DotProductAttention(causal=True), 2, 151, 151, 24, 6, mask=mask(151, 80, 7)),
+    Case("SelfAttention", SelfAttention(2), normal(3, 5, 6)),
+    Case("SelfAttention/causal, no bias", SelfAttention(3, causal=True, use_bias=False), normal(2, 5, 6)),
+    Case("SelfAttention/grouped, rotary", SelfAttention(4, 2, rotary=True), normal(3, 5, 8), mask=mask(5, 3, 5, 0)),
+    Case("SelfAttention/length 1", SelfAttention(2, causal=True), normal(3, 1, 4)),
+    Case("SelfAttention/repeated", Repeat(Residual(SelfAttention(2)), 3), normal(3, 5, 4), mask=mask(5, 3, 1, 5)),
+    Case("CrossAttention", CrossAttention(2), (normal(3, 5, 6), normal(3, 7, 4))),
+    Case(
+        "CrossAttention/grouped, padding",
+        CrossAttention(4, 2, use_bias=False),
+        (normal(3, 5, 8), normal(3, 7, 6)),
+        mask=mask(5, 3, 2, 5),
+        memory_mask=mask(7, 4, 0, 7),
+    ),
+    Case(
+        "CrossAttention/repeated",
+        Repeat(Residual(CrossAttention(2)), 3),
+        (normal(2, 5, 6), normal(2, 7, 4)),
+        memory_mask=mask(7, 4, 7),
+    ),
+    Case("LearnedPositions", LearnedPositions(7), normal(3, 5, 4)),
+    Case("LearnedPositions/all", LearnedPositions(5), normal(3, 5, 4)),
+    Case("SinusoidalPositions", SinusoidalPositions(), normal(3, 5, 4)),
+    Case("SinusoidalPositions/base", SinusoidalPositions(100.0), normal(3, 7, 6)),
+    Case("Rotary", Rotary(), normal(2, 5, 3, 4)),
+    Case("Rotary/base", Rotary(100.0), normal(2, 7, 3, 8)),
+    Case("Rotary/length 1", Rotary(), normal(2, 1, 3, 4)),
+    Case("SwiGLU", SwiGLU(5), normal(2, 3, 4)),
+    Case("SwiGLU/rows", SwiGLU(7), normal(3, 4)),
+    Case("GEGLU", GEGLU(5), normal(2, 3, 4)),
+)
+
 _block = Residual(Serial((Dense(4), Tanh(), Dropout(0.5))))
 
 COMBINATORS = (
@@ -391,6 +446,7 @@ CASES = (
     *NORMALIZATION,
     *DROPOUT,
     *RECURRENT,
+    *ATTENTION,
     *COMBINATORS,
     *LOSSES,
 )

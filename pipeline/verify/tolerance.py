@@ -11,6 +11,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from pipeline.layers.base import leaves
 from pipeline.verify.measure import Difference, difference, largest, scale
 from pipeline.verify.report import Row, Verdict
 from pipeline.verify.rule import is_float
@@ -87,8 +88,12 @@ def held(trial: Trial, check: str, leaf: str, found: Any, expected: Any, around:
 
 
 def size_around(trial: Trial, leaf: str, beside: Values) -> float:
-    """The largest number among the cotangents of the same layer: of the leaves in the same container."""
-    container = leaf.rpartition("/")[0] if trial.rule.layer is None or leaf.split("/")[0] != "x" else ""
+    """The largest number among the cotangents of the same layer; without layers, of leaves in the same container."""
+    if trial.rule.layer is None:
+        container = leaf.rpartition("/")[0]
+    else:
+        inside = [path for path, _ in leaves(trial.rule.layer) if leaf.startswith(f"{path}/")]
+        container = max(inside, key=len, default="")
     near = [v for name, v in beside.items() if not container or name.startswith(f"{container}/")]
     return max(map(largest, near), default=0.0)
 

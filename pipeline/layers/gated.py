@@ -1,0 +1,88 @@
+"""Gated linear units: a feed-forward layer whose hidden units are multiplied by gates (Dauphin et al. 2017)."""
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import jax
+from jaxtyping import Array, Float
+
+from pipeline.layers.activations import GELU, SiLU
+from pipeline.layers.base import Context, Layer, PyTree
+from pipeline.layers.initializers import Initializer, lecun_normal
+from pipeline.layers.linear import Dense
+
+
+@dataclass(frozen=True)
+class _Gated(Layer):
+    activation: ClassVar[Layer]
+
+    hidden: int
+    kernel_init: Initializer = lecun_normal
+
+    def _dense(self, features: int) -> Dense:
+        return Dense(features, use_bias=False, kernel_init=self.kernel_init)
+
+    def init(self, key: Any, x: Float[Array | jax.ShapeDtypeStruct, "*batch features"]) -> PyTree:
+        hidden = jax.ShapeDtypeStruct((*x.shape[:-1], self.hidden), x.dtype)
+        sizes = {"gate": (x, self.hidden), "up": (x, self.hidden), "down": (hidden, x.shape[-1])}
+        return {
+            name: self._dense(size).init(jax.random.fold_in(key, i), like)
+            for i, (name, (like, size)) in enumerate(sizes.items())
+        }
+
+    def apply(
+        self, params: PyTree, x: Float[Array, "*batch features"], context: Context
+    ) -> Float[Array, "*batch features"]:
+        gate, up = (self._dense(self.hidden).apply(params[name], x, context) for name in ("gate", "up"))
+        return self._dense(x.shape[-1]).apply(params["down"], self.activation.apply({}, gate, context) * up, context)
+
+    def forward(
+        self, params: PyTree, x: Float[Array, "*batch features"], context: Context
+    ) -> tuple[Float[Array, "*batch features"], tuple[Array, Array, Array]]:
+        gate, up = (self._dense(self.hidden).apply(params[name], x, context) for name in ("gate", "up"))
+        hidden = self.activation.apply({}, gate, context) * up
+        return self._dense(x.shape[-1]).apply(params["down"], hidden, context), (x, gate, up)
+
+    def backward(
+        self, params: PyTree, residuals: tuple[Array, Array, Array], d_y: Float[Array, "*batch features"]
+    ) -> tuple[PyTree, Float[Array, "*batch features"]]:
+        """With a = x W_gate, u = x W_up, g = f(a), h = g u and y = h W_down:
+
+        (1) d_W_down = h^T d_y,  d_h = d_y W_down^T
+        (2) d_u = d_h g
+        (3) d_a = d_h u f'(a)
+        (4) d_W_up = x^T d_u,  d_W_gate = x^T d_a
+        (5) d_x = d_u W_up^T + d_a W_gate^T
+
+        The residuals are x, a and u; g and h, as wide, are made again from them by what costs one activation, where
+        autodiff keeps them, too, and the sigmoid or error function inside f.
+        """
+        x, gate, up = residuals
+        activated, kept = self.activation.forward({}, gate, Context())
+        d_down, d_hidden = self._dense(x.shape[-1]).backward(params["down"], activated * up, d_y)  # (1)
+        d_up = d_hidden * activated  # (2)
+        _, d_gate = self.activation.backward({}, kept, d_hidden * up)  # (3)
+        dense = self._dense(self.hidden)
+        d_up, d_x_of_up = dense.backward(params["up"], x, d_up)  # (4)
+        d_gate, d_x_of_gate = dense.backward(params["gate"], x, d_gate)
+        return {"gate": d_gate, "up": d_up, "down": d_down}, d_x_of_up + d_x_of_gate  # (5)
+
+
+@dataclass(frozen=True)
+class SwiGLU(_Gated):
+    """y = (silu(x W_gate) * x W_up) W_down (Shazeer 2020), with ``hidden`` units and as many outputs as inputs.
+
+    Parameters: gate, up, each a dict of kernel (features, hidden); down, of kernel (hidden, features).
+    """
+
+    activation = SiLU()
+
+
+@dataclass(frozen=True)
+class GEGLU(_Gated):
+    """y = (gelu(x W_gate) * x W_up) W_down (Shazeer 2020), with ``hidden`` units and as many outputs as inputs.
+
+    Parameters: gate, up, each a dict of kernel (features, hidden); down, of kernel (hidden, features).
+    """
+
+    activation = GELU()
