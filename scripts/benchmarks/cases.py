@@ -19,14 +19,17 @@ from pipeline.layers.activations import (
     Softplus,
     Tanh,
 )
+from pipeline.layers.attention import CrossAttention, DotProductAttention, SelfAttention
 from pipeline.layers.base import Context, Layer, PyTree
 from pipeline.layers.combinators import Cast, Objective, Parallel, Remat, Repeat, Residual, Serial, Tied
 from pipeline.layers.convolution import Conv, ConvTranspose
 from pipeline.layers.dropout import Dropout, DropPath
 from pipeline.layers.embedding import Embedding
+from pipeline.layers.gated import GEGLU, SwiGLU
 from pipeline.layers.linear import Dense
 from pipeline.layers.normalization import BatchNorm, GroupNorm, LayerNorm, RMSNorm
 from pipeline.layers.pooling import AveragePool, GlobalAveragePool, GlobalMaxPool, MaxPool
+from pipeline.layers.positions import LearnedPositions, Rotary, SinusoidalPositions
 from pipeline.layers.recurrent import GRU, LSTM, RNN, Bidirectional
 from pipeline.layers.shape import Flatten, Reshape
 from pipeline.losses.base import Targets
@@ -106,6 +109,19 @@ def kept_share(share: float, *shape: int) -> Callable[[np.random.Generator], np.
     return lambda random: (random.random(shape) < share).astype(np.float32)
 
 
+def together(
+    *parts: Callable[[np.random.Generator], np.ndarray],
+) -> Callable[[np.random.Generator], tuple[np.ndarray, ...]]:
+    """Several inputs, as a tuple."""
+    return lambda random: tuple(part(random) for part in parts)
+
+
+def heads(batch: int, time: int, count: int, features: int, groups: int | None = None) -> Any:
+    """Queries, keys and values; the latter two with ``groups`` heads."""
+    shared = normal(batch, time, groups or count, features)
+    return together(normal(batch, time, count, features), shared, shared)
+
+
 IMAGES = normal(128, 28, 28, 32)
 LARGE_IMAGES = normal(64, 32, 32, 64)
 ROWS = normal(8192, 512)
@@ -116,6 +132,7 @@ FEATURES = normal(4096, 256)
 SEQUENCES = normal(32, 100, 128)
 WIDE_SEQUENCES = normal(64, 100, 256)
 LONG_SEQUENCES = normal(64, 784, 28)
+TOKENS = normal(8, 256, 512)
 DIGITS = judged(normal(128, 28, 28, 1), whole(10, 128))
 SIGNALS = judged(normal(128, 40, 1), whole(10, 128))
 
@@ -168,6 +185,19 @@ CASES: tuple[Case, ...] = (
     Case("lstm_wide", "layer", LSTM(256), WIDE_SEQUENCES),
     Case("lstm_long", "layer", LSTM(128), LONG_SEQUENCES),
     Case("bidirectional", "layer", Bidirectional(LSTM(128), LSTM(128, reverse=True)), SEQUENCES),
+    Case("attention", "layer", DotProductAttention(), heads(8, 256, 8, 64)),
+    Case("attention_causal", "layer", DotProductAttention(causal=True), heads(8, 256, 8, 64)),
+    Case("attention_grouped", "layer", DotProductAttention(causal=True), heads(8, 256, 8, 64, groups=2)),
+    Case("attention_short", "layer", DotProductAttention(causal=True), heads(32, 64, 4, 32)),
+    Case("attention_long", "layer", DotProductAttention(), heads(1, 1024, 8, 64)),
+    Case("attention_long_causal", "layer", DotProductAttention(causal=True), heads(1, 1024, 8, 64)),
+    Case("self_attention", "layer", SelfAttention(8, causal=True), TOKENS),
+    Case("cross_attention", "layer", CrossAttention(8), together(TOKENS, normal(8, 192, 512))),
+    Case("learned_positions", "layer", LearnedPositions(256), TOKENS),
+    Case("sinusoidal_positions", "layer", SinusoidalPositions(), TOKENS),
+    Case("rotary", "layer", Rotary(), normal(8, 256, 8, 64)),
+    Case("swiglu", "layer", SwiGLU(1024), TOKENS),
+    Case("geglu", "layer", GEGLU(1024), TOKENS),
     Case("flatten", "layer", Flatten(), IMAGES),
     Case("reshape", "layer", Reshape((784, 32)), IMAGES),
     Case("serial", "layer", BLOCK, FEATURES),

@@ -111,11 +111,57 @@ class ResNet(nn.Module):
         return nn.Dense(10)(normalize(x).mean((1, 2)))
 
 
+class Attention(nn.Module):
+    """Of 8 heads, over (x, memory) or over x alone."""
+
+    causal: bool = False
+
+    @nn.compact
+    def __call__(self, x: Any) -> jax.Array:
+        x, memory = x if isinstance(x, tuple) else (x, x)
+        mask = nn.make_causal_mask(x[..., 0]) if self.causal else None
+        return nn.MultiHeadDotProductAttention(8)(x, memory, mask=mask)
+
+
+def dot_product_attention(x: tuple[jax.Array, jax.Array, jax.Array], causal: bool = False) -> jax.Array:
+    query, key, value = x
+    key, value = (jnp.repeat(part, query.shape[2] // key.shape[2], axis=2) for part in (key, value))
+    mask = nn.make_causal_mask(query[:, :, 0, 0]) if causal else None
+    return nn.dot_product_attention(query, key, value, mask=mask)
+
+
+class LearnedPositions(nn.Module):
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return x + nn.Embed(256, x.shape[-1])(jnp.arange(x.shape[1]))
+
+
+def waves(length: int, features: int) -> tuple[jax.Array, jax.Array]:
+    frequencies = 10_000.0 ** -(jnp.arange(0, features, 2) / features)
+    angles = jnp.arange(length)[:, None] * frequencies
+    return jnp.sin(angles), jnp.cos(angles)
+
+
+def rotary(x: jax.Array) -> jax.Array:
+    sines, cosines = (wave[:, None] for wave in waves(x.shape[1], x.shape[-1]))
+    a, b = jnp.split(x, 2, -1)
+    return jnp.concatenate([a * cosines - b * sines, a * sines + b * cosines], -1)
+
+
+class GatedUnits(nn.Module):
+    activation: Callable[[jax.Array], jax.Array]
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        gate, up = nn.Dense(1024, use_bias=False)(x), nn.Dense(1024, use_bias=False)(x)
+        return nn.Dense(x.shape[-1], use_bias=False)(self.activation(gate) * up)
+
+
 def pooled(pool: Callable, window: int, stride: int, padding: str = "VALID") -> nn.Module:
     return nn.Sequential([partial(pool, window_shape=(window, window), strides=(stride, stride), padding=padding)])
 
 
-def function(f: Callable[[jax.Array], jax.Array]) -> nn.Module:
+def function(f: Callable[[Any], jax.Array]) -> nn.Module:
     """A module without parameters."""
     return nn.Sequential([f])
 
@@ -167,6 +213,19 @@ MODULES: dict[str, nn.Module] = {
     "lstm_wide": nn.RNN(nn.OptimizedLSTMCell(256)),
     "lstm_long": nn.RNN(nn.OptimizedLSTMCell(128)),
     "bidirectional": nn.Bidirectional(nn.RNN(nn.OptimizedLSTMCell(128)), nn.RNN(nn.OptimizedLSTMCell(128))),
+    "attention": function(dot_product_attention),
+    "attention_causal": function(partial(dot_product_attention, causal=True)),
+    "attention_grouped": function(partial(dot_product_attention, causal=True)),
+    "attention_short": function(partial(dot_product_attention, causal=True)),
+    "attention_long": function(dot_product_attention),
+    "attention_long_causal": function(partial(dot_product_attention, causal=True)),
+    "self_attention": Attention(causal=True),
+    "cross_attention": Attention(),
+    "learned_positions": LearnedPositions(),
+    "sinusoidal_positions": function(lambda x: x + jnp.concatenate(waves(*x.shape[1:]), -1)),
+    "rotary": function(rotary),
+    "swiglu": GatedUnits(nn.silu),
+    "geglu": GatedUnits(partial(nn.gelu, approximate=False)),
     "flatten": function(lambda x: x.reshape(x.shape[0], -1)),
     "reshape": function(lambda x: x.reshape(x.shape[0], 784, 32)),
     "serial": Block(),
@@ -240,11 +299,11 @@ def parameters(case: Case, x: PyTree) -> PyTree:
     return MODULES[case.name].init({"params": jax.random.key(0), "dropout": jax.random.key(1)}, example)
 
 
-def model(case: Case) -> Callable[[PyTree, jax.Array, Context], jax.Array]:
+def model(case: Case) -> Callable[[PyTree, Any, Context], jax.Array]:
     """The case's module as a function of (params, x, context)."""
     module = MODULES[case.name]
 
-    def apply(variables: PyTree, x: jax.Array, context: Context) -> Any:
+    def apply(variables: PyTree, x: Any, context: Context) -> Any:
         # A module with running averages hands back the new ones; nothing reads them, as in the other columns.
         state = [name for name in variables if name != "params"]
         y = module.apply(variables, x, rngs={"dropout": context.key}, mutable=state or False)

@@ -32,19 +32,25 @@ def by_hand(layer: Layer) -> Callable[..., PyTree]:
 
 
 def by_vjp(apply: Callable[..., PyTree]) -> Callable[..., PyTree]:
-    """The same through ``jax.vjp``: cotangents of the parameters, and of the input where that is a float.
+    """The same through ``jax.vjp``: cotangents of the parameters, and of the inputs that are floats.
 
     Of a loss's input, which is a pair, of the outputs only: nothing differentiates targets.
     """
 
     def value_and_cotangents(params: PyTree, x: PyTree, context: Any, d_y: PyTree) -> PyTree:
-        first, *rest = x if isinstance(x, tuple) else (x,)
+        parts = list(x) if isinstance(x, tuple) else [x]
+        places = [i for i, part in enumerate(parts) if isinstance(part, jax.Array) and _is_float(part)]
 
-        def value(params: PyTree, first: Any = first) -> PyTree:
-            return apply(params, (first, *rest) if rest else first, context)
+        def value(params: PyTree, *floats: jax.Array) -> PyTree:
+            for place, part in zip(places, floats):
+                parts[place] = part
+            return apply(params, tuple(parts) if isinstance(x, tuple) else parts[0], context)
 
-        primals = (params, first) if jnp.issubdtype(first.dtype, jnp.floating) else (params,)
-        y, pull_back = jax.vjp(value, *primals)
+        y, pull_back = jax.vjp(value, params, *(parts[place] for place in places))
         return y, pull_back(d_y)
 
     return value_and_cotangents
+
+
+def _is_float(array: jax.Array) -> bool:
+    return jnp.issubdtype(array.dtype, jnp.floating)

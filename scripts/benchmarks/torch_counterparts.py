@@ -94,6 +94,68 @@ class Recurrent(nn.Module):
         return self.module(x)[0]
 
 
+class SelfAttention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.module = nn.MultiheadAttention(512, 8, batch_first=True)
+        self.register_buffer("mask", nn.Transformer.generate_square_subsequent_mask(256), persistent=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.module(x, x, x, need_weights=False, attn_mask=self.mask, is_causal=True)[0]
+
+
+class CrossAttention(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.module = nn.MultiheadAttention(512, 8, batch_first=True)
+
+    def forward(self, x: torch.Tensor, memory: torch.Tensor) -> torch.Tensor:
+        return self.module(x, memory, memory, need_weights=False)[0]
+
+
+class DotProductAttention(nn.Module):
+    def __init__(self, causal: bool = False, grouped: bool = False) -> None:
+        super().__init__()
+        self.causal, self.grouped = causal, grouped
+
+    def forward(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+        heads_first = (part.transpose(1, 2) for part in (query, key, value))
+        y = functional.scaled_dot_product_attention(*heads_first, is_causal=self.causal, enable_gqa=self.grouped)
+        return y.transpose(1, 2)
+
+
+class LearnedPositions(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Parameter(torch.randn(256, 512))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.embedding
+
+
+def waves(length: int, features: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+    frequencies = 10_000.0 ** -(torch.arange(0, features, 2, device=device) / features)
+    angles = torch.arange(length, device=device)[:, None] * frequencies
+    return angles.sin(), angles.cos()
+
+
+def rotary(x: torch.Tensor) -> torch.Tensor:
+    sines, cosines = (wave[:, None] for wave in waves(x.shape[1], x.shape[-1], x.device))
+    a, b = x.chunk(2, -1)
+    return torch.cat([a * cosines - b * sines, a * sines + b * cosines], -1)
+
+
+class GatedUnits(nn.Module):
+    def __init__(self, activation: Callable[[torch.Tensor], torch.Tensor]) -> None:
+        super().__init__()
+        self.activation = activation
+        self.gate, self.up = (nn.Linear(512, 1024, bias=False) for _ in range(2))
+        self.down = nn.Linear(1024, 512, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.down(self.activation(self.gate(x)) * self.up(x))
+
+
 class TiedBlock(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -202,6 +264,19 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
     "lstm_wide": lambda: Recurrent(nn.LSTM(256, 256, batch_first=True)),
     "lstm_long": lambda: Recurrent(nn.LSTM(28, 128, batch_first=True)),
     "bidirectional": lambda: Recurrent(nn.LSTM(128, 128, batch_first=True, bidirectional=True)),
+    "attention": DotProductAttention,
+    "attention_causal": lambda: DotProductAttention(causal=True),
+    "attention_grouped": lambda: DotProductAttention(causal=True, grouped=True),
+    "attention_short": lambda: DotProductAttention(causal=True),
+    "attention_long": DotProductAttention,
+    "attention_long_causal": lambda: DotProductAttention(causal=True),
+    "self_attention": SelfAttention,
+    "cross_attention": CrossAttention,
+    "learned_positions": LearnedPositions,
+    "sinusoidal_positions": lambda: Function(lambda x: x + torch.cat(waves(x.shape[1], x.shape[2], x.device), -1)),
+    "rotary": lambda: Function(rotary),
+    "swiglu": lambda: GatedUnits(functional.silu),
+    "geglu": lambda: GatedUnits(functional.gelu),
     "serial": block,
     "residual": lambda: Residual(block()),
     "parallel_sum": lambda: Parallel(block(), block()),
@@ -260,10 +335,9 @@ def gradient_of(case: Case, x: PyTree, d_y: Any, compile: bool) -> Callable[[], 
     if case.kind == "step":
         inputs, labels = (tensor(case, leaf) for leaf in jax.tree.leaves(x))
         return lambda: torch.autograd.grad(functional.cross_entropy(model(inputs), labels), parameters)
-    inputs, d_outputs = tensor(case, x), tensor(case, d_y)
-    if inputs.is_floating_point():
-        parameters.append(inputs.requires_grad_())  # pyright: ignore[reportArgumentType]
-    return lambda: torch.autograd.grad(model(inputs), parameters, d_outputs)
+    inputs, d_outputs = [tensor(case, leaf) for leaf in jax.tree.leaves(x)], tensor(case, d_y)
+    parameters += [leaf.requires_grad_() for leaf in inputs if leaf.is_floating_point()]  # pyright: ignore
+    return lambda: torch.autograd.grad(model(*inputs), parameters, d_outputs)
 
 
 def _compiler() -> Callable[[Any], Any]:

@@ -113,9 +113,9 @@ def deterministic() -> list[Case]:
 
 @pytest.mark.parametrize("case", deterministic(), ids=named)
 def test_counterparts_compute_the_same(case):
-    x = case.input()[:2]
-    ours = np.asarray(case.layer.apply({}, jnp.asarray(x), Context()), np.float32)
-    flax = flax_counterparts.MODULES[case.name].apply({}, jnp.asarray(x))
+    x = jax.tree.map(lambda a: jnp.asarray(a[:2]), case.input())
+    ours = np.asarray(case.layer.apply({}, x, Context()), np.float32)
+    flax = flax_counterparts.MODULES[case.name].apply({}, x)
     np.testing.assert_allclose(np.asarray(flax, np.float32), ours, rtol=1e-4, atol=1e-6)
 
 
@@ -128,7 +128,8 @@ def test_torch_counterpart_has_the_same_shapes(case):
     inputs = x[0] if case.kind == "step" else x
     with torch.device("meta"):  # shapes only here, too
         module = torch_counterparts.MODULES[case.name]()
-        y = module(torch_counterparts.tensor(case, np.zeros(inputs.shape, inputs.dtype)).to("meta"))
+        zeros = (np.zeros(leaf.shape, leaf.dtype) for leaf in jax.tree.leaves(inputs))
+        y = module(*(torch_counterparts.tensor(case, array).to("meta") for array in zeros))
     redundant = sum(getattr(part, "redundant", 0) for part in module.modules())
     assert sum(p.numel() for p in module.parameters()) - redundant == trained(params)
     expected = output(case).shape
