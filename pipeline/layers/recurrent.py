@@ -2,9 +2,11 @@
 
 Inside, time is the first axis: a step reads and writes contiguous blocks. The input's products are one matmul before
 the scan, and each weight's gradient is one matmul after it; only what depends on the previous state is a step's own.
+One buffer holds the input's products, then the gates in their place, then the gates' cotangents.
 """
 
 from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -32,6 +34,43 @@ def _select(counts: Array | None, new: PyTree, old: PyTree) -> PyTree:
     return jax.tree.map(lambda new, old: jnp.where(counts[..., None], new, old), new, old)
 
 
+def _scan_in_place(
+    step: Callable[[PyTree, PyTree, PyTree], tuple[PyTree, PyTree, PyTree]],
+    carry: PyTree,
+    rows: PyTree,
+    xs: PyTree,
+    length: int,
+    reverse: bool,
+) -> tuple[PyTree, PyTree, PyTree]:
+    """A scan whose step (carry, block, xs[t]) -> (carry, new, y) puts ``new`` in the place of block t of ``rows``.
+
+    rows: arrays (time * batch, ...), time outermost. Gives the last carry, the rows and the stacked y.
+
+    A stacked output of its own would be filled with zeros first, and be as much memory again. What a step makes is
+    written at the beginning of the next one: of rows that a step reads and then writes, XLA may make a copy, the whole
+    of them at every step.
+    """
+    first, last = (length - 1, 0) if reverse else (0, length - 1)
+
+    def read(rows: PyTree, t: Any) -> PyTree:
+        block = lambda array: lax.dynamic_slice_in_dim(array, t * (len(array) // length), len(array) // length)  # noqa: E731
+        return jax.tree.map(block, rows)
+
+    def write(rows: PyTree, new: PyTree, t: Any) -> PyTree:
+        return jax.tree.map(lambda a, new: lax.dynamic_update_slice_in_dim(a, new, t * len(new), 0), rows, new)
+
+    def one(carried: PyTree, position: tuple[Any, PyTree]) -> tuple[PyTree, PyTree]:
+        carry, rows, new, place = carried
+        t, x = position
+        rows = write(rows, new, place)
+        carry, new, y = step(carry, read(rows, t), x)
+        return (carry, rows, new, t), y
+
+    start = (carry, rows, read(rows, first), jnp.int32(first))
+    (carry, rows, new, _), ys = lax.scan(one, start, (jnp.arange(length, dtype=jnp.int32), xs), reverse=reverse)
+    return carry, write(rows, new, last), ys
+
+
 @dataclass(frozen=True)
 class _Recurrent(Layer):
     """state_t = cell(state_{t-1}, x_t) from a state of zeros, over x (batch, time, features).
@@ -50,6 +89,7 @@ class _Recurrent(Layer):
 
     gates: ClassVar[int]
     """How many blocks of ``units`` columns the weights have."""
+    positionwise: ClassVar[bool] = False
     states: ClassVar[int] = 1
     """How many arrays the state has."""
 
@@ -62,14 +102,14 @@ class _Recurrent(Layer):
         """One step by definition, of the state and of a = x_t kernel + bias."""
 
     @abstractmethod
-    def advance(self, params: dict[str, Array], state: State, a: Float[Array, "batch gates"]) -> tuple[State, PyTree]:
-        """The same, and what ``retreat`` needs besides the states before and after."""
+    def advance(
+        self, params: dict[str, Array], state: State, a: Float[Array, "batch gates"]
+    ) -> tuple[State, Array, Array | None]:
+        """The same, what ``retreat`` needs in the place of a, and what else it needs besides the state before."""
 
     @abstractmethod
-    def retreat(
-        self, params: dict[str, Array], kept: PyTree, before: State, after: State, d_state: State
-    ) -> tuple[Array, State]:
-        """The cotangents of a and of the state before the step, from those of the state after it."""
+    def retreat(self, params: dict[str, Array], kept: PyTree, before: State, d_state: State) -> tuple[PyTree, State]:
+        """The cotangents of a, in the place of what was kept, and of the state before the step."""
 
     def init(self, key: Any, x: Float[Array | jax.ShapeDtypeStruct, "batch time features"]) -> dict[str, Array]:
         """Every gate's block is drawn for itself: input weights by Glorot, recurrent ones orthogonal."""
@@ -118,23 +158,28 @@ class _Recurrent(Layer):
 
     def forward(
         self, params: dict[str, Array], x: Float[Array, "batch time features"], context: Context
-    ) -> tuple[Array, tuple[Array, State, State, PyTree, Array | None]]:
+    ) -> tuple[Array, tuple[Array, State, tuple[Array, Array | None], Array | None]]:
         params = {name: value.astype(x.dtype) for name, value in params.items()}
         counts = None if context.mask is None else _swap(context.mask)
 
-        def step(state: State, position: tuple[Array, Array | None]) -> tuple[State, tuple[State, PyTree]]:
-            a, counts = position
-            new, kept = self.advance(params, state, a)
-            return _select(counts, new, state), (state, kept)
+        def step(state: State, a: Array, counts: Array | None) -> tuple[State, Array, tuple[State, Array | None]]:
+            a += jnp.broadcast_to(params["bias"], a.shape)
+            new, kept, more = self.advance(params, state, a)
+            return _select(counts, new, state), kept, (state, more)
 
+        products = _swap(x).reshape(-1, x.shape[-1]) @ params["kernel"]
         start = self.zeros(x.shape[0], x.dtype)
-        end, (before, kept) = lax.scan(step, start, (self.inputs(params, x), counts), reverse=self.reverse)
+        end, kept, (before, more) = _scan_in_place(step, start, products, counts, x.shape[1], self.reverse)
+        more = None if more is None else more.reshape(-1, self.units)
         # The state after a step is the one before the next.
         parts = [end[0][None], before[0][:-1]] if self.reverse else [before[0][1:], end[0][None]]
-        return self.joined(jnp.concatenate(parts), end, counts), (x, before, end, kept, counts)
+        return self.joined(jnp.concatenate(parts), end, counts), (x, before, (kept, more), counts)
 
     def backward(
-        self, params: dict[str, Array], residuals: tuple[Array, State, State, PyTree, Array | None], d_y: Array
+        self,
+        params: dict[str, Array],
+        residuals: tuple[Array, State, tuple[Array, Array | None], Array | None],
+        d_y: Array,
     ) -> tuple[dict[str, Array], Float[Array, "batch time features"]]:
         """Backpropagation through time (Werbos 1990): the cell is one function, used at every t. From the last step on,
 
@@ -149,41 +194,39 @@ class _Recurrent(Layer):
         matmul each, where a weight's cotangent in the scan would be read and written at every step. A position that
         does not count hands d_state on as it is, and takes no part in (3) to (6). The cotangent of a state is a sum
         over all later positions: it is in float32 (float64). Residuals: x, the state before every step, and what the
-        cell keeps.
+        cell keeps; d_a takes its place.
         """
-        x, before, end, kept, counts = residuals
+        x, before, kept, counts = residuals
         weights = {name: value.astype(x.dtype) for name, value in params.items()}
         sums = reduction_dtype(x.dtype)
-        d_end = self.zeros(x.shape[0], sums)
-        d_h = None
+        d_end, d_h = self.zeros(x.shape[0], sums), None
         if self.outputs == "last":
             d_end = (d_y.astype(sums), *d_end[1:])
         else:
             d_h = _swap(d_y)
 
-        def step(carry: tuple[State, State], position: PyTree) -> tuple[tuple[State, State], Array]:
-            d_state, after = carry
-            before, kept, d_h, counts = position
+        def step(d_state: State, kept: PyTree, position: PyTree) -> tuple[State, PyTree, None]:
+            before, d_h, counts = position
             d_new = d_state if d_h is None else (d_state[0] + d_h.astype(sums), *d_state[1:])  # (1)
             d_new = _select(counts, d_new, jax.tree.map(jnp.zeros_like, d_new))
-            d_a, d_before = self.retreat(weights, kept, before, after, d_new)  # (2)
-            return (_select(counts, d_before, d_state), before), d_a.astype(x.dtype)
+            d_a, d_before = self.retreat(weights, kept, before, d_new)  # (2)
+            return _select(counts, d_before, d_state), jax.tree.map(lambda d: d.astype(x.dtype), d_a), None
 
-        positions = (before, kept, d_h, counts)
-        _, d_a = lax.scan(step, (d_end, end), positions, reverse=not self.reverse)
-        rows, d_rows = _swap(x).reshape(-1, x.shape[-1]), d_a.reshape(-1, d_a.shape[-1])
+        positions = before, d_h, counts
+        _, (d_a, more), _ = _scan_in_place(step, d_end, kept, positions, x.shape[1], not self.reverse)
+        by_time = _swap(x)
         d_params = {
-            "kernel": jnp.matmul(rows.T, d_rows, preferred_element_type=sums),  # (3)
-            "bias": d_rows.sum(0, dtype=sums),  # (5)
-            **self.recurrent_cotangents(before[0].reshape(-1, self.units), kept, d_rows, sums),  # (4)
+            "kernel": jnp.matmul(by_time.reshape(-1, x.shape[-1]).T, d_a, preferred_element_type=sums),  # (3)
+            "bias": d_a.sum(0, dtype=sums),  # (5)
+            **self.recurrent_cotangents(before[0].reshape(-1, self.units), d_a, more, sums),  # (4)
         }
-        d_x = _swap(jnp.tensordot(d_a, weights["kernel"].T, 1))  # (6)
+        d_x = _swap((d_a @ weights["kernel"].T).reshape(by_time.shape))  # (6)
         return {name: d.astype(params[name].dtype) for name, d in d_params.items()}, d_x
 
-    def recurrent_cotangents(self, before: Array, kept: PyTree, d_rows: Array, sums: Any) -> dict[str, Array]:
+    def recurrent_cotangents(self, before: Array, d_a: Array, more: PyTree, sums: Any) -> dict[str, Array]:
         """(4) of ``backward`` where q and a are only added: d_q = d_a."""
-        del kept
-        return {"recurrent": jnp.matmul(before.T, d_rows, preferred_element_type=sums)}
+        del more
+        return {"recurrent": jnp.matmul(before.T, d_a, preferred_element_type=sums)}
 
     def after(self, context: Context) -> Context:
         return replace(context, mask=None) if self.outputs == "last" else context
@@ -216,23 +259,25 @@ class RNN(_Recurrent):
     def cell(self, params: dict[str, Array], state: State, a: Float[Array, "batch units"]) -> State:
         return (jnp.tanh(a + state[0] @ params["recurrent"]),)
 
-    def advance(self, params: dict[str, Array], state: State, a: Float[Array, "batch units"]) -> tuple[State, None]:
-        return self.cell(params, state, a), None
+    def advance(
+        self, params: dict[str, Array], state: State, a: Float[Array, "batch units"]
+    ) -> tuple[State, Array, None]:
+        (h,) = self.cell(params, state, a)
+        return (h,), h, None
 
-    def retreat(
-        self, params: dict[str, Array], kept: None, before: State, after: State, d_state: State
-    ) -> tuple[Array, State]:
+    def retreat(self, params: dict[str, Array], kept: PyTree, before: State, d_state: State) -> tuple[PyTree, State]:
         """With s = a + h_{t-1} U and tanh' = 1 - tanh^2:
 
         (1) d_a = d_s = d_h (1 - h^2)
         (2) d_h_{t-1} = d_s U^T
 
-        The states are enough: nothing else is kept.
+        Kept is h, of which (1) is made.
         """
-        del kept, before
-        h = after[0].astype(d_state[0].dtype)
-        d_s = d_state[0] * (1 - jnp.square(h))  # (1)
-        return d_s, (_matmul(d_s, params["recurrent"].T),)  # (2)
+        del before
+        (d_h,) = d_state
+        h = kept[0].astype(d_h.dtype)
+        d_s = d_h * (1 - h * h)  # (1)
+        return (d_s, None), (_matmul(d_s, params["recurrent"].T),)  # (2)
 
 
 def _matmul(a: Array, b: Array) -> Array:
@@ -267,16 +312,16 @@ class LSTM(_Recurrent):
         c = lax.logistic(f) * c + lax.logistic(i) * jnp.tanh(g)
         return lax.logistic(o) * jnp.tanh(c), c
 
-    def advance(self, params: dict[str, Array], state: State, a: Float[Array, "batch gates"]) -> tuple[State, Array]:
+    def advance(
+        self, params: dict[str, Array], state: State, a: Float[Array, "batch gates"]
+    ) -> tuple[State, Array, None]:
         h, c = state
         s_i, s_f, s_g, s_o = jnp.split(a + h @ params["recurrent"], 4, 1)
         i, f, g, o = lax.logistic(s_i), lax.logistic(s_f), jnp.tanh(s_g), lax.logistic(s_o)
         c = f * c + i * g
-        return (o * jnp.tanh(c), c), jnp.concatenate([i, f, g, o], 1)
+        return (o * jnp.tanh(c), c), jnp.concatenate([i, f, g, o], 1), None
 
-    def retreat(
-        self, params: dict[str, Array], kept: Array, before: State, after: State, d_state: State
-    ) -> tuple[Array, State]:
+    def retreat(self, params: dict[str, Array], kept: PyTree, before: State, d_state: State) -> tuple[PyTree, State]:
         """With sigmoid' = sigmoid (1 - sigmoid) and tanh' = 1 - tanh^2:
 
         (1) d_c += d_h o (1 - tanh(c)^2)                 c reaches the loss through h, and through the next step
@@ -287,19 +332,19 @@ class LSTM(_Recurrent):
         (6) d_c_{t-1} = d_c f
         (7) d_h_{t-1} = (d_s_i, d_s_f, d_s_g, d_s_o) U^T
 
-        Kept are the four gates, in one array. Made again from h and c they would cost a second x W and h U; tanh(c) is
-        made again.
+        Kept are the four gates. Made again from h they would cost a second x W and h U; c and tanh(c) are made again.
         """
         d_h, d_c = d_state
-        i, f, g, o = jnp.split(kept.astype(d_h.dtype), 4, 1)
-        t = jnp.tanh(after[1].astype(d_h.dtype))
+        i, f, g, o = jnp.split(kept[0].astype(d_h.dtype), 4, 1)
+        c_before = before[1].astype(d_h.dtype)
+        t = jnp.tanh(f * c_before + i * g)
         d_c = d_c + d_h * o * (1 - t * t)  # (1)
         d_o = d_h * t * o * (1 - o)  # (2)
         d_i = d_c * g * i * (1 - i)  # (3)
-        d_f = d_c * before[1].astype(d_h.dtype) * f * (1 - f)  # (4)
+        d_f = d_c * c_before * f * (1 - f)  # (4)
         d_g = d_c * i * (1 - g * g)  # (5)
         d_s = jnp.concatenate([d_i, d_f, d_g, d_o], 1)
-        return d_s, (_matmul(d_s, params["recurrent"].T), d_c * f)  # (6), (7)
+        return (d_s, None), (_matmul(d_s, params["recurrent"].T), d_c * f)  # (6), (7)
 
 
 @dataclass(frozen=True)
@@ -334,40 +379,39 @@ class GRU(_Recurrent):
         _, z, n, _ = self.parts(params, state[0], a)
         return ((1 - z) * n + z * state[0],)
 
-    def advance(self, params: dict[str, Array], state: State, a: Float[Array, "batch gates"]) -> tuple[State, Array]:
+    def advance(
+        self, params: dict[str, Array], state: State, a: Float[Array, "batch gates"]
+    ) -> tuple[State, Array, Array]:
         r, z, n, m = self.parts(params, state[0], a)
-        return ((1 - z) * n + z * state[0],), jnp.concatenate([r, z, n, m], 1)
+        return ((1 - z) * n + z * state[0],), jnp.concatenate([r, z, n], 1), m
 
-    def retreat(
-        self, params: dict[str, Array], kept: Array, before: State, after: State, d_state: State
-    ) -> tuple[Array, State]:
+    def retreat(self, params: dict[str, Array], kept: PyTree, before: State, d_state: State) -> tuple[PyTree, State]:
         """With m = q_n + u, sigmoid' = sigmoid (1 - sigmoid) and tanh' = 1 - tanh^2:
 
         (1) d_a_n = d_h (1 - z) (1 - n^2)
         (2) d_a_z = d_h (h_{t-1} - n) z (1 - z)
         (3) d_a_r = d_a_n m r (1 - r)
-        (4) d_q = (d_a_r, d_a_z, d_a_n r)                   r stands between a_n and q_n
+        (4) d_q = (d_a_r, d_a_z, d_m),  d_m = d_a_n r      r stands between a_n and q_n
         (5) d_h_{t-1} = d_q U^T + d_h z
 
-        Kept are r, z, n and m, in one array; r is there for (4) of all positions after the scan.
+        Kept are r, z, n, whose place d_a takes, and m, whose place d_m takes.
         """
-        del after
         (d_h,) = d_state
-        r, z, n, m = jnp.split(kept.astype(d_h.dtype), 4, 1)
+        r, z, n = jnp.split(kept[0].astype(d_h.dtype), 3, 1)
         d_n = d_h * (1 - z) * (1 - n * n)  # (1)
         d_z = d_h * (before[0].astype(d_h.dtype) - n) * z * (1 - z)  # (2)
-        d_r = d_n * m * r * (1 - r)  # (3)
-        d_q = jnp.concatenate([d_r, d_z, d_n * r], 1)  # (4)
+        d_r = d_n * kept[1].astype(d_h.dtype) * r * (1 - r)  # (3)
+        d_m = d_n * r  # (4)
+        d_q = jnp.concatenate([d_r, d_z, d_m], 1)
         d_before = _matmul(d_q, params["recurrent"].T) + d_h * z  # (5)
-        return jnp.concatenate([d_r, d_z, d_n], 1), (d_before,)
+        return (jnp.concatenate([d_r, d_z, d_n], 1), d_m), (d_before,)
 
-    def recurrent_cotangents(self, before: Array, kept: Array, d_rows: Array, sums: Any) -> dict[str, Array]:
-        """With d_q from (4) of ``retreat``: d_U = sum h_{t-1}^T d_q, and d_u = sum d_q_n, since m = q_n + u."""
-        r = kept[..., : self.units].reshape(-1, self.units)
-        d_gates, d_n = jnp.split(d_rows, (2 * self.units,), 1)
-        d_q = jnp.concatenate([d_gates, d_n * r], 1)
+    def recurrent_cotangents(self, before: Array, d_a: Array, more: PyTree, sums: Any) -> dict[str, Array]:
+        """With d_q from (4) of ``retreat``: d_U = sum h_{t-1}^T d_q, and d_u = sum d_m, since m = q_n + u."""
+        d_m = more
+        d_q = jnp.concatenate([d_a[:, : 2 * self.units], d_m], 1)
         d_recurrent = jnp.matmul(before.T, d_q, preferred_element_type=sums)
-        return {"recurrent": d_recurrent, "recurrent_bias": d_q[:, 2 * self.units :].sum(0, dtype=sums)}
+        return {"recurrent": d_recurrent, "recurrent_bias": d_m.sum(0, dtype=sums)}
 
 
 @dataclass(frozen=True)
@@ -376,6 +420,8 @@ class Bidirectional(Layer):
 
     forward_layer, backward_layer: equal in ``outputs``; the second has ``reverse=True``.
     """
+
+    positionwise: ClassVar[bool] = False
 
     forward_layer: _Recurrent
     backward_layer: _Recurrent
