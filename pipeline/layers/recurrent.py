@@ -52,12 +52,13 @@ def _scan_in_place(
     """
     first, last = (length - 1, 0) if reverse else (0, length - 1)
 
+    batch = len(jax.tree.leaves(rows)[0]) // length
+
     def read(rows: PyTree, t: Any) -> PyTree:
-        block = lambda array: lax.dynamic_slice_in_dim(array, t * (len(array) // length), len(array) // length)  # noqa: E731
-        return jax.tree.map(block, rows)
+        return jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, t * batch, batch, 0), rows)
 
     def write(rows: PyTree, new: PyTree, t: Any) -> PyTree:
-        return jax.tree.map(lambda a, new: lax.dynamic_update_slice_in_dim(a, new, t * len(new), 0), rows, new)
+        return jax.tree.map(lambda a, new: lax.dynamic_update_slice_in_dim(a, new, t * batch, 0), rows, new)
 
     def one(carried: PyTree, position: tuple[Any, PyTree]) -> tuple[PyTree, PyTree]:
         carry, rows, new, place = carried
@@ -407,11 +408,13 @@ class GRU(_Recurrent):
         return (jnp.concatenate([d_r, d_z, d_n], 1), d_m), (d_before,)
 
     def recurrent_cotangents(self, before: Array, d_a: Array, more: PyTree, sums: Any) -> dict[str, Array]:
-        """With d_q from (4) of ``retreat``: d_U = sum h_{t-1}^T d_q, and d_u = sum d_m, since m = q_n + u."""
-        d_m = more
-        d_q = jnp.concatenate([d_a[:, : 2 * self.units], d_m], 1)
+        """With d_q from (4) of ``retreat``: d_U = sum h_{t-1}^T d_q, and d_u = sum d_m, since m = q_n + u.
+
+        ``more`` is d_m.
+        """
+        d_q = jnp.concatenate([d_a[:, : 2 * self.units], more], 1)
         d_recurrent = jnp.matmul(before.T, d_q, preferred_element_type=sums)
-        return {"recurrent": d_recurrent, "recurrent_bias": d_m.sum(0, dtype=sums)}
+        return {"recurrent": d_recurrent, "recurrent_bias": more.sum(0, dtype=sums)}
 
 
 @dataclass(frozen=True)
