@@ -2,11 +2,9 @@
 
 import dataclasses
 import json
-import platform
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -33,7 +31,8 @@ from pipeline.training.loop import Result, fit
 from pipeline.training.precision import in_precision
 from pipeline.training.run import Run, read_config
 from pipeline.verify import Report, verify
-from tasks.command_line import Config, Task, command, console, open_run
+from tasks import conclusion
+from tasks.command_line import Config, Predict, Task, command, console, open_run
 
 CALIBRATION_BATCHES = 16
 CHECKED_EXAMPLES = 16  # in a gradient check: float64 autodiff of the whole model
@@ -113,7 +112,10 @@ class Classification(Task[Config]):
         params = initial_params(objective, signature, config.seed)
         if not config.quiet:
             sizes = ", ".join(f"{len(getattr(dataset, n)):,} {n}" for n in ("train", "validation", "test"))
-            print(f"{config.model} with {_count(params):,} parameters on {dataset.name} ({sizes} examples)", flush=True)
+            print(
+                f"{config.model} with {conclusion.count(params):,} parameters on {dataset.name} ({sizes} examples)",
+                flush=True,
+            )
 
         validate, validation = make_evaluation(objective), evaluation_batches(dataset.validation, config.batch_size)
         calibrated = any(isinstance(layer, BatchNorm) for _, layer in leaves(objective))
@@ -144,23 +146,7 @@ class Classification(Task[Config]):
         probabilities = _probabilities(objective.model, result.params, dataset, config.batch_size)
         inputs, labels = dataset.test.take(slice(CHECKED_EXAMPLES))
         check = gradient_check(objective, result.params, (inputs, Targets(labels)))
-        summary = {
-            "task": self.name,
-            "data": config.data,
-            "model": config.model,
-            "gradient": config.gradient,
-            "precision": config.precision,
-            "seed": config.seed,
-            "parameters": _count(result.params),
-            "steps": result.steps,
-            "epochs": result.epochs,
-            "stopped_because": result.stopped_because,
-            "train_seconds": round(result.train_seconds, 3),
-            "test": _metrics(dataset.test.labels, probabilities),
-            "gradient_check": check,
-            "device": jax.devices()[0].device_kind,
-            "versions": {"python": platform.python_version()} | {n: version(n) for n in ("jax", "jaxlib", "optax")},
-        }
+        summary = conclusion.summary(self, config, result, _metrics(dataset.test.labels, probabilities), check)
         run.finish(summary)
         pictures = self.pictures(
             result.params["model"], signature, dataset.test.pixels, dataset.test.labels, probabilities
@@ -168,13 +154,8 @@ class Classification(Task[Config]):
         told = self._page(config, dataset, summary, run.metrics(), probabilities, pictures)
         report = page.write(run.directory, told)
         right = round(summary["test"]["accuracy"] * len(dataset.test))
-        print(f"test accuracy   {summary['test']['accuracy']:.4f}  ({right} of {len(dataset.test)})")
-        print(f"training        {result.train_seconds:.1f} s, {result.epochs} epochs: {result.stopped_because}")
-        print(
-            f"gradients       within {check['max_relative_error']:.1e} of autodiff in float64 "
-            f"({check['leaves']} leaves, worst {check['worst_leaf']})"
-        )
-        print(f"report          {report}")
+        tested = f"{summary['test']['accuracy']:.4f}  ({right} of {len(dataset.test)})"
+        conclusion.tell(summary, report, ("test accuracy", tested))
 
     def _page(
         self,
@@ -187,42 +168,23 @@ class Classification(Task[Config]):
     ) -> page.Page:
         check, test = summary["gradient_check"], summary["test"]
         kind = "x".join(map(str, dataset.input_shape))
-        optimizer = config.optimizer
-        by = {
-            "manual": "the gradient written by hand, layer by layer",
-            "autodiff": "the gradient that jax.grad derives",
-            "attached": "jax.grad through the hand-written rules of its layers",
-        }[config.gradient]
         return page.Page(
             title=f"{self.title}: {config.model} on {dataset.name}",
-            headline=[
-                (f"{test['accuracy']:.2%}", "test accuracy"),
-                (f"{check['max_relative_error']:.1e}", "largest difference from autodiff"),
-                (f"{summary['train_seconds']:.1f} s", "training"),
-                (f"{summary['parameters']:,}", "parameters"),
-            ],
+            headline=conclusion.headline(summary, (f"{test['accuracy']:.2%}", "test accuracy")),
             summary=(
                 f"A {config.model} learnt {len(dataset.classes)} classes from {len(dataset.train):,} examples of shape "
-                f"{kind}, with {by}. It stopped after {summary['epochs']} epochs ({summary['stopped_because']}); the "
-                f"checkpoint that was best on {len(dataset.validation):,} validation examples is judged here on "
+                f"{kind}, with {conclusion.BY[config.gradient]}. It stopped after {summary['epochs']} epochs "
+                f"({summary['stopped_because']}); the checkpoint that was best on {len(dataset.validation):,} validation examples is judged here on "
                 f"{len(dataset.test):,} test examples that neither training nor that choice has seen."
             ),
-            facts=[
+            facts=conclusion.facts(
+                config,
+                summary,
                 ("data", dataset.name),
                 ("model", config.model),
-                ("gradient", config.gradient),
                 ("test accuracy", f"{test['accuracy']:.4f}"),
                 ("test macro F1", f"{test['macro_f1']:.4f}"),
-                ("epochs", str(summary["epochs"])),
-                ("steps", f"{summary['steps']:,}"),
-                ("batch size", str(config.batch_size)),
-                ("optimiser", optimizer.name),
-                ("learning rate", f"{optimizer.learning_rate:g}, {optimizer.schedule}"),
-                ("weight decay", f"{optimizer.weight_decay:g}"),
-                ("precision", config.precision),
-                ("leaves checked", str(check["leaves"])),
-                ("worst leaf", check["worst_leaf"]),
-            ],
+            ),
             sections=[
                 *shown.learning(metrics),
                 *shown.results(dataset.test.labels, probabilities, dataset.classes),
@@ -230,7 +192,7 @@ class Classification(Task[Config]):
                 *shown.gradients(check["relative_error"]),
             ],
             reproduce=command(self, config),
-            environment=[("seed", str(config.seed)), ("device", summary["device"]), *summary["versions"].items()],
+            environment=conclusion.environment(config, summary),
         )
 
     def evaluate(self, run: Path) -> Mapping[str, float]:
@@ -240,12 +202,14 @@ class Classification(Task[Config]):
             raise UserError(f"{config.data} is not the data that {run} was trained on: its shape or classes differ")
         return _metrics(dataset.test.labels, _probabilities(objective.model, params, dataset, config.batch_size))
 
-    def predict(self, run: Path, inputs: Sequence[Path]) -> None:
-        _, signature, objective, params = self._trained(run)
+    def predict(self, command: Predict) -> None:
+        if not command.inputs:
+            raise UserError("predict needs the files to answer for: predict RUN FILE...")
+        _, signature, objective, params = self._trained(command.run)
         table = Table("file", "class")
         table.add_column("probability", justify="right")
         forward = jax.jit(objective.model.apply)
-        for path in _files(inputs):
+        for path in _files(command.inputs):
             logits = forward(params["model"], self.read(path, signature), Context())
             for row in np.asarray(jax.nn.softmax(logits)):
                 table.add_row(str(path), signature.classes[row.argmax()], f"{row.max():.4f}")
@@ -318,10 +282,6 @@ def _metrics(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
         "accuracy": float(accuracy_score(labels, predictions)),
         "macro_f1": float(f1_score(labels, predictions, average="macro", zero_division=0)),  # pyright: ignore[reportArgumentType]
     }
-
-
-def _count(params: PyTree) -> int:
-    return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
 def _files(inputs: Sequence[Path]) -> list[Path]:

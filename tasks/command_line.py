@@ -48,11 +48,17 @@ class Evaluate:
 
 
 @dataclass(frozen=True)
-class Predict:
-    """Answers for your own files."""
+class Predictions:
+    """What every task's ``predict`` is given; a task adds its own."""
 
     run: Positional[Path]
     """The run's folder."""
+
+
+@dataclass(frozen=True)
+class Predict(Predictions):
+    """Answers for your own files."""
+
     inputs: Positional[tuple[Path, ...]]
     """Files, or folders of them."""
 
@@ -80,12 +86,14 @@ class Export:
 class Task(ABC, Generic[Config]):
     """What a task's commands do. ``main`` runs them.
 
-    name: of the module in ``tasks``; title: for people; config: the class of ``train``'s options.
+    name: of the module in ``tasks``; title: for people; config, predictions: the classes of ``train``'s and
+    ``predict``'s options.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     config: type[Config]
+    predictions: type[Predictions] = Predict
 
     @abstractmethod
     def recipe(self, data: str | None) -> Config:
@@ -98,7 +106,8 @@ class Task(ABC, Generic[Config]):
     def evaluate(self, run: Path) -> Mapping[str, float]: ...
 
     @abstractmethod
-    def predict(self, run: Path, inputs: Sequence[Path]) -> None: ...
+    def predict(self, command: Any) -> None:
+        """Answers. command: of the class ``predictions``."""
 
     @abstractmethod
     def verify(self, config: Config) -> Report: ...
@@ -128,11 +137,10 @@ def _run(task: Task[Any], arguments: Sequence[str]) -> int:
     match command:
         case Evaluate(run=run, json=as_json):
             metrics = task.evaluate(run)
-            print(json.dumps(metrics) if as_json else "\n".join(f"{k:12} {v:.4f}" for k, v in metrics.items()))
-        case Predict(run=run, inputs=inputs):
-            if not inputs:
-                raise UserError("predict needs the files to answer for: predict RUN FILE...")
-            task.predict(run, inputs)
+            width = max(12, *map(len, metrics))
+            print(json.dumps(metrics) if as_json else "\n".join(f"{k:{width}} {v:.4f}" for k, v in metrics.items()))
+        case Predictions():
+            task.predict(command)
         case Verify(data=data, model=model, seed=seed):
             report = task.verify(dataclasses.replace(task.recipe(data), model=model, seed=seed))
             console().print(report.leaf_table(), report)
@@ -156,7 +164,7 @@ def _parse(task: Task[Any], arguments: Sequence[str]) -> Any:
     commands = {
         "train": (task.config, recipe),
         "evaluate": (Evaluate, None),
-        "predict": (Predict, None),
+        "predict": (task.predictions, None),
         "verify": (Verify[model], Verify(recipe.data, recipe.model)),
         "export": (Export, None),
     }

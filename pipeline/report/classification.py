@@ -21,14 +21,19 @@ def learning(metrics: Sequence[Mapping[str, Any]]) -> list[Plot]:
             "after every epoch.",
             partial(plots.curves, metrics, "accuracy"),
         ),
-        Plot(
-            "gradient_norms",
-            "Gradient size by layer",
-            "The length of each layer's gradient, dark lines for the layers nearest the input: none should vanish or "
-            "explode.",
-            partial(plots.gradient_norms, metrics),
-        ),
+        gradient_sizes(metrics),
     ]
+
+
+def gradient_sizes(metrics: Sequence[Mapping[str, Any]]) -> Plot:
+    """The length of each layer's gradient over time."""
+    return Plot(
+        "gradient_norms",
+        "Gradient size by layer",
+        "The length of each layer's gradient, dark lines for the layers nearest the input: none should vanish or "
+        "explode.",
+        partial(plots.gradient_norms, metrics),
+    )
 
 
 def results(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> list[Plot | Table]:

@@ -86,14 +86,18 @@ def _figure(width: float, height: float, gap: float = 0.02) -> Figure:
     return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(wspace=gap, hspace=gap))
 
 
-def curves(metrics: Sequence[Line], metric: str, theme: Theme) -> Figure:
-    """Loss and ``metric`` against epochs: training step by step and its running mean, validation after each epoch."""
+def curves(metrics: Sequence[Line], metric: str | None, theme: Theme) -> Figure:
+    """Loss and ``metric`` against epochs: training step by step and its running mean, validation after each epoch.
+
+    metric: None where the loss says it all.
+    """
     figure = _figure(WIDTH, 3.6)
-    axes = figure.subplots(1, 2)
+    names = ("loss", metric) if metric else ("loss",)
+    axes = figure.subplots(1, len(names), squeeze=False)[0]
     steps = [line for line in metrics if line["kind"] == "step"]
     evaluations = [line for line in metrics if line["kind"] == "evaluation" and line["split"] == "validation"]
     per_epoch = _steps_per_epoch(evaluations, steps)
-    for axis, name in zip(axes, ("loss", metric)):
+    for axis, name in zip(axes, names):
         drawn = [(line["step"] / per_epoch, line[name]) for line in steps if name in line]
         if drawn:
             x, y = np.transpose(drawn)
@@ -105,8 +109,9 @@ def curves(metrics: Sequence[Line], metric: str, theme: Theme) -> Figure:
         axis.set(title=name.capitalize(), xlabel="epoch")
         axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
     _logarithmic(axes[0])
-    axes[1].set_ylim(*_upper_part([line[metric] for line in (*steps, *evaluations) if metric in line]))
-    axes[1].legend(loc="lower right")
+    if metric:
+        axes[1].set_ylim(*_upper_part([line[metric] for line in (*steps, *evaluations) if metric in line]))
+    axes[-1].legend(loc="lower right" if metric else "upper right")
     return figure
 
 

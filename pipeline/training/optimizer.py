@@ -99,7 +99,7 @@ def _rule(config: OptimizerConfig, objective: Layer, total_steps: int) -> optax.
         adam_b1=momentum,
         consistent_rms=0.2,
         muon_weight_dimension_numbers=lambda params: jax.tree_util.tree_map_with_path(
-            lambda path, leaf: _matrix(leaf.ndim, axes[layer_of(path)]) if name_of(path) == KERNEL else None, params
+            lambda path, leaf: _matrix(leaf.ndim, _of_layer(axes, path)) if name_of(path) == KERNEL else None, params
         ),
     )
 
@@ -123,6 +123,12 @@ def _stacked(layer: Layer, path: str, stacked: int) -> Iterator[tuple[str, int]]
         yield path, stacked
     for name, part in parts:
         yield from _stacked(part, f"{path}/{name}" if path else name, stacked + isinstance(layer, Repeat))
+
+
+def _of_layer(axes: dict[str, int], path: jax.tree_util.KeyPath) -> int:
+    """That of the leaf layer whose parameter stands at ``path``, or in a dict of it, as attention's kernels do."""
+    names = layer_of(path).split("/")
+    return next(axes[name] for n in range(len(names), -1, -1) if (name := "/".join(names[:n])) in axes)
 
 
 def name_of(path: jax.tree_util.KeyPath) -> str:

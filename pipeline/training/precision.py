@@ -2,6 +2,7 @@
 
 from pipeline.layers.base import Layer
 from pipeline.layers.combinators import Cast, Serial
+from pipeline.layers.embedding import Embedding
 
 
 def in_precision(model: Layer, precision: str) -> Layer:
@@ -12,4 +13,5 @@ def in_precision(model: Layer, precision: str) -> Layer:
     if precision == "float32":
         return model
     layers = model.layers if isinstance(model, Serial) else (model,)
-    return Serial((Cast(precision), *layers, Cast("float32")))
+    ids = layers[:1] if isinstance(layers[0], Embedding) else ()  # which hold no floats to cast before they are rows
+    return Serial((*ids, Cast(precision), *layers[len(ids) :], Cast("float32")))

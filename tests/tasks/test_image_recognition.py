@@ -2,74 +2,39 @@
 
 import dataclasses
 import json
-import os
 import re
 import shutil
-import subprocess
-import sys
+from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import jax
 import numpy as np
 import pytest
+import running
 from PIL import Image
+from running import refused_by, within
 from sklearn.datasets import load_digits
 
 from pipeline.training.checkpoints import load_params
 from tasks.classification import Signature, initial_params
-from tasks.command_line import main
 from tasks.image_recognition import Config, ImageRecognition
 
-ROOT = Path(__file__).parents[2]
 PLOTS = {"curves", "confusion", "gradient_norms", "agreement", "filters", "mistakes"}
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 SHORT = ("--model", "convnet", "--epochs", 2, "--batch-size", 64, "--seed", 3)
 
 
-class Done(NamedTuple):
-    code: int
-    out: str
-    err: str
-
-
-def process(*arguments: object, **environment: str) -> Done:
-    """The task in a process of its own, with its output going into files."""
-    done = subprocess.run(
-        [sys.executable, "-m", "tasks.image_recognition", *map(str, arguments)],
-        cwd=ROOT,
-        env=os.environ | {"JAX_PLATFORMS": "cpu"} | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return Done(done.returncode, done.stdout, done.stderr)
+process = partial(running.process, "image_recognition")
 
 
 @pytest.fixture
 def task(capsys):
-    """The task within this process, in float32 as outside of tests."""
-
-    def run(*arguments: object) -> Done:
-        with pytest.raises(SystemExit) as exit, jax.enable_x64(False):
-            main(ImageRecognition(), list(map(str, arguments)))
-        captured = capsys.readouterr()
-        return Done(int(str(exit.value.code or 0)), captured.out, captured.err)
-
-    return run
+    return partial(within, ImageRecognition(), capsys)
 
 
 @pytest.fixture
-def refused(task):
-    """What is said to a mistake: exit code 2, a message on standard error, and nothing else."""
-
-    def run(*arguments: object) -> str:
-        done = task(*arguments)
-        assert done.code == 2
-        assert not done.out
-        return " ".join(done.err.split())
-
-    return run
+def refused(capsys):
+    return partial(refused_by, ImageRecognition(), capsys)
 
 
 @pytest.fixture(scope="session")

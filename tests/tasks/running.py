@@ -1,0 +1,49 @@
+"""Running a task as its users do: in a process of its own, or within this one."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import pytest
+
+from tasks.command_line import Task, main
+
+ROOT = Path(__file__).parents[2]
+
+
+class Done(NamedTuple):
+    code: int
+    out: str
+    err: str
+
+
+def process(task: str, *arguments: object, **environment: str) -> Done:
+    """The task in a process of its own, with its output going into files."""
+    done = subprocess.run(
+        [sys.executable, "-m", f"tasks.{task}", *map(str, arguments)],
+        cwd=ROOT,
+        env=os.environ | {"JAX_PLATFORMS": "cpu"} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return Done(done.returncode, done.stdout, done.stderr)
+
+
+def within(task: Task, capsys: pytest.CaptureFixture, *arguments: object) -> Done:
+    """The task within this process, in float32 as outside of tests."""
+    with pytest.raises(SystemExit) as exit, jax.enable_x64(False):
+        main(task, list(map(str, arguments)))
+    captured = capsys.readouterr()
+    return Done(int(str(exit.value.code or 0)), captured.out, captured.err)
+
+
+def refused_by(task: Task, capsys: pytest.CaptureFixture, *arguments: object) -> str:
+    """What is said to a mistake: exit code 2, a message on standard error, and nothing else."""
+    done = within(task, capsys, *arguments)
+    assert done.code == 2
+    assert not done.out
+    return " ".join(done.err.split())
