@@ -174,8 +174,9 @@ class Classification(Task[Config]):
             summary=(
                 f"A {config.model} learnt {len(dataset.classes)} classes from {len(dataset.train):,} examples of shape "
                 f"{kind}, with {conclusion.BY[config.gradient]}. It stopped after {summary['epochs']} epochs "
-                f"({summary['stopped_because']}); the checkpoint that was best on {len(dataset.validation):,} validation examples is judged here on "
-                f"{len(dataset.test):,} test examples that neither training nor that choice has seen."
+                f"({summary['stopped_because']}); the checkpoint that was best on {len(dataset.validation):,} "
+                f"validation examples is judged here on {len(dataset.test):,} test examples that neither training nor "
+                "that choice has seen."
             ),
             facts=conclusion.facts(
                 config,

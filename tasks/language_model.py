@@ -191,8 +191,8 @@ class LanguageModel(Task[Config]):
             ),
             summary=(
                 f"A {config.model} with {config.layers} layers of {config.width} features learnt which character comes "
-                f"next from {seen:,} characters, in windows of {config.context}, with "
-                f"{conclusion.BY[config.gradient]}. It stopped after {summary['epochs']} epochs ({summary['stopped_because']}); the checkpoint that was "
+                f"next from {seen:,} characters, in windows of {config.context}, with {conclusion.BY[config.gradient]}."
+                f" It stopped after {summary['epochs']} epochs ({summary['stopped_because']}); the checkpoint that was "
                 f"best on the {len(corpus.validation):,} characters after those is judged here on the last "
                 f"{len(corpus.test):,}, which neither training nor that choice has seen."
             ),
