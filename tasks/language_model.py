@@ -80,12 +80,12 @@ class Config(TaskConfig):
 
 
 RECIPE = Config(
-    epochs=2,
+    epochs=1,
     batch_size=12,
     log_every=20,
     optimizer=OptimizerConfig(name="muon", learning_rate=1e-2, weight_decay=0.0, schedule="one_cycle", warmup=0.1),
 )
-"""What trains well on any text, within a few minutes on a CPU."""
+"""What trains well on a text of a million characters, within a few minutes on a CPU; longer training gets further."""
 
 
 @dataclass(frozen=True)
