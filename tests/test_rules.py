@@ -2,17 +2,18 @@
 
 import pytest
 
+from pipeline.layers.attention import CrossAttention, SelfAttention
 from pipeline.layers.base import children
 from pipeline.verify.cases import CASES
 
 PLAIN = {"precisions": ("float32", "bfloat16")}
 EDGE = {"checks": ("values", "edges", "vmap")}
-"""Of composites, and of layers whose plain case, without "/" in its name, has what takes longest to compile."""
+"""Of composites (attention is one of Dense layers and its core), and of layers whose plain case, without "/" in its name, has what takes longest to compile."""
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
 def test_rule(case):
-    edge = "/" in case.name or any(children(case.layer))
+    edge = "/" in case.name or any(children(case.layer)) or isinstance(case.layer, SelfAttention | CrossAttention)
     case.verify(**(EDGE if edge else PLAIN)).raise_if_failed()
 
 
