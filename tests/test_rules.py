@@ -8,7 +8,8 @@ from pipeline.verify.cases import CASES
 
 PLAIN = {"precisions": ("float32", "bfloat16")}
 EDGE = {"checks": ("values", "edges", "vmap")}
-"""Of composites (attention is one of Dense layers and its core), and of layers whose plain case, without "/" in its name, has what takes longest to compile."""
+"""Of composites, of attention between Dense layers, and of layers whose plain case, without "/" in its name, has what
+takes longest to compile."""
 
 
 @pytest.mark.parametrize("case", CASES, ids=lambda case: case.name)
