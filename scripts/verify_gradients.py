@@ -21,10 +21,11 @@ from rich.table import Table
 
 from command_line import run
 from pipeline.errors import UserError
-from pipeline.layers.combinators import Objective
+from pipeline.layers.combinators import Objective, Serial
 from pipeline.losses.base import Targets
 from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
 from pipeline.models.image import convnet, convnet_1d, mlp, resnet
+from pipeline.models.language import language_objective, lstm, transformer
 from pipeline.verify.cases import CASES, Case, ids, normal
 from pipeline.verify.report import Report, Row
 
@@ -33,6 +34,12 @@ def classifier(name: str, model: Any, *shape: int, train: bool = True) -> Case:
     """A model and its loss on 5 examples of ``shape`` in 10 classes, dropout and batch statistics on."""
     batch = normal(5, *shape), Targets(ids(10, 5))
     return Case(name, Objective(model, SoftmaxCrossEntropy()), batch, train)
+
+
+def language_model(name: str, model: Serial, vocabulary: int) -> Case:
+    """A language model and its loss on 3 windows of 9 ids, dropout on."""
+    batch = ids(vocabulary, 3, 9), Targets(ids(vocabulary, 3, 9))
+    return Case(name, language_objective(model, vocabulary), batch, train=True)
 
 
 MODELS = (
@@ -44,6 +51,8 @@ MODELS = (
     classifier("image_recognition/convnet, mnist", convnet(10, (32, 64, 128)), 28, 28, 1),
     classifier("image_recognition/resnet, mnist", resnet(10), 28, 28, 1),
     classifier("image_recognition/convnet_1d, mnist1d", convnet_1d(10), 40, 1),
+    language_model("language_model/transformer", transformer(66, 128, 4, 4, 0.1), 66),
+    language_model("language_model/lstm", lstm(66, 128, 2, 0.1), 66),
 )
 """A task's model joins by one line. In float32 rounding moves a few of so many units across their kinks, whoever
 differentiates: models are verified in float64, the rules that they are made of in both."""
