@@ -127,9 +127,13 @@ class Traced(Interpreter):
     def __init__(self, function: Callable, *arguments: Any) -> None:
         self.program, self.shape = jax.make_jaxpr(function, return_shape=True)(*arguments)
 
+    def embedded(self) -> Sequence[Any]:
+        """The arrays that stand in the program, such as a mask made by NumPy."""
+        return self.program.consts
+
     def evaluate(self, *arguments: Any) -> PyTree:
         self.stop_gradients_seen = 0
-        values = self.run(self.program.jaxpr, self.program.consts, jax.tree.leaves(arguments))
+        values = self.run(self.program.jaxpr, self.embedded(), jax.tree.leaves(arguments))
         return jax.tree.unflatten(jax.tree.structure(self.shape), values)
 
 

@@ -2,6 +2,7 @@
 
 import itertools
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -236,22 +237,8 @@ class _Program:
 
         plainly: both lost, twice or negated, or by the same factor; otherwise, by any factors.
         """
-        suspect, leaf, distinct = self.suspect, self.suspect.leaf, self._distinct(40)
-        everywhere = [suspect.seen, *suspect.others]
-        error = np.concatenate([(seen.manual[leaf] - seen.reference[leaf]).reshape(-1) for seen in everywhere])
-        if len(distinct) < 2 or error.size < 4:
-            return
-        shares = np.concatenate(
-            [self._shares(seen)[distinct].reshape(len(distinct), -1) for seen in everywhere], axis=1
-        )
-        fits: list[tuple[bool, int, int, np.ndarray]] = []
-        for a, b in itertools.combinations(range(len(distinct)), 2):
-            gains, *_ = np.linalg.lstsq(np.real(shares[[a, b]].T), np.real(error), rcond=1e-10)
-            if np.abs(gains @ shares[[a, b]] - error).max() <= suspect.tolerance * largest(error) * 1e2:
-                usual = [min(abs(gain - usual) for usual in (-1, 1, -2)) < 1e-6 for gain in gains]
-                plain = all(usual) or abs(gains[0] - gains[1]) < 1e-6
-                fits.append((plain, distinct[a], distinct[b], gains))
-        for _, i, j, gains in (fit for fit in fits if fit[0] == plainly):
+        suspect, leaf = self.suspect, self.suspect.leaf
+        for _, i, j, gains in (fit for fit in self._pairs if fit[0] == plainly):
             one, other = (self.gated.ways[n] for n in (i, j))
             text = f"two ways of the chain rule are lost: through {one} and through {other}"
             if np.abs(gains + 1).max() > 1e-6:
@@ -262,6 +249,26 @@ class _Program:
                 text,
                 lambda seen, i=i, j=j, g=gains: seen.reference[leaf] + np.tensordot(g, self._shares(seen)[[i, j]], 1),
             )
+
+    @cached_property
+    def _pairs(self) -> list[tuple[bool, int, int, np.ndarray]]:
+        """Two ways that explain the error together: whether plainly (see ``_two_ways``), which, and their gains."""
+        suspect, leaf, distinct = self.suspect, self.suspect.leaf, self._distinct(40)
+        everywhere = [suspect.seen, *suspect.others]
+        error = np.concatenate([(seen.manual[leaf] - seen.reference[leaf]).reshape(-1) for seen in everywhere])
+        fits: list[tuple[bool, int, int, np.ndarray]] = []
+        if len(distinct) < 2 or error.size < 4:
+            return fits
+        shares = np.concatenate(
+            [self._shares(seen)[distinct].reshape(len(distinct), -1) for seen in everywhere], axis=1
+        )
+        for a, b in itertools.combinations(range(len(distinct)), 2):
+            gains, *_ = np.linalg.lstsq(np.real(shares[[a, b]].T), np.real(error), rcond=1e-10)
+            if np.abs(gains @ shares[[a, b]] - error).max() <= suspect.tolerance * largest(error) * 1e2:
+                usual = [min(abs(gain - usual) for usual in (-1, 1, -2)) < 1e-6 for gain in gains]
+                plain = all(usual) or abs(gains[0] - gains[1]) < 1e-6
+                fits.append((bool(plain), distinct[a], distinct[b], gains))
+        return fits
 
     def _by_row(self) -> Iterator[Hypothesis]:
         """A way off by a factor of its own at every index of an axis: divided by another count, say, or masked."""
@@ -324,23 +331,39 @@ def _way_words(way: Way, gate: float, suspect: Suspect) -> tuple[str, str]:
 
 def mixups(suspect: Suspect) -> Iterator[Hypothesis]:
     """A product's derivative with another value where its other operand belongs; a Jacobian's diagonal alone."""
-    rule, leaf = suspect.rule, suspect.leaf
+    yield from _each_alone(suspect, Mixed, lambda mixed: [_mixup_words(mixup) for mixup in mixed.mixups])
 
-    def make() -> tuple[Mixed, _Variants]:
-        mixed = Mixed(rule.define, list(suspect.seen.probe.arrays))
-        return mixed, _Variants(rule, mixed.run_with)
+
+def edits(suspect: Suspect) -> Iterator[Hypothesis]:
+    """The derivative of the function with one of its decisions made otherwise: a mask, a comparison, a whole number."""
+    yield from _each_alone(suspect, Edited, lambda edited: [(edit.kind, edit.text) for edit in edited.edits])
+
+
+def _each_alone(
+    suspect: Suspect, kind: type[Mixed] | type[Edited], described: Callable[[Any], list[tuple[str, str]]]
+) -> Iterator[Hypothesis]:
+    """The cotangent with one thing at a time changed of those that a program finds in the function.
+
+    described: kind and words of each, in their order.
+    """
+    rule = suspect.rule
+
+    def make() -> tuple[Mixed | Edited, _Variants]:
+        program = kind(rule.define, list(suspect.seen.probe.arrays))
+        return program, _Variants(rule, program.run_with)
 
     try:
-        mixed, variants = _shared(suspect, "mixups", make)
-        rows = np.eye(len(mixed.mixups))
-        predict = lambda seen, i: variants(seen, "mixups", rows, leaf)[i]  # noqa: E731
-        if not mixed.mixups or not predict(suspect.seen, 0).size:
+        program, variants = _shared(suspect, kind.__name__, make)
+        words = described(program)
+        rows = np.eye(len(words))
+        predict = lambda seen, i: variants(seen, "each alone", rows, suspect.leaf)[i]  # noqa: E731
+        if not words or not predict(suspect.seen, 0).size:
             return
     except Exception:  # a program that cannot be taken apart says nothing
         return
-    for i, mixup in enumerate(mixed.mixups):
+    for i, (name, text) in enumerate(words):
         if suspect.same(predict(suspect.seen, i)):
-            yield Hypothesis(*_mixup_words(mixup), lambda seen, i=i: predict(seen, i))
+            yield Hypothesis(name, text, lambda seen, i=i: predict(seen, i))
 
 
 def _mixup_words(mixup: Mixup) -> tuple[str, str]:
@@ -371,24 +394,3 @@ def _mixup_words(mixup: Mixup) -> tuple[str, str]:
         "as if",
         f"in the derivative of {where} the value of {mixup.other_source} stands where the other operand belongs",
     )
-
-
-def edits(suspect: Suspect) -> Iterator[Hypothesis]:
-    """The derivative of the function with one of its decisions made otherwise: a mask, a comparison, a whole number."""
-    rule, leaf = suspect.rule, suspect.leaf
-
-    def make() -> tuple[Edited, _Variants]:
-        edited = Edited(rule.define, list(suspect.seen.probe.arrays))
-        return edited, _Variants(rule, edited.run_with)
-
-    try:
-        edited, variants = _shared(suspect, "edits", make)
-        rows = np.eye(len(edited.edits))
-        predict = lambda seen, i: variants(seen, "edits", rows, leaf)[i]  # noqa: E731
-        if not edited.edits or not predict(suspect.seen, 0).size:
-            return
-    except Exception:  # a program that cannot be taken apart says nothing
-        return
-    for i, edit in enumerate(edited.edits):
-        if suspect.same(predict(suspect.seen, i)):
-            yield Hypothesis(edit.kind, edit.text, lambda seen, i=i: predict(seen, i))
