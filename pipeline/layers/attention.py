@@ -517,6 +517,10 @@ class CrossAttention(_MultiHead):
     heads: their sizes add up to x's features. key_value_heads: of keys and values, if fewer.
     """
 
+    @property
+    def reads_memory(self) -> bool:
+        return True
+
     def init(self, key: Any, x: PyTree) -> PyTree:
         x, memory = x
         return self.start_projections(key, x.shape[-1], x, memory)

@@ -63,6 +63,11 @@ class Layer(ABC):
 
     positionwise: ClassVar[bool] = True
 
+    @property
+    def reads_memory(self) -> bool:
+        """Whether its input is a pair (x, memory), as that of a decoder's attention to what an encoder made."""
+        return any(part.reads_memory for _, part in children(self))
+
     @abstractmethod
     def init(self, key: Any, x: PyTree) -> PyTree:
         """Parameters for inputs like ``x`` (arrays or ShapeDtypeStructs); ``key`` is a typed PRNG key."""

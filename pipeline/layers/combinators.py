@@ -15,27 +15,38 @@ from pipeline.layers.base import Context, Layer, PyTree, Static, output
 
 @dataclass(frozen=True)
 class Serial(Layer):
-    """One layer after the other: y = f_n(... f_2(f_1(x)))."""
+    """One layer after the other: y = f_n(... f_2(f_1(x))).
+
+    Where some of them read a memory, x is a pair (x, memory), and each of those is given the memory beside its input.
+    """
 
     layers: tuple[Layer, ...]
 
+    def _beside(self, x: PyTree) -> tuple[PyTree, PyTree]:
+        """x, and what stands beside it: a tuple of the memory, or an empty one."""
+        return (x[0], x[1:]) if self.reads_memory else (x, ())
+
     def init(self, key: Any, x: PyTree) -> PyTree:
+        x, memory = self._beside(x)
         params = []
         for i, layer in enumerate(self.layers):
-            params.append(layer.init(jax.random.fold_in(key, i), x))
-            x = output(layer, params[-1], x)
+            given = _given(layer, x, memory)
+            params.append(layer.init(jax.random.fold_in(key, i), given))
+            x = output(layer, params[-1], given)
         return {"layers": params}
 
     def apply(self, params: PyTree, x: PyTree, context: Context) -> PyTree:
+        x, memory = self._beside(x)
         for i, layer in enumerate(self.layers):
-            x = layer.apply(params["layers"][i], x, context.child(i))
+            x = layer.apply(params["layers"][i], _given(layer, x, memory), context.child(i))
             context = layer.after(context)
         return x
 
     def forward(self, params: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
+        x, memory = self._beside(x)
         residuals = []
         for i, layer in enumerate(self.layers):
-            x, kept = layer.forward(params["layers"][i], x, context.child(i))
+            x, kept = layer.forward(params["layers"][i], _given(layer, x, memory), context.child(i))
             residuals.append(kept)
             context = layer.after(context)
         return x, residuals
@@ -43,13 +54,17 @@ class Serial(Layer):
     def backward(self, params: PyTree, residuals: PyTree, d_y: PyTree) -> tuple[PyTree, PyTree]:
         """The chain rule (Rumelhart, Hinton & Williams 1986): d_x = J_1^T J_2^T ... J_n^T d_y, the last factor first.
 
-        Bracketed from the right every product is with a vector: the whole costs about as much as the forward pass.
+        Bracketed from the right every product is with a vector: the whole costs about as much as the forward pass. A
+        memory is one array that several layers read: its cotangent is the sum of what they hand back.
         """
-        d_params = []
+        d_params, d_memory = [], ()
         for layer, its_params, kept in zip(reversed(self.layers), reversed(params["layers"]), reversed(residuals)):
             d_its_params, d_y = layer.backward(its_params, kept, d_y)
             d_params.append(d_its_params)
-        return {"layers": d_params[::-1]}, d_y
+            if layer.reads_memory:
+                d_y, *d_more = d_y
+                d_memory = jax.tree.map(jnp.add, d_memory, tuple(d_more)) if d_memory else tuple(d_more)
+        return {"layers": d_params[::-1]}, ((d_y, *d_memory) if d_memory else d_y)
 
     def after(self, context: Context) -> Context:
         for layer in self.layers:
@@ -57,22 +72,29 @@ class Serial(Layer):
         return context
 
     def start(self, params: PyTree, x: PyTree, length: int, context: Context) -> PyTree:
+        x, memory = self._beside(x)
         caches = []
         for layer, its_params in zip(self.layers, params["layers"]):
-            caches.append(layer.start(its_params, x, length, context))
-            x = output(layer, its_params, x)
+            given = _given(layer, x, memory)
+            caches.append(layer.start(its_params, given, length, context))
+            x = output(layer, its_params, given)
         return caches
 
     def step(self, params: PyTree, cache: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
+        x, memory = self._beside(x)
         caches = []
         for i, (layer, its_params, its_cache) in enumerate(zip(self.layers, params["layers"], cache)):
-            x, its_cache = layer.step(its_params, its_cache, x, context.child(i))
+            x, its_cache = layer.step(its_params, its_cache, _given(layer, x, memory), context.child(i))
             caches.append(its_cache)
         return x, caches
 
     def statistics(self, params: PyTree, residuals: PyTree) -> PyTree:
         parts = zip(self.layers, params["layers"], residuals)
         return {"layers": [layer.statistics(its_params, kept) for layer, its_params, kept in parts]}
+
+
+def _given(layer: Layer, x: PyTree, memory: PyTree) -> PyTree:
+    return (x, *memory) if layer.reads_memory else x
 
 
 def _first(x: PyTree) -> PyTree:

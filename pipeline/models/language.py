@@ -9,28 +9,23 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from pipeline.layers.attention import SelfAttention
 from pipeline.layers.base import Context, Layer, PyTree
-from pipeline.layers.combinators import Objective, Repeat, Residual, Serial, Tied
+from pipeline.layers.combinators import Objective, Serial, Tied
 from pipeline.layers.dropout import Dropout
 from pipeline.layers.embedding import Embedding
-from pipeline.layers.gated import SwiGLU
 from pipeline.layers.linear import Dense
 from pipeline.layers.normalization import RMSNorm
 from pipeline.layers.recurrent import LSTM
 from pipeline.losses.vocabulary import VocabularyCrossEntropy
+from pipeline.models.transformer import block, stack
 
 
 def transformer(vocabulary: int, width: int = 128, layers: int = 4, heads: int = 4, dropout: float = 0.0) -> Serial:
-    """A decoder (Vaswani et al. 2017) with Llama's parts: norms before each part, rotary positions, SwiGLU, no biases.
+    """A decoder (Vaswani et al. 2017) of ``transformer.block``s under ids.
 
     width: of every position's vector, the same all the way up.
     """
-    hidden = -(-width // 3) * 8  # two thirds of four widths: three kernels then have what two of four widths have
-    attention = Serial((RMSNorm(), SelfAttention(heads, causal=True, rotary=True, use_bias=False), Dropout(dropout)))
-    feed_forward = Serial((RMSNorm(), SwiGLU(hidden), Dropout(dropout)))
-    block = Serial((Residual(attention), Residual(feed_forward)))
-    return Serial((Embedding(vocabulary, width), Dropout(dropout), Repeat(block, layers), RMSNorm()))
+    return stack(vocabulary, block(width, heads, dropout, causal=True), width, layers, dropout)
 
 
 def lstm(vocabulary: int, width: int = 256, layers: int = 2, dropout: float = 0.0) -> Serial:

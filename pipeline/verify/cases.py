@@ -35,6 +35,7 @@ from pipeline.layers.normalization import BatchNorm, GroupNorm, LayerNorm, RMSNo
 from pipeline.layers.pooling import AveragePool, GlobalAveragePool, GlobalMaxPool, MaxPool
 from pipeline.layers.positions import LearnedPositions, Rotary, SinusoidalPositions
 from pipeline.layers.recurrent import GRU, LSTM, RNN, Bidirectional
+from pipeline.layers.sequences import EncoderDecoder, Masked
 from pipeline.layers.shape import Flatten, Reshape
 from pipeline.losses.base import Targets
 from pipeline.losses.cross_entropy import BinaryCrossEntropy, SoftmaxCrossEntropy
@@ -105,6 +106,11 @@ def shares(*shape: int) -> np.ndarray:
 def mask(size: int, *lengths: int) -> np.ndarray:
     """(examples, size): True at the first ``length`` positions of each."""
     return np.arange(size)[None] < np.asarray(lengths)[:, None]
+
+
+def ended(x: np.ndarray, *lengths: int, padding: int = 0) -> np.ndarray:
+    """Ids with ``padding`` behind the first ``length`` of each example."""
+    return np.where(mask(x.shape[1], *lengths), x, np.int32(padding))
 
 
 def padded(*shape: int) -> np.ndarray:
@@ -325,6 +331,35 @@ ATTENTION = (
     Case("GEGLU", GEGLU(5), normal(2, 3, 4)),
 )
 
+_recall = Serial((Residual(Serial((RMSNorm(), CrossAttention(2)))), Dropout(0.5)))
+
+SEQUENCES = (
+    Case("Serial/memory", Serial((Dense(6), _recall, Tanh(), _recall)), (normal(3, 5, 4), normal(3, 7, 2)), train=True),
+    Case("Masked", Masked(Serial((Embedding(5, 4), SelfAttention(2), GRU(3)))), ids(5, 3, 7)),
+    Case(
+        "Masked/all padding, another id",
+        Masked(Serial((Embedding(5, 4), GlobalMaxPool())), 2),
+        ended(ids(5, 3, 6), 4, 0, 6, padding=2),
+    ),
+    Case(
+        "EncoderDecoder",
+        EncoderDecoder(
+            Serial((Embedding(7, 4), SelfAttention(2, rotary=True))),
+            Serial((Embedding(5, 6), Repeat(Serial((Residual(SelfAttention(2, causal=True)), _recall)), 2), Dense(3))),
+        ),
+        (ended(ids(7, 3, 7), 4, 0, 7), ids(5, 3, 5)),
+        train=True,
+    ),
+    Case(
+        "EncoderDecoder/recurrent, length 1",
+        EncoderDecoder(
+            Serial((Embedding(7, 4), Bidirectional(GRU(3), GRU(2, reverse=True)))),
+            Serial((Embedding(5, 4), GRU(4), Residual(CrossAttention(1)), Tanh())),
+        ),
+        (ids(7, 3, 1), ids(5, 3, 1)),
+    ),
+)
+
 _block = Residual(Serial((Dense(4), Tanh(), Dropout(0.5))))
 
 COMBINATORS = (
@@ -437,6 +472,7 @@ CASES = (
     *DROPOUT,
     *RECURRENT,
     *ATTENTION,
+    *SEQUENCES,
     *COMBINATORS,
     *LOSSES,
 )

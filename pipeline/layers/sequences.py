@@ -1,0 +1,110 @@
+"""Models of sequences that differ in length: what is padding, and one sequence made from another."""
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import jax
+from jaxtyping import Array, Int
+
+from pipeline.layers.base import Context, Layer, PyTree, output
+
+Ids = Int[Array, "batch time"]
+Source, Target = Int[Array, "batch source_time"], Int[Array, "batch target_time"]
+
+
+@dataclass(frozen=True)
+class Masked(Layer):
+    """``layer`` on ids (batch, time), with the context's mask made from them: what has the id ``padding`` counts not.
+
+    The loss behind it takes its weights from its targets, as every loss does.
+    """
+
+    layer: Layer
+    padding: int = 0
+
+    def _context(self, x: Ids, context: Context) -> Context:
+        return replace(context, mask=x != self.padding)
+
+    def init(self, key: Any, x: Int[Array | jax.ShapeDtypeStruct, "batch time"]) -> PyTree:
+        return {"layer": self.layer.init(key, x)}
+
+    def apply(self, params: PyTree, x: Ids, context: Context) -> PyTree:
+        return self.layer.apply(params["layer"], x, self._context(x, context))
+
+    def forward(self, params: PyTree, x: Ids, context: Context) -> tuple[PyTree, PyTree]:
+        return self.layer.forward(params["layer"], x, self._context(x, context))
+
+    def backward(self, params: PyTree, residuals: PyTree, d_y: PyTree) -> tuple[PyTree, None]:
+        """The layer's own: a mask is made of integers, through which no gradient flows."""
+        d_params, d_x = self.layer.backward(params["layer"], residuals, d_y)
+        return {"layer": d_params}, d_x
+
+    def statistics(self, params: PyTree, residuals: PyTree) -> PyTree:
+        return {"layer": self.layer.statistics(params["layer"], residuals)}
+
+
+@dataclass(frozen=True)
+class EncoderDecoder(Layer):
+    """y = decoder(target, encoder(source)): one sequence from another (Sutskever et al. 2014).
+
+    x is (source, target), ids (batch, time) of lengths of their own. The encoder sees the source alone; the decoder is
+    given (target, memory), where the memory is what the encoder made of the source, and sees no target behind the
+    position it stands at. What has the id ``padding`` counts not, in either.
+    """
+
+    encoder: Layer
+    decoder: Layer
+    padding: int = 0
+
+    @property
+    def reads_memory(self) -> bool:
+        return False
+
+    def contexts(self, source: Source, target: Target | None, context: Context) -> tuple[Context, Context]:
+        """The encoder's and the decoder's. target: None where its positions come one by one, none of them padding."""
+        counts = source != self.padding
+        seen = None if target is None else target != self.padding
+        return (
+            replace(context.child(0), mask=counts, memory_mask=None),
+            replace(context.child(1), mask=seen, memory_mask=counts),
+        )
+
+    def init(self, key: Any, x: PyTree) -> PyTree:
+        source, target = x
+        keys = jax.random.split(key)
+        encoder = self.encoder.init(keys[0], source)
+        return {
+            "encoder": encoder,
+            "decoder": self.decoder.init(keys[1], (target, output(self.encoder, encoder, source))),
+        }
+
+    def apply(self, params: PyTree, x: tuple[Source, Target], context: Context) -> PyTree:
+        source, target = x
+        encoding, decoding = self.contexts(source, target, context)
+        memory = self.encoder.apply(params["encoder"], source, encoding)
+        return self.decoder.apply(params["decoder"], (target, memory), decoding)
+
+    def forward(self, params: PyTree, x: tuple[Source, Target], context: Context) -> tuple[PyTree, PyTree]:
+        source, target = x
+        encoding, decoding = self.contexts(source, target, context)
+        memory, kept_by_encoder = self.encoder.forward(params["encoder"], source, encoding)
+        y, kept_by_decoder = self.decoder.forward(params["decoder"], (target, memory), decoding)
+        return y, (kept_by_encoder, kept_by_decoder)
+
+    def backward(self, params: PyTree, residuals: PyTree, d_y: PyTree) -> tuple[PyTree, tuple[None, None]]:
+        """The chain rule along the only path from the encoder to the loss, which is the memory:
+
+        (1) d_decoder, d_memory   from d_y: the decoder's own, summed over every place that reads the memory
+        (2) d_encoder             from d_memory: the encoder's own
+
+        Ids have no cotangent. Nothing is kept but what the two keep.
+        """
+        kept_by_encoder, kept_by_decoder = residuals
+        d_decoder, (d_target, d_memory) = self.decoder.backward(params["decoder"], kept_by_decoder, d_y)  # (1)
+        d_encoder, d_source = self.encoder.backward(params["encoder"], kept_by_encoder, d_memory)  # (2)
+        return {"encoder": d_encoder, "decoder": d_decoder}, (d_source, d_target)
+
+    def statistics(self, params: PyTree, residuals: PyTree) -> PyTree:
+        parts = zip((self.encoder, self.decoder), (params["encoder"], params["decoder"]), residuals)
+        encoder, decoder = (layer.statistics(its_params, kept) for layer, its_params, kept in parts)
+        return {"encoder": encoder, "decoder": decoder}
