@@ -31,12 +31,11 @@ from pipeline.training.loop import Result, fit
 from pipeline.training.precision import in_precision
 from pipeline.training.run import Run, read_config
 from pipeline.verify import Report, verify
-from tasks import conclusion
+from tasks import artifact, conclusion
 from tasks.command_line import Config, Predict, Task, command, console, open_run
 
 CALIBRATION_BATCHES = 16
 CHECKED_EXAMPLES = 16  # in a gradient check: float64 autodiff of the whole model
-PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 @dataclass(frozen=True)
@@ -237,24 +236,16 @@ class Classification(Task[Config]):
             inputs = (pixels - mean) / deviation
             return jax.nn.softmax(objective.model.apply(params["model"], inputs, Context()))
 
-        (batch,) = jax.export.symbolic_shape("batch")
-        example = jax.ShapeDtypeStruct((batch, *signature.input_shape), jnp.float32)
-        artifact = jax.export.export(jax.jit(probabilities), platforms=PLATFORMS)(example).serialize()
-
-        again = jax.export.deserialize(artifact)
-        for size in (1, 3):
-            pixels = np.random.default_rng(size).random((size, *signature.input_shape), np.float32)
-            np.testing.assert_allclose(again.call(pixels), jax.jit(probabilities)(pixels), rtol=1e-5, atol=1e-6)
-
-        folder = run / "export"
-        folder.mkdir(exist_ok=True)
-        (folder / "model.jax").write_bytes(artifact)
-        signature.write(folder)
         shape = ", ".join(map(str, ("batch", *signature.input_shape)))
-        print(f"exported        {folder / 'model.jax'}  ({len(artifact) / 2**20:.1f} MiB, for {', '.join(PLATFORMS)})")
-        print(f"input           float32 ({shape}): pixels from 0 to 1, any batch")
-        print(f"output          float32 (batch, {len(signature.classes)}): probabilities, classes in signature.json")
-        print("checked         loaded again, it gives what the model gives")
+        folder = artifact.write(
+            run,
+            probabilities,
+            [(signature.input_shape, jnp.float32)],
+            lambda random, shape: random.random(shape, np.float32),
+            takes=f"float32 ({shape}): pixels from 0 to 1, any batch",
+            gives=f"float32 (batch, {len(signature.classes)}): probabilities, classes in signature.json",
+        )
+        signature.write(folder)
 
     def _trained(self, run: Path) -> tuple[Config, Signature, Objective, PyTree]:
         """Of a run: its options, signature, objective and the parameters of its best checkpoint."""

@@ -7,7 +7,6 @@ scripts/run language_model predict runs/... "ROMEO: "             goes on from a
 """
 
 import dataclasses
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,7 +20,10 @@ import numpy as np
 from tyro.conf import Positional
 
 from pipeline.data.batches import evaluation_batches, steps_per_epoch, train_batches
-from pipeline.data.text import Characters, Corpus, load
+from pipeline.data.text import Corpus, load
+from pipeline.data.vocabulary import Characters
+from pipeline.data.vocabulary import read as read_vocabulary
+from pipeline.data.vocabulary import write as write_vocabulary
 from pipeline.errors import UserError
 from pipeline.layers.base import Context, Layer, PyTree
 from pipeline.layers.combinators import Tied
@@ -38,12 +40,11 @@ from pipeline.training.optimizer import OptimizerConfig
 from pipeline.training.precision import in_precision
 from pipeline.training.run import Run, read_config
 from pipeline.verify import Report, verify
-from tasks import conclusion
+from tasks import artifact, conclusion
 from tasks.command_line import Predictions, Task, TaskConfig, command, main, open_run
 
 CHECKED_WINDOWS = 4  # in a gradient check: float64 autodiff of the whole model
 SAMPLE = 500  # characters
-PLATFORMS = ("cpu", "cuda", "tpu")
 
 
 @dataclass(frozen=True)
@@ -129,7 +130,7 @@ class LanguageModel(Task[Config]):
         steps = steps_per_epoch(windows, config.batch_size)
         objective = self.objective(config, corpus.vocabulary)
         run = open_run(self, config)
-        _write_vocabulary(run.directory, corpus.vocabulary)
+        write_vocabulary(run.directory, corpus.vocabulary)
 
         params = initial_params(objective, config)
         if not config.quiet:
@@ -275,26 +276,20 @@ class LanguageModel(Task[Config]):
             h = inner.model.apply(both["model"], ids, Context())
             return jax.nn.log_softmax(inner.loss.logits(both["loss"], h))
 
-        (batch,) = jax.export.symbolic_shape("batch")
-        example = jax.ShapeDtypeStruct((batch, config.context), jnp.int32)
-        artifact = jax.export.export(jax.jit(log_probabilities), platforms=PLATFORMS)(example).serialize()
-        again = jax.export.deserialize(artifact)
-        for size in (1, 3):
-            ids = np.random.default_rng(size).integers(len(vocabulary), size=(size, config.context), dtype=np.int32)
-            np.testing.assert_allclose(again.call(ids), jax.jit(log_probabilities)(ids), rtol=1e-4, atol=1e-5)
-        folder = run / "export"
-        folder.mkdir(exist_ok=True)
-        (folder / "model.jax").write_bytes(artifact)
-        _write_vocabulary(folder, vocabulary)
-        print(f"exported        {folder / 'model.jax'}  ({len(artifact) / 2**20:.1f} MiB, for {', '.join(PLATFORMS)})")
-        print(f"input           int32 (batch, {config.context}): places of characters in vocabulary.json, any batch")
-        print(f"output          float32 (batch, {config.context}, {len(vocabulary)}): log-probabilities of the next")
-        print("checked         loaded again, it gives what the model gives")
+        folder = artifact.write(
+            run,
+            log_probabilities,
+            [((config.context,), jnp.int32)],
+            lambda random, shape: random.integers(len(vocabulary), size=shape, dtype=np.int32),
+            takes=f"int32 (batch, {config.context}): ids of vocabulary.json, any batch",
+            gives=f"float32 (batch, {config.context}, {len(vocabulary)}): log-probabilities of the next",
+        )
+        write_vocabulary(folder, vocabulary)
 
     def _trained(self, run: Path) -> tuple[Config, Characters, Tied, PyTree]:
         """Of a run: its options, vocabulary, objective and the parameters of its best checkpoint."""
         Run.open(run)
-        config, vocabulary = read_config(run, Config), _read_vocabulary(run)
+        config, vocabulary = read_config(run, Config), read_vocabulary(run)
         objective = self.objective(config, vocabulary)
         return config, vocabulary, objective, load_params(run, initial_params(objective, config))
 
@@ -309,17 +304,6 @@ def _tested(config: Config, corpus: Corpus, objective: Tied, params: PyTree) -> 
     windows = evaluation_batches(corpus.windows("test", config.context), config.batch_size)
     loss = make_evaluation(objective, nothing)(params, windows)["loss"]
     return {"loss": loss, "bits_per_character": loss / math.log(2), "perplexity": math.exp(loss)}
-
-
-def _write_vocabulary(folder: Path, vocabulary: Characters) -> None:
-    (folder / "vocabulary.json").write_text(json.dumps(list(vocabulary.characters)) + "\n", encoding="utf-8")
-
-
-def _read_vocabulary(run: Path) -> Characters:
-    try:
-        return Characters("".join(json.loads((run / "vocabulary.json").read_text(encoding="utf-8"))))
-    except (OSError, ValueError, TypeError) as error:
-        raise UserError(f"{run} is not the folder of a run: its vocabulary.json cannot be read ({error})") from error
 
 
 if __name__ == "__main__":

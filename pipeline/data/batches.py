@@ -1,7 +1,7 @@
-"""Batches for a training loop, through grain: shuffled by seed, resumable, always of one shape."""
+"""Batches for a training loop, through grain: shuffled by seed, resumable, of one shape or of few."""
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import Any, Protocol, runtime_checkable
 
@@ -19,11 +19,23 @@ Batch = tuple[Any, Targets]
 
 @runtime_checkable
 class Examples(Protocol):
-    """What batches are taken from: ``len`` of it, and the inputs and labels of any rows."""
+    """What batches are taken from."""
 
     def __len__(self) -> int: ...
 
-    def take(self, rows: np.ndarray, /) -> tuple[np.ndarray, np.ndarray]: ...
+    def take(self, rows: np.ndarray, /) -> tuple[Any, Any]:
+        """The inputs, and the labels or whole Targets."""
+        ...
+
+
+@runtime_checkable
+class Sequences(Examples, Protocol):
+    """Examples of different lengths, which ``take`` pads to that of the longest."""
+
+    @property
+    def lengths(self) -> np.ndarray:
+        """Of every example."""
+        ...
 
 
 def steps_per_epoch(examples: Examples, batch_size: int) -> int:
@@ -42,7 +54,10 @@ def train_batches(examples: Examples, batch_size: int, seed: int) -> grain.Datas
     """Batches without end, each epoch in a new order that follows from ``seed``.
 
     An epoch is ``steps_per_epoch`` batches; the remainder, other examples each time, waits for the next epoch, so that
-    every batch has one shape. All examples count alike: the targets have no weights.
+    every batch has as many. All of these count alike: weights in the targets are the examples' own.
+
+    Where examples have ``lengths``, a batch is made of some that are about equally long, so that little of it is
+    padding; which of equal length meet, and in which order the batches come, is drawn anew for each epoch.
 
     The iterator's ``get_state()`` is a small dict of numbers, and ``set_state`` goes on from it, mid-epoch too.
     """
@@ -50,29 +65,66 @@ def train_batches(examples: Examples, batch_size: int, seed: int) -> grain.Datas
 
     @lru_cache(maxsize=1)
     def order(epoch: int) -> np.ndarray:
-        return np.random.default_rng((seed, epoch)).permutation(len(examples))
+        random = np.random.default_rng((seed, epoch))
+        rows = random.permutation(len(examples))[: steps * batch_size]
+        if isinstance(examples, Sequences):
+            rows = rows[np.argsort(examples.lengths[rows], kind="stable")]
+            return random.permutation(rows.reshape(steps, batch_size))
+        return rows.reshape(steps, batch_size)
 
     # One element of the grain pipeline is a batch, gathered at once: shuffling and gathering example by example takes
     # twenty times as long.
     def batch(index: int) -> Batch:
         epoch, step = divmod(index, steps)
-        inputs, labels = examples.take(order(epoch)[step * batch_size : (step + 1) * batch_size])
-        return inputs, Targets(labels)
+        return _batch(*examples.take(order(epoch)[step]))
 
     return iter(grain.MapDataset.range(sys.maxsize).map(batch).to_iter_dataset(IN_MEMORY))
 
 
 def evaluation_batches(examples: Examples, batch_size: int) -> Iterable[Batch]:
-    """All examples once, in order; iterable again and again.
+    """All examples once, in order (of their lengths, where they have some: see ``by_length``); iterable again.
 
-    Every batch has ``batch_size`` rows, so that one compiled function serves all: the last one is padded with copies of
-    its first example, which have weight 0 in the targets, the others 1 (float32).
+    Every batch has ``batch_size`` rows, so that few compiled functions serve all: the last one is padded with copies of
+    its first example, which have weight 0 in the targets, the others their own, or 1 (float32).
     """
+    order = by_length(examples) if isinstance(examples, Sequences) else np.arange(len(examples))
 
     def batch(index: int) -> Batch:
-        rows = np.arange(index * batch_size, (index + 1) * batch_size)
-        real = rows < len(examples)
-        inputs, labels = examples.take(np.where(real, rows, rows[0]))
-        return inputs, Targets(labels, real.astype(np.float32))
+        places = np.arange(index * batch_size, (index + 1) * batch_size)
+        real = places < len(examples)
+        inputs, targets = _batch(*examples.take(order[np.where(real, places, places[0])]))
+        weights = real.astype(np.float32)
+        if targets.weights is not None:
+            weights = targets.weights * weights.reshape(-1, *[1] * (targets.weights.ndim - 1))
+        return inputs, Targets(targets.values, weights)
 
     return grain.MapDataset.range(-(-len(examples) // batch_size)).map(batch).to_iter_dataset(IN_MEMORY)
+
+
+def by_length(examples: Sequences) -> np.ndarray:
+    """The order in which ``evaluation_batches`` goes through sequences: the shortest first."""
+    return np.argsort(examples.lengths, kind="stable")
+
+
+def _batch(inputs: Any, labels: Any) -> Batch:
+    return inputs, labels if isinstance(labels, Targets) else Targets(labels)
+
+
+def padded(sequences: Sequence[np.ndarray], padding: int = 0, width: int = 0) -> np.ndarray:
+    """Sequences of ids side by side, ``padding`` behind them: int32, (sequences, time).
+
+    time: of the longest or ``width``, whichever is more, rounded up to one of few numbers, so that few shapes compile.
+    """
+    longest = max(width, max(len(sequence) for sequence in sequences))
+    rows = np.full((len(sequences), rounded_up(longest)), padding, np.int32)
+    for row, sequence in zip(rows, sequences):
+        row[: len(sequence)] = sequence
+    return rows
+
+
+def rounded_up(length: int) -> int:
+    """The next of 8, 12, 16, 24, 32, 48, 64, ...: no batch is more than half as long again as it must be."""
+    power = 8
+    while power * 2 <= length:
+        power *= 2
+    return next(width for width in (power, power * 3 // 2, power * 2) if width >= length)

@@ -1,18 +1,17 @@
-"""Running text for a language model: its files, its characters, and the windows that a model is trained on."""
+"""Running text for a language model: its files, and the windows that a model is trained on."""
 
 import os
 import sysconfig
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import pooch
 
 from pipeline.data.known import download
+from pipeline.data.vocabulary import Characters
 from pipeline.errors import UserError
 
-UNKNOWN = "\N{REPLACEMENT CHARACTER}"
 TEST_SHARE, VALIDATION_SHARE = 0.1, 0.05
 EMBEDDED_CHARACTERS = 2_000_000
 SHAKESPEARE = (
@@ -20,41 +19,6 @@ SHAKESPEARE = (
     "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
     ("https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/",),
 )
-
-
-@dataclass(frozen=True)
-class Characters:
-    """A vocabulary of single characters; a character's id is its place. The first stands for all that are not there."""
-
-    characters: str
-
-    @classmethod
-    def of(cls, text: str) -> "Characters":
-        """The characters of a text, in the order of their code points."""
-        return cls(UNKNOWN + "".join(sorted(set(text) - {UNKNOWN})))
-
-    def __len__(self) -> int:
-        return len(self.characters)
-
-    @cached_property
-    def _ids(self) -> np.ndarray:
-        """By code point."""
-        points = np.frombuffer(self.characters.encode("utf-32-le"), np.uint32)
-        ids = np.zeros(int(points.max()) + 1, np.int32)
-        ids[points] = np.arange(len(points))
-        return ids
-
-    def encode(self, text: str) -> np.ndarray:
-        """The ids of a text's characters: int32, (characters,)."""
-        points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
-        return np.where(points < len(self._ids), self._ids[np.minimum(points, len(self._ids) - 1)], 0)
-
-    def decode(self, ids: np.ndarray) -> str:
-        return "".join(self.characters[i] for i in ids)
-
-    def unknown(self, text: str) -> str:
-        """The characters of a text that are not in the vocabulary, each once."""
-        return "".join(dict.fromkeys(c for c in text if c not in self.characters))
 
 
 @dataclass(frozen=True, eq=False)

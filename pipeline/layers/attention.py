@@ -237,15 +237,23 @@ def attend(
 ) -> Answers:
     """DotProductAttention's definition. counted: which keys a query sees; None: all."""
     wide, group = reduction_dtype(query.dtype), query.shape[2] // key.shape[2]
-    key, value = (jnp.repeat(part.astype(wide), group, axis=2) for part in (key, value))
+    value = jnp.repeat(value.astype(wide), group, axis=2)
+    return jnp.einsum("bhqk,bkhd->bqhd", weights(query, key, counted), value).astype(query.dtype)
+
+
+def weights(
+    query: Queries, key: Keys, counted: Bool[Array, "batch_or_1 1 queries_or_1 keys"] | None
+) -> Float[Array, "batch heads queries keys"]:
+    """p of DotProductAttention's definition, in the dtype of sums."""
+    wide, group = reduction_dtype(query.dtype), query.shape[2] // key.shape[2]
+    key = jnp.repeat(key.astype(wide), group, axis=2)
     scores = jnp.einsum("bqhd,bkhd->bhqk", query.astype(wide), key) / math.sqrt(query.shape[-1])
     if counted is not None:
         scores = jnp.where(jnp.broadcast_to(counted, scores.shape), scores, -jnp.inf)
     largest = lax.stop_gradient(scores.max(-1, keepdims=True))
     exponentials = jnp.exp(scores - jnp.where(largest == -jnp.inf, 0.0, largest))
     total = exponentials.sum(-1, keepdims=True)
-    weights = exponentials / jnp.where(total == 0, 1.0, total)
-    return jnp.einsum("bhqk,bkhd->bqhd", weights, value).astype(query.dtype)
+    return exponentials / jnp.where(total == 0, 1.0, total)
 
 
 _BANDS = 8
@@ -533,6 +541,11 @@ class CrossAttention(_MultiHead):
     def apply(self, params: PyTree, x: PyTree, context: Context) -> Float[Array, "batch time features"]:
         its_context = replace(context, mask=context.memory_mask)
         return self.join(params, DotProductAttention().apply({}, self._heads(params, *x), its_context))
+
+    def weights(self, params: PyTree, x: PyTree, context: Context) -> Float[Array, "batch heads time memory_time"]:
+        """How much each position attends to each of the memory, by head; a position's add up to 1."""
+        query, key, _ = self._heads(params, *x)
+        return weights(query, key, None if context.memory_mask is None else context.memory_mask[:, None, None])
 
     def forward(
         self, params: PyTree, x: PyTree, context: Context

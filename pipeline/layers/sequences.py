@@ -9,7 +9,8 @@ from jaxtyping import Array, Int
 from pipeline.layers.base import Context, Layer, PyTree, output
 
 Ids = Int[Array, "batch time"]
-Source, Target = Int[Array, "batch source_time"], Int[Array, "batch target_time"]
+Source = Int[Array, "batch source_time"]
+Target = Int[Array, "batch target_time"]
 
 
 @dataclass(frozen=True)

@@ -36,5 +36,5 @@ def block(
 
 
 def stack(vocabulary: int, block: Layer, width: int, layers: int, dropout: float = 0.0) -> Serial:
-    """Ids (batch, time) through ``layers`` blocks to (batch, time, width); with a memory beside them if the block's is."""
+    """Ids (batch, time) through ``layers`` blocks to (batch, time, width); beside a memory if the block reads one."""
     return Serial((Embedding(vocabulary, width), Dropout(dropout), Repeat(block, layers), RMSNorm()))

@@ -292,3 +292,22 @@ def _bare(axes: np.ndarray) -> None:
         axis.set(xticks=[], yticks=[])
         axis.spines[:].set_visible(axis.has_data() and not axis.images)
         axis.patch.set_visible(axis.has_data())
+
+
+def alignment(weights: np.ndarray, source: Sequence[str], target: Sequence[str], theme: Theme) -> Figure:
+    """How much every token of a target (rows) attends to each of its source (columns). weights: (target, source)."""
+    figure = _figure(0.26 * len(source) + 1.4, 0.26 * len(target) + 1.2)
+    axis = figure.subplots()
+    axis.grid(False)
+    colours = LinearSegmentedColormap.from_list("share", [theme.background, theme.training])
+    axis.imshow(weights, cmap=colours, vmin=0, vmax=max(0.5, float(weights.max())), aspect="auto")
+    axis.set_xticks(range(len(source)), [_shown(token) for token in source], rotation=90, fontsize=8)
+    axis.set_yticks(range(len(target)), [_shown(token) for token in target], fontsize=8)
+    axis.xaxis.tick_top()
+    axis.spines[:].set_visible(False)
+    return figure
+
+
+def _shown(token: str) -> str:
+    """A token with its spaces visible, and without what matplotlib takes for mathematics."""
+    return token.replace(" ", "\N{OPEN BOX}").replace("$", r"\$")

@@ -1,8 +1,11 @@
 """Compute in a narrower dtype than the parameters'."""
 
+from dataclasses import replace
+
 from pipeline.layers.base import Layer
 from pipeline.layers.combinators import Cast, Serial
 from pipeline.layers.embedding import Embedding
+from pipeline.layers.sequences import EncoderDecoder, Masked
 
 
 def in_precision(model: Layer, precision: str) -> Layer:
@@ -12,6 +15,15 @@ def in_precision(model: Layer, precision: str) -> Layer:
     """
     if precision == "float32":
         return model
+    if isinstance(model, Masked):
+        return replace(model, layer=in_precision(model.layer, precision))
+    if isinstance(model, EncoderDecoder):
+        encoder = Serial(_narrowed(model.encoder, precision))  # the memory stays narrow on its way to the decoder
+        return replace(model, encoder=encoder, decoder=in_precision(model.decoder, precision))
+    return Serial((*_narrowed(model, precision), Cast("float32")))
+
+
+def _narrowed(model: Layer, precision: str) -> tuple[Layer, ...]:
     layers = model.layers if isinstance(model, Serial) else (model,)
     ids = layers[:1] if isinstance(layers[0], Embedding) else ()  # which hold no floats to cast before they are rows
-    return Serial((*ids, Cast(precision), *layers[len(ids) :], Cast("float32")))
+    return (*ids, Cast(precision), *layers[len(ids) :])

@@ -6,7 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.data.text import UNKNOWN, Characters, Windows, load, read_text
+from pipeline.data.text import Windows, load, read_text
+from pipeline.data.vocabulary import UNKNOWN, Characters
 from pipeline.errors import UserError
 
 DATA = Path(os.environ.get("PIPELINE_DATA", Path(__file__).parents[3] / "shared" / "data"))

@@ -106,7 +106,7 @@ def test_export_gives_what_the_model_gives(run):
     # In a process of its own: this one's checks of shapes take a symbolic batch for no number.
     assert process("export", run).code == 0
     exported = jax.export.deserialize(bytearray((run / "export" / "model.jax").read_bytes()))
-    vocabulary = json.loads((run / "export" / "vocabulary.json").read_text(encoding="utf-8"))
+    vocabulary = json.loads((run / "export" / "vocabulary.json").read_text(encoding="utf-8"))["characters"]
     ids = np.asarray([[vocabulary.index(c) for c in "1, 2, 3, 4, 5, 6"]], np.int32)
     assert vocabulary[np.asarray(exported.call(ids))[0, -1].argmax()] == ","
 

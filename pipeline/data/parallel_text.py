@@ -1,0 +1,222 @@
+"""Sentences in two languages, line by line: their files, and the ids that a translation model is trained on."""
+
+import gzip
+import os
+import random
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pooch
+
+from pipeline.data.batches import padded
+from pipeline.data.cldr import sentences
+from pipeline.data.known import download
+from pipeline.data.vocabulary import BEGIN, END, Subwords
+from pipeline.errors import UserError
+from pipeline.losses.base import Targets
+
+CLDR_SIZES = {"train": 20_000, "validation": 500, "test": 500}
+HELD_OUT_SHARE, HELD_OUT_MOST = 0.1, 1_000
+PARTS = {"train": ("train",), "validation": ("val", "valid", "validation", "dev"), "test": ("test",)}
+"""How the names of each part's files begin."""
+MULTI30K = {
+    "train.lc.norm.tok.en": "08925f8e0572bcd5a006702fc5fe20e2d77c6917d4eebd576fc20de6693c2119",
+    "train.lc.norm.tok.de": "cb5a23529b65ec2061f1dc446192a9c37382b63cc75f81a0be59d34894b3a505",
+    "val.lc.norm.tok.en": "46573ce391ae227f1c72f873392436a20ef18e0a6d518098cfbd70b77c8572ec",
+    "val.lc.norm.tok.de": "97232bd273eceb7207f689527386a97e4be2616b18ada47576bdaf96c8ae1f00",
+    "test_2016_flickr.lc.norm.tok.en": "5b7f32627cf99eced828311b955dae9800bb52bc8b91cf8b6526829e605b29d2",
+    "test_2016_flickr.lc.norm.tok.de": "c6a33d39d48f9f510de147651316cd9d918e09ad0219df734a2f16b6baccacc4",
+}
+MULTI30K_MIRRORS = ("https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/tok/",)
+
+Pairs = list[tuple[str, str]]
+
+
+@dataclass(frozen=True, eq=False)
+class ParallelText:
+    """Sentences and their translations, in three parts. notes: what was left out, and why."""
+
+    name: str
+    train: Pairs
+    validation: Pairs
+    test: Pairs
+    notes: tuple[str, ...] = ()
+
+
+def load(name_or_path: str, source: str = "en", target: str = "de", seed: int = 0) -> ParallelText:
+    """The sentences of that name, "cldr" or "multi30k", or the user's own folder of files.
+
+    source, target: codes of languages: the endings of the files' names. seed: of what is held out where a folder has
+    files for training alone.
+
+    Raises UserError for files that are not there, are not UTF-8, or whose numbers of lines differ.
+    """
+    if source == target:
+        raise UserError(f"--source and --target are both {source!r}; choose two languages")
+    if name_or_path == "cldr":
+        pairs = sentences(sum(CLDR_SIZES.values()), source, target, seed=0)
+        train, validation = CLDR_SIZES["train"], CLDR_SIZES["train"] + CLDR_SIZES["validation"]
+        return ParallelText("cldr", pairs[:train], pairs[train:validation], pairs[validation:])
+    folder = _multi30k() if name_or_path == "multi30k" else Path(name_or_path)
+    if not folder.is_dir():
+        raise UserError(
+            f"{folder} is neither a known set of sentences (cldr, multi30k) nor a folder of files such as "
+            f"train.{source} and train.{target}"
+        )
+    return _read_folder(folder, name_or_path, source, target, seed)
+
+
+def _multi30k() -> Path:
+    """Multi30k (Elliott et al. 2016), descriptions of images: 29,000, 1,014 and 1,000 pairs, tokenised, in lower case.
+
+    Read from ``$PIPELINE_DATA/multi30k-en-de/tok`` or the user's cache; where it is in neither, downloaded there.
+    """
+    own, cached = os.environ.get("PIPELINE_DATA"), Path(pooch.os_cache("backhand")) / "multi30k"
+    if own and all((Path(own) / "multi30k-en-de" / "tok" / file).is_file() for file in MULTI30K):
+        return Path(own) / "multi30k-en-de" / "tok"
+    for file, sha256 in MULTI30K.items():
+        if not (cached / file).is_file():
+            put = f"Put {', '.join(MULTI30K)} into {cached}, or into a folder multi30k-en-de/tok/"
+            download(file, sha256, MULTI30K_MIRRORS, cached, put)
+    return cached
+
+
+def _read_folder(folder: Path, name: str, source: str, target: str, seed: int) -> ParallelText:
+    found = {part: _find(folder, part, source, target) for part in PARTS}
+    files = found["train"]
+    if files is None:
+        languages = sorted({_language(file) for file in folder.iterdir() if file.name.startswith("train")})
+        has = f"it has training files in {', '.join(languages)}" if languages else "it has no file whose name so begins"
+        raise UserError(
+            f"{folder} has no pair of files train.{source} and train.{target} (plain or .gz; more may stand between, "
+            f"as in train.tok.{source}); {has}. Name two languages by --source and --target"
+        )
+    notes: list[str] = []
+    parts: dict[str, Pairs] = {}
+    for part, its in found.items():
+        if its is not None:
+            parts[part] = _read_pairs(*its, notes)
+    for part in ("test", "validation"):
+        if part not in parts:
+            parts["train"], parts[part] = _held_out(parts["train"], folder, part, seed if part != "test" else 0)
+    return ParallelText(name, parts["train"], parts["validation"], parts["test"], tuple(notes))
+
+
+def _language(file: Path) -> str:
+    return file.name.removesuffix(".gz").rpartition(".")[2]
+
+
+def _find(folder: Path, part: str, source: str, target: str) -> tuple[Path, Path] | None:
+    """The first pair of files, by name, for a part."""
+    names: Mapping[str, Path] = {file.name.removesuffix(".gz"): file for file in sorted(folder.iterdir())}
+    for name, file in names.items():
+        stem, _, language = name.rpartition(".")
+        other = names.get(f"{stem}.{target}")
+        if language == source and stem.split(".")[0].split("_")[0] in PARTS[part] and other:
+            return file, other
+    return None
+
+
+def _read_pairs(source: Path, target: Path, notes: list[str]) -> Pairs:
+    first, second = read_lines(source), read_lines(target)
+    if len(first) != len(second):
+        raise UserError(
+            f"{source} has {len(first)} lines and {target} has {len(second)}; each line must be the translation of the "
+            "one at its place: look for a sentence that is missing, or broken in two"
+        )
+    pairs = [(a, b) for a, b in zip(first, second) if a and b]
+    if not pairs:
+        raise UserError(f"{source} and {target} have no pair of lines in which both have text")
+    if len(pairs) < len(first):
+        notes.append(f"{len(first) - len(pairs)} pairs of {source.name} left out: a line is empty")
+    return pairs
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a UTF-8 file, plain or gzipped, without spaces at their ends; they end at "\\n" and nothing else.
+
+    Raises UserError for a file that cannot be read.
+    """
+    try:
+        content = path.read_bytes()
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UserError(f"{path} cannot be read: {error}; fetch it again") from error
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise UserError(
+            f"{path} is not UTF-8: line {line} has the byte {content[error.start]:#04x}; convert it first, as with: "
+            f"iconv -f latin1 -t utf-8 {path.name}"
+        ) from error
+    if not text.strip():
+        raise UserError(f"{path} is empty")
+    return [line.strip() for line in text.removesuffix("\n").split("\n")]
+
+
+def _held_out(pairs: Pairs, folder: Path, part: str, seed: int) -> tuple[Pairs, Pairs]:
+    """The rest, and a tenth (1,000 at most) of the pairs."""
+    size = min(round(HELD_OUT_SHARE * len(pairs)), HELD_OUT_MOST)
+    if size < 1:
+        raise UserError(
+            f"{folder} has no {part} files, and its {len(pairs)} training pairs are too few to hold some out"
+        )
+    drawn = random.Random(seed).sample(range(len(pairs)), size)
+    held = set(drawn)
+    return [pair for i, pair in enumerate(pairs) if i not in held], [pairs[i] for i in sorted(held)]
+
+
+@dataclass(frozen=True, eq=False)
+class Sentences:
+    """Pairs as ids: an example is (source, target), and as its labels the target one position on.
+
+    sources, targets: int32 ids of each, without the special ones. lengths: how many positions a pair needs.
+    """
+
+    sources: Sequence[np.ndarray]
+    targets: Sequence[np.ndarray]
+
+    @classmethod
+    def of(cls, pairs: Pairs, vocabulary: Subwords) -> "Sentences":
+        return cls(*(encode(texts, vocabulary) for texts in zip(*pairs)))
+
+    def __len__(self) -> int:
+        return len(self.sources)
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        pairs = zip(self.sources, self.targets)
+        return np.asarray([max(len(source), len(target)) + 1 for source, target in pairs])
+
+    def at_most(self, length: int) -> "Sentences":
+        """Those that need no more positions."""
+        rows = np.flatnonzero(self.lengths <= length)
+        return Sentences(*([side[row] for row in rows.tolist()] for side in (self.sources, self.targets)))
+
+    def take(self, rows: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], Targets]:
+        """(source, target) and Targets, each (rows, time): ``source END``, ``BEGIN target`` and ``target END``.
+
+        All are padded to the same length, so that few shapes compile; padding has weight 0.
+        """
+        width = int(self.lengths[rows].max())
+        sources = padded([np.append(self.sources[row], np.int32(END)) for row in rows], width=width)
+        targets = padded([np.append(np.int32(BEGIN), self.targets[row]) for row in rows], width=width)
+        labels = padded([np.append(self.targets[row], np.int32(END)) for row in rows], width=width)
+        return (sources, targets), Targets(labels, (labels != 0).astype(np.float32))
+
+
+def encode(texts: Sequence[str], vocabulary: Subwords) -> list[np.ndarray]:
+    """With a space in front of every sentence, as in front of every other word: a word has one set of ids."""
+    return vocabulary.encode_all([f" {text}" for text in texts])
+
+
+def decode(ids: np.ndarray, vocabulary: Subwords) -> str:
+    """The sentence that ends at the first END."""
+    ends = np.flatnonzero(ids == END)
+    return vocabulary.decode(ids[: ends[0]] if ends.size else ids).strip()

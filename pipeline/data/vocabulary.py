@@ -1,0 +1,159 @@
+"""What ids stand for: characters, pieces of words, or words. Learnt from text; the work is done by ``tokenizers``."""
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+from pipeline.errors import UserError
+
+UNKNOWN = "\N{REPLACEMENT CHARACTER}"
+PADDING, BEGIN, END = 0, 1, 2
+"""The first ids of ``Subwords``; of ``Words`` the first is padding, too, and the second any other word."""
+
+
+@dataclass(frozen=True)
+class Characters:
+    """A vocabulary of single characters; a character's id is its place. The first stands for all that are not there."""
+
+    characters: str
+
+    @classmethod
+    def of(cls, text: str) -> "Characters":
+        """The characters of a text, in the order of their code points."""
+        return cls(UNKNOWN + "".join(sorted(set(text) - {UNKNOWN})))
+
+    def __len__(self) -> int:
+        return len(self.characters)
+
+    @cached_property
+    def _ids(self) -> np.ndarray:
+        """By code point."""
+        points = np.frombuffer(self.characters.encode("utf-32-le"), np.uint32)
+        ids = np.zeros(int(points.max()) + 1, np.int32)
+        ids[points] = np.arange(len(points))
+        return ids
+
+    def encode(self, text: str) -> np.ndarray:
+        """The ids of a text's characters: int32, (characters,)."""
+        points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+        return np.where(points < len(self._ids), self._ids[np.minimum(points, len(self._ids) - 1)], 0)
+
+    def decode(self, ids: np.ndarray) -> str:
+        return "".join(self.characters[i] for i in ids)
+
+    def unknown(self, text: str) -> str:
+        """The characters of a text that are not in the vocabulary, each once."""
+        return "".join(dict.fromkeys(c for c in text if c not in self.characters))
+
+
+@dataclass(frozen=True)
+class _Learnt:
+    """A vocabulary as ``tokenizers`` writes it: JSON."""
+
+    definition: str
+
+    @cached_property
+    def _tokenizer(self) -> Tokenizer:
+        return Tokenizer.from_str(self.definition)
+
+    def __len__(self) -> int:
+        return self._tokenizer.get_vocab_size()
+
+    def encode(self, text: str) -> np.ndarray:
+        """The ids of a text: int32, (tokens,)."""
+        return np.asarray(self._tokenizer.encode(text).ids, np.int32)
+
+    def encode_all(self, texts: Sequence[str]) -> list[np.ndarray]:
+        """The same of many texts, on all cores."""
+        return [np.asarray(found.ids, np.int32) for found in self._tokenizer.encode_batch(list(texts))]
+
+    def token(self, id_: int) -> str:
+        """What an id stands for, as text."""
+        return self._tokenizer.id_to_token(id_) or ""
+
+
+@dataclass(frozen=True)
+class Subwords(_Learnt):
+    """Byte-pair encoding (Sennrich et al. 2016) of a text's UTF-8 bytes, so that every text has ids and none is lost.
+
+    Words keep the space in front of them, and digits stand alone: a number is read, and written, digit by digit. Ids 0,
+    1 and 2 are PADDING, BEGIN and END.
+    """
+
+    @classmethod
+    def learn(cls, texts: Iterable[str], size: int) -> "Subwords":
+        """The ``size`` most useful pieces of some texts, bytes and the three special ids among them; or fewer."""
+        tokenizer = Tokenizer(models.BPE())
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(  # pyright: ignore[reportAttributeAccessIssue]
+            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+        )
+        tokenizer.decoder = decoders.ByteLevel()  # pyright: ignore[reportAttributeAccessIssue]
+        trainer = trainers.BpeTrainer(
+            vocab_size=size,
+            special_tokens=["<padding>", "<begin>", "<end>"],
+            initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
+            show_progress=False,
+        )
+        tokenizer.train_from_iterator(texts, trainer)
+        return cls(tokenizer.to_str())
+
+    def decode(self, ids: np.ndarray) -> str:
+        """The text; special ids are left out, bytes that are no UTF-8 become replacement characters."""
+        return self._tokenizer.decode(np.asarray(ids).tolist(), skip_special_tokens=True)
+
+    def token(self, id_: int) -> str:
+        """What an id stands for, as text: a space in front of it belongs to it."""
+        special = {PADDING: "<padding>", BEGIN: "<begin>", END: "<end>"}
+        return special.get(id_) or self._tokenizer.decode([id_])
+
+    def unknown(self, text: str) -> str:
+        """Nothing is unknown: every text has bytes."""
+        del text
+        return ""
+
+
+@dataclass(frozen=True)
+class Words(_Learnt):
+    """The most frequent words of some texts, in lower case, and punctuation marks. Id 0 is PADDING, 1 other words."""
+
+    @classmethod
+    def learn(cls, texts: Iterable[str], size: int, least: int = 1) -> "Words":
+        """At most ``size`` ids, the first two among them, for words that occur at least ``least`` times."""
+        tokenizer = Tokenizer(models.WordLevel(unk_token="<unknown>"))
+        tokenizer.normalizer = normalizers.Lowercase()  # pyright: ignore[reportAttributeAccessIssue]
+        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()  # pyright: ignore[reportAttributeAccessIssue]
+        trainer = trainers.WordLevelTrainer(
+            vocab_size=size, min_frequency=least, special_tokens=["<padding>", "<unknown>"], show_progress=False
+        )
+        tokenizer.train_from_iterator(texts, trainer)
+        return cls(tokenizer.to_str())
+
+    def unknown(self, text: str) -> list[str]:
+        """The words of a text that are not in the vocabulary."""
+        found = self._tokenizer.encode(text)
+        return [text[start:end] for id_, (start, end) in zip(found.ids, found.offsets) if id_ == 1]
+
+
+KINDS: dict[str, Any] = {"characters": Characters, "subwords": Subwords, "words": Words}
+
+
+def write(folder: Path, vocabulary: Characters | Subwords | Words) -> None:
+    """Writes ``vocabulary.json`` into a run's folder."""
+    kind = next(name for name, its_class in KINDS.items() if type(vocabulary) is its_class)
+    content = vocabulary.characters if isinstance(vocabulary, Characters) else json.loads(vocabulary.definition)
+    (folder / "vocabulary.json").write_text(json.dumps({kind: content}, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read(run: Path) -> Any:
+    """What ``write`` wrote. Raises UserError where it cannot be read."""
+    try:
+        ((kind, content),) = json.loads((run / "vocabulary.json").read_text(encoding="utf-8")).items()
+        return KINDS[kind](content if kind == "characters" else Tokenizer.from_str(json.dumps(content)).to_str())
+    except Exception as error:  # tokenizers raises bare Exceptions
+        raise UserError(f"{run} is not the folder of a run: its vocabulary.json cannot be read ({error})") from error
