@@ -248,7 +248,7 @@ class Translation(Task[Config]):
                 f"A {config.model} with {config.layers} layers of {config.width} features on either side learnt to "
                 f"translate from {len(text.train):,} pairs of sentences, with {conclusion.BY[config.gradient]}. It "
                 f"stopped after {summary['epochs']} epochs ({summary['stopped_because']}); the checkpoint that was "
-                f"best on {len(text.validation):,} validation pairs is judged here on {len(text.test):,} test sentences "
+                f"best on {len(text.validation):,} validation pairs is judged on {len(text.test):,} test sentences "
                 "that neither training nor that choice has seen, translated by a search with "
                 f"{config.beam} hypotheses."
             ),
