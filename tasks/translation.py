@@ -102,7 +102,7 @@ class Config(TaskConfig):
 # What trains well on each data set; an option on the command line changes only itself. The last is for your own data.
 RECIPES = {
     "cldr": Config(
-        epochs=8,
+        epochs=3,
         batch_size=64,
         log_every=20,
         optimizer=OptimizerConfig(name="muon", learning_rate=1e-2, schedule="one_cycle", warmup=0.1, clip=1.0),
@@ -110,16 +110,17 @@ RECIPES = {
 }
 OWN = Config(
     vocabulary=6000,
-    epochs=20,
-    batch_size=64,
+    epochs=16,
+    batch_size=128,
     layers=3,
     width=192,
     heads=4,
-    dropout=0.2,
+    dropout=0.3,
     label_smoothing=0.1,
     log_every=20,
+    save_seconds=300.0,
     optimizer=OptimizerConfig(
-        name="muon", learning_rate=6e-3, weight_decay=0.05, schedule="one_cycle", warmup=0.1, clip=1.0
+        name="muon", learning_rate=1e-2, weight_decay=0.05, schedule="one_cycle", warmup=0.1, clip=1.0
     ),
 )
 RECIPES["multi30k"] = dataclasses.replace(OWN, bleu_tokens="none")

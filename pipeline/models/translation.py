@@ -108,6 +108,7 @@ def make_translation(
             last = jnp.where(at.time == 0, begin, at.alive[:, :, jnp.maximum(at.time - 1, 0)])
             h, cache = model.decoder.step(its["decoder"], at.cache, (last.reshape(-1, 1), memory), Context())
             log_p = jax.nn.log_softmax(loss.logits(both["loss"], h[:, -1])).reshape(batch, beam, vocabulary)
+            log_p = log_p.at[:, :, model.padding].set(-jnp.inf)  # which is no token
             total = (at.scores[:, :, None] + log_p).reshape(batch, -1)
             # As many as there can be ends among them leave a beam of those that go on.
             scores, places = jax.lax.top_k(total, 2 * beam)
@@ -115,7 +116,9 @@ def make_translation(
             ids = jnp.take_along_axis(at.alive, parents[:, :, None], 1).at[:, :, at.time].set(tokens)
             ends = tokens == end
 
-            ended = jnp.where(ends, scores / penalty(at.time + 1.0), -jnp.inf)
+            # Only an end among the likeliest ``beam`` counts, so that a beam of one is greedy.
+            among = ends & (jnp.arange(2 * beam) < beam)[None]
+            ended = jnp.where(among, scores / penalty(at.time + 1.0), -jnp.inf)
             done, done_scores = _best(
                 jnp.concatenate([at.done, ids], 1), jnp.concatenate([at.done_scores, ended], 1), beam
             )

@@ -1,0 +1,99 @@
+"""Translation models: beam search against all translations there are, and attention as weights."""
+
+import itertools
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from pipeline.layers.base import Context
+from pipeline.losses.base import Targets
+from pipeline.models.translation import alignment, attention_gru, make_translation, transformer, translation_objective
+
+BEGIN, END, VOCABULARY = 1, 2, 5
+MODELS = {
+    "transformer": transformer(VOCABULARY, 8, 2, 2, dropout=0.3),
+    "gru": attention_gru(VOCABULARY, 8, 2, dropout=0.3),
+}
+SOURCE = np.array([[3, 4, 2, 0], [4, 4, 3, 2], [2, 0, 0, 0]], np.int32)
+
+
+@pytest.fixture(params=MODELS, scope="module")
+def trained(request):
+    """An objective, and parameters large enough that what comes next depends on what came before."""
+    objective = translation_objective(MODELS[request.param], VOCABULARY)
+    ids = jax.ShapeDtypeStruct(SOURCE.shape, jnp.int32)
+    params = objective.init(jax.random.key(0), ((ids, ids), Targets(ids)))
+    keys = iter(jax.random.split(jax.random.key(1), 100))
+    return objective, jax.tree.map(lambda leaf: leaf + 0.5 * jax.random.normal(next(keys), leaf.shape), params)
+
+
+def log_p(objective, params, source, targets):
+    """Of translations (tokens,) of one source, with the whole model at once: (translations,)."""
+    both, inner, longest = objective.expand(params), objective.layer, max(map(len, targets))
+    given, labels = (np.zeros((len(targets), longest), np.int32) for _ in range(2))
+    for i, target in enumerate(targets):
+        given[i, : len(target)], labels[i, : len(target)] = [BEGIN, *target[:-1]], target
+    x = jnp.tile(jnp.asarray(source), (len(targets), 1)), jnp.asarray(given)
+    h = jax.jit(inner.model.apply)(both["model"], x, Context())
+    found = jax.nn.log_softmax(inner.loss.logits(both["loss"], h))
+    return np.where(labels == 0, 0, np.take_along_axis(np.asarray(found), labels[:, :, None], 2)[:, :, 0]).sum(1)
+
+
+def every_translation(length):
+    """Those that end within ``length`` tokens; 0 is padding, and no token."""
+    for count in range(length):
+        yield from ((*tokens, END) for tokens in itertools.product((1, 3, 4), repeat=count))
+
+
+@pytest.mark.parametrize("penalty", [0.0, 1.0])
+def test_a_wide_beam_finds_the_best_of_all_translations(trained, penalty):
+    objective, params = trained
+    every = list(every_translation(3))
+    ids, scores = make_translation(objective, BEGIN, END, beam=36, length_penalty=penalty)(params, SOURCE, 3)
+    for source, its, its_scores in zip(SOURCE, ids, scores):
+        expected = log_p(objective, params, source, every) / [((5 + len(tokens)) / 6) ** penalty for tokens in every]
+        order = np.argsort(-expected)[:5]
+        assert [tuple(row[row != 0]) for row in its[:5]] == [every[i] for i in order]
+        np.testing.assert_allclose(its_scores[:5], expected[order], rtol=1e-5)
+
+
+def test_a_beam_of_one_is_greedy(trained):
+    objective, params = trained
+    ids, scores = make_translation(objective, BEGIN, END, beam=1, length_penalty=0.0)(params, SOURCE, 6)
+    for source, its, score in zip(SOURCE, ids[:, 0], scores[:, 0]):
+        said = its[its != 0]
+        prefixes = [(*said[:count], token) for count in range(len(said)) for token in range(1, VOCABULARY)]
+        at_each = log_p(objective, params, source, prefixes).reshape(len(said), -1)
+        assert (at_each.argmax(1) + 1).tolist() == said.tolist()
+        assert score == (pytest.approx(at_each[-1].max(), rel=1e-5) if said[-1] == END else -np.inf)
+
+
+def test_padding_of_the_source_changes_nothing(trained):
+    objective, params = trained
+    translation = make_translation(objective, BEGIN, END, beam=3)
+    alone = translation(params, SOURCE[2:, :1], 4)
+    within = translation(params, SOURCE, 4)
+    np.testing.assert_array_equal(alone[0][0], within[0][2])
+    np.testing.assert_allclose(alone[1][0], within[1][2], rtol=1e-6)
+
+
+def test_alignment_is_a_share_of_the_source(trained):
+    objective, params = trained
+    source, target = SOURCE[1:2], np.array([[BEGIN, 3, 4]], np.int32)
+    weights = alignment(objective, params, source, target)
+    assert weights.shape == (3, 4)
+    np.testing.assert_allclose(weights.sum(1), 1, rtol=1e-6)
+    other = alignment(objective, params, source[:, ::-1].copy(), target)
+    assert np.abs(weights - other).max() > 1e-3
+    np.testing.assert_allclose(alignment(objective, params, source, target[:, :2]), weights[:2], rtol=1e-5)
+
+
+def test_both_models_read_the_whole_source(trained):
+    objective, params = trained
+    apply = partial(objective.layer.model.apply, objective.expand(params)["model"])
+    target = jnp.array([[BEGIN, 3]], jnp.int32)
+    answers = [apply((jnp.asarray([tokens], jnp.int32), target), Context()) for tokens in ([3, 4, 2], [4, 4, 2])]
+    assert np.abs(answers[0] - answers[1])[0, 0].max() > 1e-4
