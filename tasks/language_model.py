@@ -1,8 +1,9 @@
-"""Language modelling: which character comes next.
+"""Language modelling: which character, or subword, comes next.
 
 scripts/run language_model                                        trains on the text of Python's own library
 scripts/run language_model --data shakespeare
 scripts/run language_model --data my_diary.txt --model lstm       any UTF-8 text
+scripts/run language_model --units subwords --context 128
 scripts/run language_model predict runs/... "ROMEO: "             goes on from a prompt
 """
 
@@ -21,7 +22,7 @@ from tyro.conf import Positional
 
 from pipeline.data.batches import evaluation_batches, steps_per_epoch, train_batches
 from pipeline.data.text import Corpus, load
-from pipeline.data.vocabulary import Characters
+from pipeline.data.vocabulary import Characters, Subwords
 from pipeline.data.vocabulary import read as read_vocabulary
 from pipeline.data.vocabulary import write as write_vocabulary
 from pipeline.errors import UserError
@@ -49,14 +50,18 @@ SAMPLE = 500  # characters
 
 @dataclass(frozen=True)
 class Config(TaskConfig):
-    """Trains a model of a text, character by character, and leaves a run folder with its report."""
+    """Trains a model of a text, token by token, and leaves a run folder with its report."""
 
     data: str = "python"
     """python (its own library's source), shakespeare; or the path of a UTF-8 text file."""
     model: Literal["transformer", "lstm"] = "transformer"
     """Attention to all characters of the window; or a recurrent state."""
+    units: Literal["characters", "subwords"] = "characters"
+    """What a token is: a character, or one of the pieces of words that the text is best made of."""
+    vocabulary: int = 1000
+    """How many subwords there are at most."""
     context: int = 64
-    """Characters that are seen at a time."""
+    """Tokens that are seen at a time."""
     layers: int = 4
     """Blocks of the transformer, or LSTMs."""
     width: int = 128
@@ -68,9 +73,9 @@ class Config(TaskConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for option in ("context", "layers", "width", "heads"):
-            if getattr(self, option) < 1:
-                raise UserError(f"--{option} is {getattr(self, option)}; it must be at least 1")
+        for option, least in {"context": 1, "layers": 1, "width": 1, "heads": 1, "vocabulary": 300}.items():
+            if getattr(self, option) < least:
+                raise UserError(f"--{option} is {getattr(self, option)}; it must be at least {least}")
         if not 0 <= self.dropout < 1:
             raise UserError(f"--dropout is {self.dropout}; it must be at least 0 and less than 1")
         if self.width % (2 * self.heads):
@@ -96,11 +101,11 @@ class Continue(Predictions):
     prompts: Positional[tuple[str, ...]]
     """Beginnings of texts, each in quotation marks."""
     length: int = 300
-    """Characters to add."""
+    """Tokens to add."""
     temperature: float = 0.8
     """What the logits are divided by: lower is safer, higher is bolder, 0 always takes the likeliest."""
     top_k: int = 0
-    """Draws among so many of the likeliest characters. 0: among all."""
+    """Draws among so many of the likeliest tokens. 0: among all."""
     seed: int = 0
     """Of what is drawn."""
 
@@ -114,16 +119,16 @@ class LanguageModel(Task[Config]):
     def recipe(self, data: str | None) -> Config:
         return dataclasses.replace(RECIPE, data=data or RECIPE.data)
 
-    def model(self, config: Config, vocabulary: Characters) -> Layer:
+    def model(self, config: Config, vocabulary: Characters | Subwords) -> Layer:
         if config.model == "lstm":
             return lstm(len(vocabulary), config.width, config.layers, config.dropout)
         return transformer(len(vocabulary), config.width, config.layers, config.heads, config.dropout)
 
-    def objective(self, config: Config, vocabulary: Characters) -> Tied:
+    def objective(self, config: Config, vocabulary: Characters | Subwords) -> Tied:
         return language_objective(in_precision(self.model(config, vocabulary), config.precision), len(vocabulary))
 
     def train(self, config: Config) -> None:
-        corpus = load(config.data)
+        corpus = _corpus(config)
         windows = corpus.windows("train", config.context)
         validation = evaluation_batches(corpus.windows("validation", config.context), config.batch_size)
         corpus.windows("test", config.context)
@@ -136,8 +141,8 @@ class LanguageModel(Task[Config]):
         if not config.quiet:
             sizes = ", ".join(f"{len(getattr(corpus, n)):,} {n}" for n in ("train", "validation", "test"))
             print(
-                f"{config.model} with {conclusion.count(params):,} parameters on {corpus.name}: {sizes} characters, "
-                f"{len(corpus.vocabulary) - 1} different ones",
+                f"{config.model} with {conclusion.count(params):,} parameters on {corpus.name}: {sizes} "
+                f"{config.units}, {len(corpus.vocabulary)} in the vocabulary",
                 flush=True,
             )
         validate = make_evaluation(objective, nothing)
@@ -168,7 +173,8 @@ class LanguageModel(Task[Config]):
         conclusion.tell(
             summary,
             report,
-            ("test loss", f"{test['loss']:.4f} nats a character  ({test['bits_per_character']:.3f} bits)"),
+            ("test loss", f"{test['loss']:.4f} nats a {config.units[:-1]}"),
+            ("bits", f"{test['bits_per_character']:.4f} a character"),
             ("perplexity", f"{test['perplexity']:.3f}"),
         )
 
@@ -187,25 +193,26 @@ class LanguageModel(Task[Config]):
             title=f"{self.title}: {config.model} on {Path(corpus.name).name}",
             headline=conclusion.headline(
                 summary,
-                (f"{test['loss']:.3f}", "nats a character"),
+                (f"{test['bits_per_character']:.3f}", "bits a character"),
                 (f"{test['perplexity']:.2f}", "perplexity"),
             ),
             summary=(
-                f"A {config.model} with {config.layers} layers of {config.width} features learnt which character comes "
-                f"next from {seen:,} characters, in windows of {config.context}, with {conclusion.BY[config.gradient]}."
-                f" It stopped after {summary['epochs']} epochs ({summary['stopped_because']}); the checkpoint that was "
-                f"best on the {len(corpus.validation):,} characters after those is judged here on the last "
-                f"{len(corpus.test):,}, which neither training nor that choice has seen."
+                f"A {config.model} with {config.layers} layers of {config.width} features learnt which of "
+                f"{len(corpus.vocabulary)} {config.units} comes next from {seen:,} of them, in windows of "
+                f"{config.context}, with {conclusion.BY[config.gradient]}. It stopped after {summary['epochs']} epochs "
+                f"({summary['stopped_because']}); the checkpoint that was best on the {len(corpus.validation):,} after "
+                f"those is judged here on the last {len(corpus.test):,}, which neither training nor that choice has "
+                "seen."
             ),
             facts=conclusion.facts(
                 config,
                 summary,
                 ("data", corpus.name),
                 ("model", config.model),
-                ("test loss, nats a character", f"{test['loss']:.4f}"),
+                (f"test loss, nats a {config.units[:-1]}", f"{test['loss']:.4f}"),
                 ("bits a character", f"{test['bits_per_character']:.4f}"),
                 ("perplexity", f"{test['perplexity']:.4f}"),
-                ("characters seen", f"{seen:,}"),
+                (f"{config.units} seen", f"{seen:,}"),
                 ("vocabulary", str(len(corpus.vocabulary))),
                 ("context", str(config.context)),
             ),
@@ -213,7 +220,7 @@ class LanguageModel(Task[Config]):
                 page.Plot(
                     "loss",
                     "Loss",
-                    "Nats a character: training as each step saw it, and validation after every epoch.",
+                    f"Nats a {config.units[:-1]}: training as each step saw it, and validation after every epoch.",
                     partial(plots.curves, metrics, None),
                 ),
                 shown.gradient_sizes(metrics),
@@ -230,9 +237,9 @@ class LanguageModel(Task[Config]):
 
     def evaluate(self, run: Path) -> Mapping[str, float]:
         config, vocabulary, objective, params = self._trained(run)
-        corpus = load(config.data)
+        corpus = _corpus(config)
         if corpus.vocabulary != vocabulary:
-            raise UserError(f"{config.data} is not the text that {run} was trained on: its characters differ")
+            raise UserError(f"{config.data} is not the text that {run} was trained on: its {config.units} differ")
         return _tested(config, corpus, objective, params)
 
     def predict(self, command: Continue) -> None:
@@ -259,7 +266,7 @@ class LanguageModel(Task[Config]):
                 print("-" * 40)
 
     def verify(self, config: Config) -> Report:
-        corpus = load(config.data)
+        corpus = _corpus(config)
         objective = language_objective(self.model(config, corpus.vocabulary), len(corpus.vocabulary))
         inputs, labels = corpus.windows("test", 9).take(slice(3))
         context = Context(train=True, key=jax.random.key(config.seed))
@@ -267,7 +274,7 @@ class LanguageModel(Task[Config]):
         return verify(objective, params, (inputs, Targets(labels)), context, precisions=(), checks=())
 
     def export(self, run: Path) -> None:
-        """Ids (batch, context) to the logarithm of every character's probability of coming next, at each position."""
+        """Ids (batch, context) to the logarithm of every token's probability of coming next, at each position."""
         config, vocabulary, objective, params = self._trained(run)
         inner: Any = objective.layer
 
@@ -286,7 +293,7 @@ class LanguageModel(Task[Config]):
         )
         write_vocabulary(folder, vocabulary)
 
-    def _trained(self, run: Path) -> tuple[Config, Characters, Tied, PyTree]:
+    def _trained(self, run: Path) -> tuple[Config, Characters | Subwords, Tied, PyTree]:
         """Of a run: its options, vocabulary, objective and the parameters of its best checkpoint."""
         Run.open(run)
         config, vocabulary = read_config(run, Config), read_vocabulary(run)
@@ -300,10 +307,15 @@ def initial_params(objective: Tied, config: Config) -> PyTree:
     return objective.init(jax.random.key(config.seed), (ids, Targets(ids)))
 
 
+def _corpus(config: Config) -> Corpus:
+    return load(config.data, config.vocabulary if config.units == "subwords" else 0)
+
+
 def _tested(config: Config, corpus: Corpus, objective: Tied, params: PyTree) -> dict[str, float]:
     windows = evaluation_batches(corpus.windows("test", config.context), config.batch_size)
     loss = make_evaluation(objective, nothing)(params, windows)["loss"]
-    return {"loss": loss, "bits_per_character": loss / math.log(2), "perplexity": math.exp(loss)}
+    nats = loss * len(corpus.test) / corpus.test_characters
+    return {"loss": loss, "bits_per_character": nats / math.log(2), "perplexity": math.exp(loss)}
 
 
 if __name__ == "__main__":

@@ -390,7 +390,7 @@ def _aligned(trained: Trained, source: str, translation: str) -> tuple[np.ndarra
     ids, its = _source(ids, trained.config.longest), np.append(its, np.int32(END))
     given = np.append(np.int32(BEGIN), its[:-1])
     found = models.alignment(trained.objective, trained.params, ids[None], given[None])
-    return found, [vocabulary.token(i) for i in ids], [vocabulary.token(i) for i in its]
+    return found, vocabulary.tokens(ids), vocabulary.tokens(its)
 
 
 def _tested(trained: Trained, text: ParallelText) -> tuple[dict[str, float], list[str]]:

@@ -70,7 +70,7 @@ def _moment(drawn: random.Random) -> datetime.datetime:
     return datetime.datetime.combine(day, datetime.time(drawn.randrange(24), drawn.randrange(60)))
 
 
-def _amount(drawn: random.Random) -> float:
+def _amount(drawn: random.Random) -> int | float:
     """Of one to seven digits, every second one with decimals."""
     size = 10 ** drawn.randint(1, 7)
     return drawn.randint(1, size) if drawn.random() < 0.5 else round(drawn.uniform(0, size), drawn.randint(1, 2))

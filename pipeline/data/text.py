@@ -9,7 +9,7 @@ import numpy as np
 import pooch
 
 from pipeline.data.known import download
-from pipeline.data.vocabulary import Characters
+from pipeline.data.vocabulary import Characters, Subwords
 from pipeline.errors import UserError
 
 TEST_SHARE, VALIDATION_SHARE = 0.1, 0.05
@@ -43,29 +43,35 @@ class Windows:
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """A text in three parts, from its beginning to its end, in ids of the characters that its first part has."""
+    """A text in three parts, from its beginning to its end, in ids of a vocabulary that its first part made.
+
+    test_characters: how many the last part has, however many ids they are.
+    """
 
     name: str
     train: np.ndarray
     validation: np.ndarray
     test: np.ndarray
-    vocabulary: Characters
+    vocabulary: Characters | Subwords
+    test_characters: int
 
     def windows(self, part: str, length: int) -> Windows:
         """Raises UserError where the part has no window of that length."""
         windows = Windows(getattr(self, part), length)
         if not len(windows):
             raise UserError(
-                f"the {part} part of {self.name} has {len(windows.ids)} characters, fewer than one window of {length} "
-                "and the character after it; give a longer text, or choose a smaller --context"
+                f"the {part} part of {self.name} has {len(windows.ids)} tokens, fewer than one window of {length} and "
+                "the token after it; give a longer text, or choose a smaller --context"
             )
         return windows
 
 
-def load(name_or_path: str) -> Corpus:
+def load(name_or_path: str, subwords: int = 0) -> Corpus:
     """The text of that name, or the user's own file: "python", "shakespeare", or the path of a text file.
 
     The last tenth is the test part, the twentieth before it the validation part; the rest is trained on.
+
+    subwords: how many there are at most, learnt from what is trained on. 0: ids are of characters.
 
     Raises UserError for a file that is not there, is empty, or is not UTF-8.
     """
@@ -73,10 +79,10 @@ def load(name_or_path: str) -> Corpus:
     text = known[name_or_path]() if name_or_path in known else read_text(Path(name_or_path))
     test = round(len(text) * (1 - TEST_SHARE))
     validation = round(len(text) * (1 - TEST_SHARE - VALIDATION_SHARE))
-    vocabulary = Characters.of(text[:validation])
     parts = text[:validation], text[validation:test], text[test:]
+    vocabulary = Subwords.learn(parts[:1], subwords) if subwords else Characters.of(parts[0])
     train, held, tested = (vocabulary.encode(part) for part in parts)
-    return Corpus(name_or_path, train, held, tested, vocabulary)
+    return Corpus(name_or_path, train, held, tested, vocabulary, len(parts[2]))
 
 
 def read_text(path: Path) -> str:

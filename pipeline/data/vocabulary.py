@@ -73,9 +73,9 @@ class _Learnt:
         """The same of many texts, on all cores."""
         return [np.asarray(found.ids, np.int32) for found in self._tokenizer.encode_batch(list(texts))]
 
-    def token(self, id_: int) -> str:
-        """What an id stands for, as text."""
-        return self._tokenizer.id_to_token(id_) or ""
+    def tokens(self, ids: np.ndarray) -> list[str]:
+        """What each id stands for, as text."""
+        return [self._tokenizer.id_to_token(i) or "" for i in ids.tolist()]
 
 
 @dataclass(frozen=True)
@@ -107,10 +107,10 @@ class Subwords(_Learnt):
         """The text; special ids are left out, bytes that are no UTF-8 become replacement characters."""
         return self._tokenizer.decode(np.asarray(ids).tolist(), skip_special_tokens=True)
 
-    def token(self, id_: int) -> str:
-        """What an id stands for, as text: a space in front of it belongs to it."""
+    def tokens(self, ids: np.ndarray) -> list[str]:
+        """What each id stands for, as text: a space in front of it belongs to it."""
         special = {PADDING: "<padding>", BEGIN: "<begin>", END: "<end>"}
-        return special.get(id_) or self._tokenizer.decode([id_])
+        return [special.get(i) or self._tokenizer.decode([i]) for i in ids.tolist()]
 
     def unknown(self, text: str) -> str:
         """Nothing is unknown: every text has bytes."""

@@ -39,7 +39,7 @@ def test_a_text_is_cut_into_its_beginning_middle_and_end(tmp_path):
         corpus.vocabulary.decode(corpus.train[-2:]) == "\nb"
     )  # a byte order mark is no text, a line end is one character
     assert corpus.vocabulary.decode(corpus.test) == UNKNOWN * 10  # "c" stands only where nothing is learnt from
-    with pytest.raises(UserError, match=r"validation part of .*own.txt has 5 characters.*--context"):
+    with pytest.raises(UserError, match=r"validation part of .*own.txt has 5 tokens.*--context"):
         corpus.windows("validation", 5)
     assert len(corpus.windows("validation", 4)) == 1
 
