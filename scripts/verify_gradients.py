@@ -22,11 +22,13 @@ from rich.table import Table
 from command_line import run
 from pipeline.errors import UserError
 from pipeline.layers.combinators import Objective, Serial
+from pipeline.layers.sequences import EncoderDecoder
 from pipeline.losses.base import Targets
 from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
+from pipeline.models import translation
 from pipeline.models.image import convnet, convnet_1d, mlp, resnet
 from pipeline.models.language import language_objective, lstm, transformer
-from pipeline.verify.cases import CASES, Case, ids, normal
+from pipeline.verify.cases import CASES, Case, ended, ids, normal
 from pipeline.verify.report import Report, Row
 
 
@@ -42,6 +44,13 @@ def language_model(name: str, model: Serial, vocabulary: int) -> Case:
     return Case(name, language_objective(model, vocabulary), batch, train=True)
 
 
+def translator(name: str, model: EncoderDecoder, vocabulary: int) -> Case:
+    """A translation model and its loss on 3 pairs of 7 and 9 ids, a source of which is padded, dropout on."""
+    pairs = (ended(1 + ids(vocabulary - 1, 3, 7), 7, 4, 7), 1 + ids(vocabulary - 1, 3, 9))
+    batch = pairs, Targets(ids(vocabulary, 3, 9))
+    return Case(name, translation.translation_objective(model, vocabulary, 0.1), batch, train=True)
+
+
 MODELS = (
     classifier("image_recognition/mlp, digits", mlp(10), 8, 8, 1),
     classifier("image_recognition/convnet, digits", convnet(10), 8, 8, 1),
@@ -53,6 +62,8 @@ MODELS = (
     classifier("image_recognition/convnet_1d, mnist1d", convnet_1d(10), 40, 1),
     language_model("language_model/transformer", transformer(66, 128, 4, 4, 0.1), 66),
     language_model("language_model/lstm", lstm(66, 128, 2, 0.1), 66),
+    translator("translation/transformer", translation.transformer(800, 128, 2, 4, 0.1), 800),
+    translator("translation/gru", translation.attention_gru(800, 128, 2, 0.1), 800),
 )
 """A task's model joins by one line. In float32 rounding moves a few of so many units across their kinks, whoever
 differentiates: models are verified in float64, the rules that they are made of in both."""
