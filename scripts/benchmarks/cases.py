@@ -37,6 +37,7 @@ from pipeline.losses.cross_entropy import BinaryCrossEntropy, SoftmaxCrossEntrop
 from pipeline.losses.regression import Huber, MeanAbsoluteError, MeanSquaredError
 from pipeline.losses.vocabulary import VocabularyCrossEntropy
 from pipeline.models.image import convnet, convnet_1d, mlp, resnet
+from pipeline.models.language import language_objective, transformer
 
 Kind = Literal["layer", "loss", "step"]
 
@@ -249,4 +250,10 @@ CASES: tuple[Case, ...] = (
     Case("convnet", "step", Objective(convnet(10), SoftmaxCrossEntropy()), DIGITS),
     Case("convnet_1d", "step", Objective(convnet_1d(10), SoftmaxCrossEntropy()), SIGNALS),
     Case("resnet", "step", Objective(resnet(10), SoftmaxCrossEntropy()), DIGITS),
+    Case(
+        "language_model",
+        "step",
+        language_objective(transformer(8000, width=256, layers=4, heads=4), 8000),
+        judged(whole(8000, 32, 128), whole(8000, 32, 128)),
+    ),
 )

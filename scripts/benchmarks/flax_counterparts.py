@@ -150,11 +150,29 @@ def rotary(x: jax.Array) -> jax.Array:
 
 class GatedUnits(nn.Module):
     activation: Callable[[jax.Array], jax.Array]
+    hidden: int = 1024
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        gate, up = nn.Dense(1024, use_bias=False)(x), nn.Dense(1024, use_bias=False)(x)
+        gate, up = nn.Dense(self.hidden, use_bias=False)(x), nn.Dense(self.hidden, use_bias=False)(x)
         return nn.Dense(x.shape[-1], use_bias=False)(self.activation(gate) * up)
+
+
+class LanguageModel(nn.Module):
+    """Four blocks with rotary attention of 4 heads and SwiGLU, under and over one table of 8,000 vectors."""
+
+    @nn.compact
+    def __call__(self, ids: jax.Array) -> jax.Array:
+        embed = nn.Embed(8000, 256)
+        x = embed(ids)
+        for _ in range(4):
+            normed = nn.RMSNorm()(x)
+            query, key, value = (nn.DenseGeneral((4, 64), use_bias=False)(normed) for _ in range(3))
+            mask = nn.make_causal_mask(ids)
+            answers = nn.dot_product_attention(rotary(query), rotary(key), value, mask=mask)
+            x = x + nn.DenseGeneral(256, axis=(-2, -1), use_bias=False)(answers)
+            x = x + GatedUnits(nn.silu, 688)(nn.RMSNorm()(x))
+        return embed.attend(nn.RMSNorm()(x))
 
 
 def pooled(pool: Callable, window: int, stride: int, padding: str = "VALID") -> nn.Module:
@@ -240,6 +258,7 @@ MODULES: dict[str, nn.Module] = {
     "convnet": ConvNet((32, 64)),
     "convnet_1d": ConvNet((32, 64, 64)),
     "resnet": ResNet(),
+    "language_model": LanguageModel(),
 }
 
 

@@ -146,14 +146,43 @@ def rotary(x: torch.Tensor) -> torch.Tensor:
 
 
 class GatedUnits(nn.Module):
-    def __init__(self, activation: Callable[[torch.Tensor], torch.Tensor]) -> None:
+    def __init__(
+        self, activation: Callable[[torch.Tensor], torch.Tensor], features: int = 512, hidden: int = 1024
+    ) -> None:
         super().__init__()
         self.activation = activation
-        self.gate, self.up = (nn.Linear(512, 1024, bias=False) for _ in range(2))
-        self.down = nn.Linear(1024, 512, bias=False)
+        self.gate, self.up = (nn.Linear(features, hidden, bias=False) for _ in range(2))
+        self.down = nn.Linear(hidden, features, bias=False)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return self.down(self.activation(self.gate(x)) * self.up(x))
+
+
+class LanguageBlock(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.norms = nn.ModuleList([nn.RMSNorm(256), nn.RMSNorm(256)])
+        self.query, self.key, self.value, self.out = (nn.Linear(256, 256, bias=False) for _ in range(4))
+        self.feed_forward = GatedUnits(functional.silu, 256, 688)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        normed = self.norms[0](x)
+        query, key, value = (part(normed).unflatten(-1, (4, 64)) for part in (self.query, self.key, self.value))
+        x = x + self.out(DotProductAttention(causal=True)(rotary(query), rotary(key), value).flatten(2))
+        return x + self.feed_forward(self.norms[1](x))
+
+
+class LanguageModel(nn.Module):
+    """Logits (batch, 8000, time), as PyTorch's cross entropy wants them."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(8000, 256)
+        self.blocks = nn.Sequential(*(LanguageBlock() for _ in range(4)), nn.RMSNorm(256))
+        nn.init.normal_(self.embedding.weight, std=0.02)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return (self.blocks(self.embedding(ids)) @ self.embedding.weight.T).transpose(1, 2)
 
 
 class TiedBlock(nn.Module):
@@ -289,6 +318,7 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
     "convnet": lambda: OnImages(convnet()),
     "convnet_1d": convnet_1d,
     "resnet": lambda: OnImages(resnet()),
+    "language_model": LanguageModel,
 }
 
 
