@@ -33,7 +33,6 @@ class _Kept(NamedTuple):
     query: Queries
     key: Keys
     value: Values
-    y: Answers
     largest: Rows
     share: Rows
     mask: Any
@@ -88,7 +87,7 @@ class DotProductAttention(Layer):
         y, largest, share = lax.platform_dependent(
             query, key, value, context.mask, cpu=partial(self._attend, in_cache=True), default=self._attend
         )
-        return y, _Kept(query, key, value, y, largest, share, context.mask)
+        return y, _Kept(query, key, value, largest, share, context.mask)
 
     def backward(self, params: dict, residuals: _Kept, d_y: Answers) -> tuple[dict, tuple[Queries, Keys, Values]]:
         """With s_ij = q_i k_j / sqrt(features), m_i = max_j s_ij, r_i = 1 / sum_j exp(s_ij - m_i), and so
@@ -96,16 +95,17 @@ class DotProductAttention(Layer):
 
         (1) d_v_j  = sum_i p_ij d_y_i
         (2) d_p_ij = d_y_i v_j
-        (3) c_i    = sum_j p_ij d_p_ij = d_y_i y_i                   since y_i = sum_j p_ij v_j
+        (3) c_i    = sum_j p_ij d_p_ij
         (4) d_s_ij = p_ij (d_p_ij - c_i)                             softmax
         (5) d_q_i  = sum_j d_s_ij k_j / sqrt(features)
         (6) d_k_j  = sum_i d_s_ij q_i / sqrt(features)
 
         A key's and value's sums over i run over all queries of the heads it serves. The residuals are q, k, v, which
-        the layer before keeps anyway, y, which the one behind keeps, and m and r, two numbers a query. p, the square of
-        the length, is made again from them, a block of queries at a time, and (3) asks only for y (Dao et al. 2022,
-        FlashAttention; they keep m - log r in place of the two, which costs digits where scores are large). What is no
-        key of a query has s = minus infinity; where a query has none, r is 0, and with it p.
+        the layer before keeps anyway, and m and r, two numbers a query. p, the square of the length, is made again from
+        them, a block of queries at a time (Dao et al. 2022, FlashAttention). They keep m - log r in place of the two,
+        and take d_y_i y_i for (3). Both cost digits where scores are large: one key counts alone, d_p_ij - c_i is 0 for
+        it, and stays 0 only if c_i is rounded as d_p_ij is. What is no key of a query has s = minus infinity; where a
+        query has none, r is 0, and with it p.
 
         On a CPU one head at a time is worked on, so that a block of scores stays in the cache; on other devices all. A
         causal block of queries meets only the keys up to the end of its band.
@@ -149,7 +149,6 @@ class DotProductAttention(Layer):
         query: Queries,
         key: Keys,
         value: Values,
-        y: Answers,
         largest: Rows,
         share: Rows,
         mask: Any,
@@ -161,9 +160,8 @@ class DotProductAttention(Layer):
         product = partial(jnp.einsum, preferred_element_type=wide)
 
         def part(i: Any, written: tuple[Array, Array, Array]) -> tuple[Array, Array, Array]:
-            queries, keys, values, d_rows, rows = (walk.take(array, i) for array in (query, key, value, d_y, y))
+            queries, keys, values, d_rows = (walk.take(array, i) for array in (query, key, value, d_y))
             counted, tops, shares = walk.take_mask(mask, i), *(walk.take_rows(rows, i) for rows in (largest, share))
-            along = _sums((d_rows * rows).astype(wide))  # (3)
             keys_first = _features_first(keys)
 
             def block(start: Any, count: int, seen: int, written: tuple[Array, ...]) -> tuple[Array, ...]:
@@ -174,7 +172,8 @@ class DotProductAttention(Layer):
                 p = jnp.exp(scale * (scores - its(tops)[:, :, None])) * its(shares)[:, :, None]
                 p = lax.optimization_barrier(p)
                 d_p = product("nhkd,nhrd->nhkr", values[:, :, :seen], d_here)  # (2)
-                d_scores = (p * (d_p - its(along)[:, :, None])).astype(narrow)  # (4)
+                along = (p * d_p).sum(2, keepdims=True)  # (3)
+                d_scores = (p * (d_p - along)).astype(narrow)  # (4)
                 d_scores = lax.optimization_barrier(d_scores)
                 d_values = d_values.at[:, :, :seen].add(product("nhkr,nhrd->nhkd", p.astype(narrow), d_here))  # (1)
                 d_keys = d_keys.at[:, :, :seen].add(product("nhkr,nhrd->nhkd", d_scores, queries_here))  # (6)
@@ -281,11 +280,6 @@ def _answers(
     wide = reduction_dtype(values.dtype)
     y = jnp.einsum("nhdk,nhkr->nhdr", values, weights, preferred_element_type=wide)
     return jnp.swapaxes(lax.optimization_barrier(y), 2, 3)
-
-
-def _sums(rows: Float[Array, "*rows features"]) -> Float[Array, "*rows"]:
-    """Over the last axis, as a product with a vector."""
-    return jnp.matmul(rows, jnp.ones(rows.shape[-1], rows.dtype), precision=lax.Precision.HIGHEST)
 
 
 @dataclass(frozen=True)
@@ -454,15 +448,15 @@ class SelfAttention(_MultiHead):
 
     def forward(
         self, params: PyTree, x: Float[Array, "batch time features"], context: Context
-    ) -> tuple[Float[Array, "batch time features"], tuple[Array, PyTree]]:
+    ) -> tuple[Float[Array, "batch time features"], tuple[Array, Heads, PyTree]]:
         query, key, value = self._heads(params, x)
         if self.rotary:
             query, key = (Rotary().forward({}, part, context)[0] for part in (query, key))
         y, kept = self.core.forward({}, (query, key, value), context)
-        return self.join(params, y), (x, kept)
+        return self.join(params, y), (x, y, kept)
 
     def backward(
-        self, params: PyTree, residuals: tuple[Array, PyTree], d_y: Float[Array, "batch time features"]
+        self, params: PyTree, residuals: tuple[Array, Heads, PyTree], d_y: Float[Array, "batch time features"]
     ) -> tuple[PyTree, Float[Array, "batch time features"]]:
         """The chain rule, from the last step to the first:
 
@@ -471,11 +465,11 @@ class SelfAttention(_MultiHead):
         (3) d_W and d_b of each projection: Dense's
         (4) d_x: what the three hand back, summed, since each was given x
 
-        The residuals are x, and the core's: q and k as rotated, v, the answers (which (1) needs, too) and two numbers a
+        The residuals are x, the answers, which (1) needs, and the core's: q and k as rotated, v, and two numbers a
         query and head.
         """
-        x, kept = residuals
-        d_out, d_answers = self.d_join(params, kept.y, d_y)  # (1)
+        x, answers, kept = residuals
+        d_out, d_answers = self.d_join(params, answers, d_y)  # (1)
         _, (d_query, d_key, d_value) = self.core.backward({}, kept, d_answers)  # (2)
         if self.rotary:
             d_query, d_key = (Rotary().backward({}, (), d)[1] for d in (d_query, d_key))
@@ -549,13 +543,13 @@ class CrossAttention(_MultiHead):
 
     def forward(
         self, params: PyTree, x: PyTree, context: Context
-    ) -> tuple[Float[Array, "batch time features"], tuple[Array, Array, PyTree]]:
+    ) -> tuple[Float[Array, "batch time features"], tuple[Array, Array, Heads, PyTree]]:
         its_context = replace(context, mask=context.memory_mask)
         y, kept = DotProductAttention().forward({}, self._heads(params, *x), its_context)
-        return self.join(params, y), (*x, kept)
+        return self.join(params, y), (*x, y, kept)
 
     def backward(
-        self, params: PyTree, residuals: tuple[Array, Array, PyTree], d_y: Float[Array, "batch time features"]
+        self, params: PyTree, residuals: tuple[Array, Array, Heads, PyTree], d_y: Float[Array, "batch time features"]
     ) -> tuple[PyTree, tuple[Array, Array]]:
         """SelfAttention's chain rule, but for its last step:
 
@@ -564,10 +558,10 @@ class CrossAttention(_MultiHead):
         (3) d_W and d_b of each projection: Dense's
         (4) d_x is what the query's hands back; d_memory what the key's and value's do, summed
 
-        The residuals are x, the memory, and the core's.
+        The residuals are x, the memory, the answers and the core's.
         """
-        x, memory, kept = residuals
-        d_out, d_answers = self.d_join(params, kept.y, d_y)  # (1)
+        x, memory, answers, kept = residuals
+        d_out, d_answers = self.d_join(params, answers, d_y)  # (1)
         _, (d_query, d_key, d_value) = DotProductAttention().backward({}, kept, d_answers)  # (2)
         d_query, d_x = self.d_project(params, "query", x, d_query)  # (3)
         d_key, d_memory = self.d_project(params, "key", memory, d_key)

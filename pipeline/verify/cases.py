@@ -286,9 +286,19 @@ RECURRENT = (
 
 
 def _attention(
-    name: str, layer: DotProductAttention, batch: int, queries: int, keys: int, heads: int, groups: int, **special: Any
+    name: str,
+    layer: DotProductAttention,
+    batch: int,
+    queries: int,
+    keys: int,
+    heads: int,
+    groups: int,
+    *,
+    scale: float = 1.0,
+    **special: Any,
 ) -> Case:
     x = (normal(batch, queries, heads, 3), 0.8 * normal(batch, keys, groups, 3), normal(batch, keys, groups, 4))
+    x = tuple(scale * part for part in x)
     return Case(f"DotProductAttention{name}", layer, x, **special)
 
 
@@ -296,6 +306,7 @@ ATTENTION = (
     _attention("", DotProductAttention(), 2, 5, 7, 6, 6),
     _attention("/padding, an example of nothing else", DotProductAttention(), 3, 5, 7, 4, 2, mask=mask(7, 4, 0, 7)),
     _attention("/causal, padding", DotProductAttention(causal=True), 2, 7, 7, 4, 2, mask=~mask(7, 3, 7)),
+    _attention("/causal, large", DotProductAttention(causal=True), 2, 7, 7, 4, 2, scale=1e4),
     _attention("/length 1", DotProductAttention(causal=True), 2, 1, 1, 6, 3),
     _attention("/one key", DotProductAttention(), 2, 5, 1, 6, 3),
     _attention("/in blocks", DotProductAttention(rows=2), 2, 5, 7, 6, 3, mask=mask(7, 4, 0)),
