@@ -2,12 +2,23 @@
 
 The tests of layers, losses and verify also run with JAX's strict promotion of dtypes and ranks. The others do not:
 optax and Flax raise under it. They run on the CPU; JAX_PLATFORMS chooses another device.
+
+Most of their time would be XLA's, in emitting machine code: on the CPU they ask for code that is emitted quickly. XLA
+is given what users give it, so that a proof in float64 is one of what users run; roundings differ by an ulp or so. With
+XLA_FLAGS= the tests run in users' machine code, and so does ``scripts/verify_gradients.py`` with the same cases.
 """
 
 import os
 from pathlib import Path
 
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# Before JAX is imported, and for the processes that tests start.
+os.environ.setdefault(
+    "XLA_FLAGS",
+    "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
+    if os.environ["JAX_PLATFORMS"] == "cpu"
+    else "",
+)
 
 import jax
 import pytest

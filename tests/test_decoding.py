@@ -36,9 +36,10 @@ DECODED += (ATTENTIVE, Serial((SinusoidalPositions(), SelfAttention(4, causal=Tr
 
 def one_by_one(layer, params, x):
     cache = layer.start(params, x, x.shape[1], Context())
+    step = jax.jit(lambda cache, x: layer.step(params, cache, x, Context()))
     outputs = []
     for t in range(x.shape[1]):
-        y, cache = layer.step(params, cache, x[:, t : t + 1], Context())
+        y, cache = step(cache, x[:, t : t + 1])
         outputs.append(y)
     return jnp.concatenate(outputs, 1)
 
@@ -80,9 +81,10 @@ def test_memory_step_by_step(layer):
     x, memory = jnp.asarray(random.normal(size=(2, 5, 8))), jnp.asarray(random.normal(size=(2, 3, 6)))
     context = Context(memory_mask=jnp.asarray([[True, True, False], [True, False, True]]))
     params = layer.init(jax.random.key(0), (x, memory))
+    step = jax.jit(lambda cache, x: layer.step(params, cache, (x, memory), context))
     cache, outputs = layer.start(params, (x, memory), 5, context), []
     for t in range(5):
-        y, cache = layer.step(params, cache, (x[:, t : t + 1], memory), context)
+        y, cache = step(cache, x[:, t : t + 1])
         outputs.append(y)
     expected = layer.apply(params, (x, memory), context)
     np.testing.assert_allclose(jnp.concatenate(outputs, 1), expected, rtol=1e-12, atol=1e-12)

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import running
 from PIL import Image
-from running import refused_by, within
+from running import once, refused_by, within
 from sklearn.datasets import load_digits
 
 from pipeline.training.checkpoints import load_params
@@ -40,11 +40,13 @@ def refused(capsys):
 @pytest.fixture(scope="session")
 def run(tmp_path_factory) -> Path:
     """A finished run of two epochs; what it printed is in ``output.txt``."""
-    folder = tmp_path_factory.mktemp("trained") / "run"
-    done = process(*SHORT, "--verify-every", 20, "--run-dir", folder)
-    assert done.code == 0, done.out + done.err
-    (folder / "output.txt").write_text(done.out + done.err, encoding="utf-8")
-    return folder
+
+    def train(folder: Path) -> None:
+        done = process(*SHORT, "--verify-every", 20, "--run-dir", folder / "run")
+        assert done.code == 0, done.out + done.err
+        (folder / "run" / "output.txt").write_text(done.out + done.err, encoding="utf-8")
+
+    return once(tmp_path_factory, "image_recognition", train) / "run"
 
 
 @pytest.fixture(scope="session")
