@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import running
 from PIL import Image
-from running import refused_by, within
+from running import once, refused_by, within
 
 from pipeline.data import vocabulary
 from pipeline.data.parallel_text import encode
@@ -37,24 +37,29 @@ def refused(capsys):
 @pytest.fixture(scope="session")
 def files(tmp_path_factory) -> Path:
     """Numbers, word for word but for their order; one line is empty, one is long."""
-    folder, drawn = tmp_path_factory.mktemp("files"), random.Random(0)
+    return once(tmp_path_factory, "files", write_files)
+
+
+def write_files(folder: Path) -> None:
+    drawn = random.Random(0)
     english = [drawn.choices(list(WORDS), k=drawn.randint(1, 4)) for _ in range(1000)]
     german = [[WORDS[word] for word in reversed(sentence)] for sentence in english]
     english[7], english[8] = [], ["one"] * 70
     for language, sentences in (("en", english), ("de", german)):
         lines = "".join(" ".join(sentence) + "\n" for sentence in sentences)
         (folder / f"train.{language}").write_text(lines, encoding="utf-8")
-    return folder
 
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory, files) -> Path:
     """A finished run of a few epochs; what it printed is in ``output.txt``."""
-    folder = tmp_path_factory.mktemp("written") / "run"
-    done = process("--data", files, *SHORT, "--verify-every", 60, "--run-dir", folder)
-    assert done.code == 0, done.out + done.err
-    (folder / "output.txt").write_text(done.out + done.err, encoding="utf-8")
-    return folder
+
+    def train(folder: Path) -> None:
+        done = process("--data", files, *SHORT, "--verify-every", 60, "--run-dir", folder / "run")
+        assert done.code == 0, done.out + done.err
+        (folder / "run" / "output.txt").write_text(done.out + done.err, encoding="utf-8")
+
+    return once(tmp_path_factory, "translation", train) / "run"
 
 
 def summary(run: Path) -> dict:
