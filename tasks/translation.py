@@ -277,6 +277,7 @@ class Translation(Task[Config]):
                     "The first test sentences; all are in translations.txt.",
                     ("source", "translation", "reference"),
                     rows[:EXAMPLES],
+                    sentences=True,
                 ),
                 *attention,
                 shown.gradient_sizes(metrics),

@@ -39,12 +39,16 @@ class Cell:
 
 @dataclass(frozen=True)
 class Table:
-    """Rows of text under a heading; ``caption`` is one sentence. The first column names the row."""
+    """Rows of text under a heading; ``caption`` is one sentence. The first column names the row.
+
+    sentences: whether all columns hold some, which are broken into lines, rather than numbers.
+    """
 
     title: str
     caption: str
     columns: Sequence[str]
     rows: Sequence[Sequence[str | Cell]]
+    sentences: bool = False
 
 
 @dataclass(frozen=True)
