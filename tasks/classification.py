@@ -23,7 +23,7 @@ from pipeline.report import page
 from pipeline.training.checkpoints import load_params
 from pipeline.training.evaluation import make_evaluation, predict
 from pipeline.training.gradient_check import gradient_check
-from pipeline.training.loop import Result, fit
+from pipeline.training.loop import fit
 from pipeline.training.precision import in_precision
 from pipeline.training.run import Run, read_config
 from pipeline.verify import Report, verify
@@ -116,6 +116,17 @@ class Trained(NamedTuple):
     params: PyTree
 
 
+class Outcome(NamedTuple):
+    """What a run came to. probabilities: of every class for every test example."""
+
+    data: Any
+    signature: Any
+    params: PyTree
+    run: Run
+    summary: Mapping[str, Any]
+    probabilities: np.ndarray
+
+
 class Classification(Task[Config], Generic[Config, S]):
     """A task whose model gives logits over classes, trained with a loss over integer labels."""
 
@@ -174,8 +185,15 @@ class Classification(Task[Config], Generic[Config, S]):
         return Prepared(data, signature, objective, augment, steps)
 
     def train(self, config: Config) -> None:
-        prepared = self.prepared(config)
-        data, signature, objective, augment, steps = prepared
+        outcome = self.fitted(config)
+        report = page.write(outcome.run.directory, self._page(config, outcome))
+        accuracy, size = outcome.summary["test"]["accuracy"], len(outcome.data.test)
+        tested = f"{accuracy:.4f}  ({round(accuracy * size)} of {size})"
+        conclusion.tell(outcome.summary, report, ("test accuracy", tested))
+
+    def fitted(self, config: Config) -> Outcome:
+        """Trains, tests the best checkpoint and checks its gradients: all of a run but its report."""
+        data, signature, objective, augment, steps = self.prepared(config)
         run = open_run(self, config)
         signature.write(run.directory)
 
@@ -203,36 +221,15 @@ class Classification(Task[Config], Generic[Config, S]):
             augment=augment,
             calibration=list(islice(spare, CALIBRATION_BATCHES)) if calibrated else (),
         )
-        self._conclude(config, prepared, run, result)
-
-    def _conclude(self, config: Config, prepared: Prepared, run: Run, result: Result) -> None:
-        """Tests the best checkpoint, checks its gradients, and tells: summary.json, report.html, a few lines."""
-        data, signature, objective, *_ = prepared
         probabilities = class_probabilities(objective.model, result.params, data.test, config.batch_size)
         inputs, labels = data.test.take(slice(CHECKED_EXAMPLES))
         check = gradient_check(objective, result.params, (inputs, Targets(labels)))
         summary = conclusion.summary(self, config, result, scores(data.test.labels, probabilities), check)
         run.finish(summary)
-        seen = [
-            self.mistakes([data.test], probabilities, data.classes),
-            *self.pictures(result.params["model"], signature),
-        ]
-        told = self._page(config, prepared, summary, run.metrics(), probabilities, seen)
-        report = page.write(run.directory, told)
-        right = round(summary["test"]["accuracy"] * len(data.test))
-        tested = f"{summary['test']['accuracy']:.4f}  ({right} of {len(data.test)})"
-        conclusion.tell(summary, report, ("test accuracy", tested))
+        return Outcome(data, signature, result.params, run, summary, probabilities)
 
-    def _page(
-        self,
-        config: Config,
-        prepared: Prepared,
-        summary: Mapping[str, Any],
-        metrics: Sequence[Mapping[str, Any]],
-        probabilities: np.ndarray,
-        seen: Sequence[page.Plot | page.Table],
-    ) -> page.Page:
-        data, signature, *_ = prepared
+    def _page(self, config: Config, outcome: Outcome) -> page.Page:
+        data, signature, params, run, summary, probabilities = outcome
         check, test = summary["gradient_check"], summary["test"]
         return page.Page(
             title=f"{self.title}: {config.model} on {data.name}",
@@ -253,9 +250,10 @@ class Classification(Task[Config], Generic[Config, S]):
                 ("test macro F1", f"{test['macro_f1']:.4f}"),
             ),
             sections=[
-                *shown.learning(metrics),
+                *shown.learning(run.metrics()),
                 *shown.results(data.test.labels, probabilities, data.classes),
-                *seen,
+                self.mistakes([data.test], probabilities, data.classes),
+                *self.pictures(params["model"], signature),
                 *shown.gradients(check["relative_error"]),
             ],
             reproduce=command(self, config),

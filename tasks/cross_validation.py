@@ -2,12 +2,16 @@
 
 import dataclasses
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from tempfile import TemporaryDirectory
+from typing import Any, NamedTuple, TypeVar
 
+import jax
 import numpy as np
+from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
 from pipeline.errors import UserError
 from pipeline.report import classification as shown
@@ -42,6 +46,18 @@ class FoldsConfig(TaskConfig):
 
 C = TypeVar("C", bound=FoldsConfig)
 
+CACHE = "jax_compilation_cache_dir"
+ALL_PROGRAMS = {"jax_persistent_cache_min_compile_time_secs": 0.0, "jax_persistent_cache_min_entry_size_bytes": -1}
+"""Settings by which small programs are kept, too."""
+
+
+class Part(NamedTuple):
+    """What one fold came to. probabilities: of every class for every example of its test split."""
+
+    data: Any
+    probabilities: np.ndarray
+    summary: Mapping[str, Any]
+
 
 class CrossValidated(Classification[C, S]):
     """A classifier whose run may be a cross-validation: its folder then holds a run for every part, fold_1 and on."""
@@ -56,32 +72,40 @@ class CrossValidated(Classification[C, S]):
             return
         self.prepared(dataclasses.replace(config, fold=1))  # complains now, rather than with a run begun
         run = open_run(self, config)
-        for fold in range(1, config.folds + 1):
-            folder = _folder(run.directory, fold)
-            if (folder / "summary.json").is_file():
-                continue  # of a cross-validation that is resumed
-            if not config.quiet:
-                print(f"\nfold {fold} of {config.folds}", flush=True)
-            begun = (folder / "config.json").is_file()
-            where = {"run_dir": None if begun else folder, "resume": folder if begun else None}
-            super().train(dataclasses.replace(config, fold=fold, **where))
-        self._conclude_folds(config, run)
+        with _compiled_once():
+            parts = [self._part(config, run, fold) for fold in range(1, config.folds + 1)]
+        self._conclude(config, run, parts)
 
-    def _conclude_folds(self, config: C, run: Run) -> None:
+    def _part(self, config: C, run: Run, fold: int) -> Part:
+        """Trains on all but one part and tests on that; or goes on with it, or tests again what is done already."""
+        folder = _folder(run.directory, fold)
+        config = dataclasses.replace(config, fold=fold, run_dir=folder, resume=None)
+        if (folder / "summary.json").is_file():
+            data, probabilities = self.tested(folder)
+            part = Part(data, probabilities, Run.open(folder).summary())
+        else:
+            if (folder / "config.json").is_file():
+                config = dataclasses.replace(config, run_dir=None, resume=folder)
+            outcome = self.fitted(config)
+            part = Part(outcome.data, outcome.probabilities, outcome.summary)
+        print(f"fold {fold} of {config.folds}  test accuracy {part.summary['test']['accuracy']:.4f}", flush=True)
+        return part
+
+    def _conclude(self, config: C, run: Run, parts: Sequence[Part]) -> None:
         """Puts together what the folds came to: summary.json, report.html, a few lines."""
-        folders = [_folder(run.directory, fold) for fold in range(1, config.folds + 1)]
-        summaries = [Run.open(folder).summary() for folder in folders]
-        data, probabilities = zip(*(self.tested(folder) for folder in folders))
+        summaries = [part.summary for part in parts]
         summary = _together(summaries)
         run.finish(summary)
         test, spread = summary["test"], summary["test"]["accuracy_deviation"]
-        tests = [its.test for its in data]
-        pooled, labels = np.concatenate(probabilities), np.concatenate([its.labels for its in tests])
+        name, classes = parts[0].data.name, parts[0].data.classes
+        tests = [part.data.test for part in parts]
+        pooled = np.concatenate([part.probabilities for part in parts])
+        labels = np.concatenate([its.labels for its in tests])
         told = page.Page(
-            title=f"{self.title}: {config.model} on {data[0].name}, {config.folds}-fold cross-validation",
+            title=f"{self.title}: {config.model} on {name}, {config.folds}-fold cross-validation",
             headline=conclusion.headline(summary, (f"{test['accuracy']:.2%} ± {spread:.2%}", "test accuracy")),
             summary=(
-                f"{config.folds} models of the kind {config.model} learnt {len(data[0].classes)} classes, each from "
+                f"{config.folds} models of the kind {config.model} learnt {len(classes)} classes, each from "
                 f"random parameters and with {conclusion.BY[config.gradient]}. Each is tested on a part of the data "
                 "that it has not seen, and chosen among its checkpoints by a share of its own training examples: every "
                 f"one of the {len(labels):,} examples is a test example once. The accuracy is the mean over the parts, "
@@ -90,7 +114,7 @@ class CrossValidated(Classification[C, S]):
             facts=conclusion.facts(
                 config,
                 summary,
-                ("data", data[0].name),
+                ("data", name),
                 ("model", config.model),
                 ("mean test accuracy", f"{test['accuracy']:.4f}"),
                 ("its standard deviation among folds", f"{spread:.4f}"),
@@ -99,15 +123,15 @@ class CrossValidated(Classification[C, S]):
             sections=[
                 page.Table(
                     "Fold by fold",
-                    "Every fold is a run of its own, with its own report, in a folder of this one.",
+                    "Every fold is a run of its own, in a folder of this one.",
                     ("fold", "test accuracy", "macro F1", "epochs", "seconds"),
                     [_row(fold, its) for fold, its in enumerate(summaries, 1)],
                 ),
-                *shown.results(labels, pooled, data[0].classes),
-                self.mistakes(tests, pooled, data[0].classes),
+                *shown.results(labels, pooled, classes),
+                self.mistakes(tests, pooled, classes),
                 *(
                     dataclasses.replace(plot, title=f"{plot.title}, fold 1")
-                    for plot in shown.learning(Run.open(folders[0]).metrics())
+                    for plot in shown.learning(Run.open(_folder(run.directory, 1)).metrics())
                 ),
                 *shown.gradients(summary["gradient_check"]["relative_error"]),
             ],
@@ -116,7 +140,6 @@ class CrossValidated(Classification[C, S]):
         )
         report = page.write(run.directory, told)
         each = " ".join(f"{its['test']['accuracy']:.4f}" for its in summaries)
-        print()
         conclusion.tell(
             summary,
             report,
@@ -137,6 +160,31 @@ class CrossValidated(Classification[C, S]):
                 f"{_folder(run, 1)}"
             )
         return super().trained(run)
+
+
+@contextmanager
+def _compiled_once() -> Iterator[None]:
+    """The folds' programs are the same where their arrays have the same shapes: each is compiled for the first of them.
+
+    They are kept in a folder for the time; where the user has one for all that is compiled, it is that.
+    """
+    if getattr(jax.config, CACHE):
+        yield
+        return
+    with TemporaryDirectory() as folder:
+        settings = {CACHE: folder, **ALL_PROGRAMS}
+        before = {name: getattr(jax.config, name) for name in settings}
+        try:
+            _configure(settings)
+            yield
+        finally:
+            _configure(before)
+
+
+def _configure(settings: Mapping[str, Any]) -> None:
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    reset_cache()  # whether there is a cache is else found out once a process
 
 
 def _folder(run: Path, fold: int) -> Path:

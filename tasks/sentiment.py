@@ -208,7 +208,7 @@ class Sentiment(CrossValidated[Config, TextSignature]):
             seen = its[: signature.longest]
             logits, added = models.contributions(objective.model, params["model"], padded([seen]))
             probabilities = np.asarray(jax.nn.softmax(logits[0]))
-            drivers = _drivers([signature.vocabulary.token(i) for i in seen], np.asarray(added[0, : len(seen)]))
+            drivers = _drivers([signature.vocabulary.token(i) for i in seen.tolist()], np.asarray(added[0, : len(seen)]))
             table.add_row(sentence, signature.classes[probabilities.argmax()], f"{probabilities.max():.4f}", drivers)
         console().print(table)
 

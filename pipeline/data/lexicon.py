@@ -34,6 +34,8 @@ NO_ADJECTIVES = (
     *("lover", "miser", "mourning", "sluttish"),
 )
 """Words that have an adverb of theirs in the lexicon, and are none, or are no words for a default."""
+NO_ADVERB = ("amazing", "awesome", "boring", "fantastic", "good", "great", "pleased")
+"""Adjectives whose adverb is not there."""
 
 Combination = tuple[str, str, bool]
 """An adjective, the adverb before it, and whether it is denied."""
@@ -45,15 +47,15 @@ class Sentence(NamedTuple):
 
 
 def adjectives() -> dict[str, float]:
-    """Words with the mean of ten people's ratings, from -4 to 4: those that are clear, and have an adverb (-ly)."""
+    """Words with the mean of ten people's ratings, from -4 to 4: those that are clear, and have an adverb."""
     content = files("vaderSentiment").joinpath("vader_lexicon.txt").read_text(encoding="utf-8")
     rows = [line.split("\t") for line in content.splitlines() if line.strip()]
     ratings = {word: (float(mean), float(deviation)) for word, mean, deviation, _ in rows}
     return {
         word: mean
         for word, (mean, deviation) in ratings.items()
-        if word.isalpha() and word not in NO_ADJECTIVES and any(adverb in ratings for adverb in _adverbs(word))
-        if abs(mean) > max(deviation, 1.0)
+        if word in NO_ADVERB or any(adverb in ratings for adverb in _adverbs(word))
+        if word.isalpha() and word not in NO_ADJECTIVES and abs(mean) > max(deviation, 1.0)
     }
 
 
