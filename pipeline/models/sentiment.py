@@ -31,7 +31,8 @@ def cnn(
     windows: tuple[int, ...] = (3, 4, 5),
     dropout: float = 0.5,
 ) -> Masked:
-    """Convolutions over words, each feature's maximum over time (Kim 2014, CNN-rand).
+    """Convolutions over words, each feature's maximum over time (Kim 2014, CNN-rand), beside the mean of the words'
+    vectors (Iyyer et al. 2015), which generalises from few texts where maxima learn them by heart.
 
     width: of a word's vector; features: of each of ``windows``. A text's padding is as the emptiness around it.
     """
@@ -44,7 +45,7 @@ def cnn(
                 Embedding(vocabulary, width),
                 MaskPadding(),
                 Dropout(dropout),
-                Parallel(branches, "concatenate"),
+                Parallel((*branches, GlobalAveragePool()), "concatenate"),
                 Dropout(dropout),
                 Dense(classes),
             )

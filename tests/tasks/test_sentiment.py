@@ -49,7 +49,7 @@ def texts(tmp_path_factory) -> Path:
 def run(tmp_path_factory, texts) -> Path:
     """A finished run of a few epochs; what it printed is in ``output.txt``."""
     folder = tmp_path_factory.mktemp("judged") / "run"
-    done = process("--data", texts, *SHORT, "--verify-every", 5, "--run-dir", folder)
+    done = process("--data", texts, *SHORT, "--run-dir", folder)
     assert done.code == 0, done.out + done.err
     (folder / "output.txt").write_text(done.out + done.err, encoding="utf-8")
     return folder
@@ -132,7 +132,7 @@ def test_bfloat16_trains_and_stays_a_float32_model(task, texts, tmp_path):
 
 def test_a_cross_validation_tests_every_fold_and_goes_on_where_it_stopped(task, refused, texts, tmp_path):
     folder = tmp_path / "run"
-    options = ("--data", texts, *SHORT[:-6], "--epochs", 2, "--batch-size", 16, "--folds", 2)
+    options = ("--data", texts, *SIZES, "--epochs", 1, "--batch-size", 16, "--folds", 2)
     done = task(*options, "--quiet", "--run-dir", folder)
     assert done.code == 0, done.err
     said = summary(folder)
