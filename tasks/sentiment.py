@@ -95,11 +95,12 @@ RECIPES = {
     ),
 }
 OWN = Config(
-    epochs=6,
+    epochs=5,
     batch_size=100,
     words=8_000,
+    features=32,
     dropout=0.5,
-    word_dropout=0.1,
+    word_dropout=0.3,
     label_smoothing=0.1,
     optimizer=OptimizerConfig(learning_rate=2e-3, weight_decay=0.05, schedule="one_cycle", warmup=0.1),
 )
@@ -208,7 +209,8 @@ class Sentiment(CrossValidated[Config, TextSignature]):
             seen = its[: signature.longest]
             logits, added = models.contributions(objective.model, params["model"], padded([seen]))
             probabilities = np.asarray(jax.nn.softmax(logits[0]))
-            drivers = _drivers([signature.vocabulary.token(i) for i in seen.tolist()], np.asarray(added[0, : len(seen)]))
+            words = [signature.vocabulary.token(i) for i in seen.tolist()]
+            drivers = _drivers(words, np.asarray(added[0, : len(seen)]))
             table.add_row(sentence, signature.classes[probabilities.argmax()], f"{probabilities.max():.4f}", drivers)
         console().print(table)
 
