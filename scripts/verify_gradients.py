@@ -25,7 +25,7 @@ from pipeline.layers.combinators import Objective, Serial
 from pipeline.layers.sequences import EncoderDecoder
 from pipeline.losses.base import Targets
 from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
-from pipeline.models import translation
+from pipeline.models import sentiment, translation
 from pipeline.models.image import convnet, convnet_1d, mlp, resnet
 from pipeline.models.language import language_objective, lstm, transformer
 from pipeline.verify.cases import CASES, Case, ended, ids, normal
@@ -36,6 +36,12 @@ def classifier(name: str, model: Any, *shape: int, train: bool = True) -> Case:
     """A model and its loss on 5 examples of ``shape`` in 10 classes, dropout and batch statistics on."""
     batch = normal(5, *shape), Targets(ids(10, 5))
     return Case(name, Objective(model, SoftmaxCrossEntropy()), batch, train)
+
+
+def text_classifier(name: str, model: Any, vocabulary: int) -> Case:
+    """A model and its loss on 4 texts of 9 words and fewer, one without any, in 2 classes, dropout on."""
+    batch = ended(ids(vocabulary, 4, 9), 9, 4, 1, 0), Targets(ids(2, 4))
+    return Case(name, Objective(model, SoftmaxCrossEntropy()), batch, train=True)
 
 
 def language_model(name: str, model: Serial, vocabulary: int) -> Case:
@@ -60,6 +66,9 @@ MODELS = (
     classifier("image_recognition/convnet, mnist", convnet(10, (32, 64, 128)), 28, 28, 1),
     classifier("image_recognition/resnet, mnist", resnet(10), 28, 28, 1),
     classifier("image_recognition/convnet_1d, mnist1d", convnet_1d(10), 40, 1),
+    text_classifier("sentiment/cnn", sentiment.cnn(99, 2), 99),
+    text_classifier("sentiment/gru", sentiment.gru(99, 2), 99),
+    text_classifier("sentiment/transformer", sentiment.transformer(99, 2), 99),
     language_model("language_model/transformer", transformer(66, 128, 4, 4, 0.1), 66),
     language_model("language_model/lstm", lstm(66, 128, 2, 0.1), 66),
     translator("translation/transformer", translation.transformer(800, 128, 2, 4, 0.1), 800),

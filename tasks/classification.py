@@ -1,22 +1,18 @@
 """What the tasks that put a class on an input share: what ``train`` and the other commands do with data and a model."""
 
-import dataclasses
 import json
-from abc import abstractmethod
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
-from rich.table import Table
 from sklearn.metrics import accuracy_score, f1_score
 
-from pipeline.data.batches import evaluation_batches, steps_per_epoch, train_batches
-from pipeline.data.dataset import Dataset, Scaling
+from pipeline.data.batches import Examples, Sequences, by_length, evaluation_batches, steps_per_epoch, train_batches
 from pipeline.errors import UserError
 from pipeline.layers.base import Context, Layer, PyTree, leaves
 from pipeline.layers.combinators import Objective
@@ -27,54 +23,127 @@ from pipeline.report import page
 from pipeline.training.checkpoints import load_params
 from pipeline.training.evaluation import make_evaluation, predict
 from pipeline.training.gradient_check import gradient_check
-from pipeline.training.loop import Result, fit
+from pipeline.training.loop import fit
 from pipeline.training.precision import in_precision
 from pipeline.training.run import Run, read_config
 from pipeline.verify import Report, verify
-from tasks import artifact, conclusion
-from tasks.command_line import Config, Predict, Task, command, console, open_run
+from tasks import conclusion
+from tasks.command_line import Config, Task, command, open_run
 
 CALIBRATION_BATCHES = 16
 CHECKED_EXAMPLES = 16  # in a gradient check: float64 autodiff of the whole model
+VERIFIED_EXAMPLES = 5
+
+
+class Labelled(Examples, Protocol):
+    """Examples of one split, each with a label."""
+
+    @property
+    def labels(self) -> np.ndarray:
+        """int32, (examples,)."""
+        ...
+
+
+class LabelledData(Protocol):
+    """What is learnt from: three splits, and the classes that labels are positions of."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def train(self) -> Labelled: ...
+    @property
+    def validation(self) -> Labelled: ...
+    @property
+    def test(self) -> Labelled: ...
+    @property
+    def classes(self) -> tuple[str, ...]: ...
 
 
 @dataclass(frozen=True)
-class Signature:
-    """What a trained classifier takes and gives; ``signature.json`` in its run.
+class Signature(ABC):
+    """What a trained classifier takes and gives; ``signature.json`` in its run. A task's own says what its inputs are.
 
-    input_shape: of one example; scaling: from stored values to what the model sees; classes: the names of its outputs.
+    classes: the names of its outputs.
     """
 
-    input_shape: tuple[int, ...]
-    scaling: Scaling
     classes: tuple[str, ...]
 
-    @classmethod
-    def of(cls, dataset: Dataset) -> "Signature":
-        return cls(dataset.input_shape, dataset.scaling, dataset.classes)
+    @property
+    @abstractmethod
+    def inputs(self) -> jax.ShapeDtypeStruct:
+        """One example's inputs, as the model sees them, in a batch of one."""
 
-    def write(self, run: Path) -> None:
-        (run / "signature.json").write_text(json.dumps(dataclasses.asdict(self), indent=2) + "\n", encoding="utf-8")
+    @property
+    @abstractmethod
+    def kind(self) -> str:
+        """What the examples are, in a few words that follow "examples"."""
 
-    @classmethod
-    def read(cls, run: Path) -> "Signature":
-        try:
-            stored = json.loads((run / "signature.json").read_text(encoding="utf-8"))
-            scaling = Scaling(**{name: tuple(values) for name, values in stored["scaling"].items()})
-            return cls(tuple(stored["input_shape"]), scaling, tuple(stored["classes"]))
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{run} is not the folder of a run: its signature.json cannot be read ({error})") from error
+    @abstractmethod
+    def write(self, folder: Path) -> None: ...
 
 
-class Classification(Task[Config]):
+S = TypeVar("S", bound=Signature)
+
+
+def write_signature(folder: Path, content: Mapping[str, Any]) -> None:
+    (folder / "signature.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+
+def read_signature(run: Path, parsed: Callable[[Mapping[str, Any]], S]) -> S:
+    """What ``parsed`` makes of a run's. Raises UserError where it cannot."""
+    try:
+        return parsed(json.loads((run / "signature.json").read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{run} is not the folder of a run: its signature.json cannot be read ({error})") from error
+
+
+class Prepared(NamedTuple):
+    """What a run begins with."""
+
+    data: Any
+    signature: Any
+    objective: Objective
+    augment: Callable[[Any, Any], Any] | None
+    steps_per_epoch: int
+
+
+class Trained(NamedTuple):
+    """Of a run: its options, signature, objective and the parameters of its best checkpoint."""
+
+    config: Any
+    signature: Any
+    objective: Objective
+    params: PyTree
+
+
+class Outcome(NamedTuple):
+    """What a run came to. probabilities: of every class for every test example."""
+
+    data: Any
+    signature: Any
+    params: PyTree
+    run: Run
+    summary: Mapping[str, Any]
+    probabilities: np.ndarray
+
+
+class Classification(Task[Config], Generic[Config, S]):
     """A task whose model gives logits over classes, trained with a loss over integer labels."""
 
     @abstractmethod
-    def load(self, data: str, seed: int) -> Dataset:
-        """The data set of that name or path."""
+    def load(self, config: Config) -> Any:
+        """The data that the options name: ``LabelledData``."""
 
     @abstractmethod
-    def model(self, config: Config, signature: Signature) -> Layer:
+    def signature(self, config: Config, data: Any) -> S:
+        """Of what is trained on these data."""
+
+    @abstractmethod
+    def read_signature(self, run: Path) -> S:
+        """The one that a run has written. Raises UserError where it cannot be read."""
+
+    @abstractmethod
+    def model(self, config: Config, signature: S) -> Layer:
         """Inputs like the signature's to logits."""
 
     @abstractmethod
@@ -85,44 +154,66 @@ class Classification(Task[Config]):
         """A function (key, inputs) -> inputs that varies training examples, or None."""
 
     @abstractmethod
-    def read(self, path: Path, signature: Signature) -> np.ndarray:
-        """The examples in one file of the user's, scaled for the model: (examples, *input_shape)."""
+    def mistakes(
+        self, tests: Sequence[Any], probabilities: np.ndarray, classes: Sequence[str]
+    ) -> page.Plot | page.Table:
+        """The worst mistakes, for people to look at. tests: test splits, whose examples follow each other."""
 
-    @abstractmethod
-    def pictures(
-        self, params: PyTree, signature: Signature, inputs: np.ndarray, labels: np.ndarray, probabilities: np.ndarray
-    ) -> Sequence[page.Plot]:
-        """What there is to see of this kind of inputs in the report. inputs: the test set as it is stored."""
+    def pictures(self, params: PyTree, signature: S) -> Sequence[page.Plot]:
+        """What there is to see of a trained model's own parameters in the report."""
+        del params, signature
+        return ()
 
-    def objective(self, config: Config, signature: Signature) -> Objective:
+    def notes(self, data: Any) -> Sequence[str]:
+        """What a user should know about the data before training begins, line by line."""
+        del data
+        return ()
+
+    def objective(self, config: Config, signature: S) -> Objective:
         return Objective(in_precision(self.model(config, signature), config.precision), self.loss(config))
 
-    def train(self, config: Config) -> None:
-        dataset = self.load(config.data, config.seed)
-        signature = Signature.of(dataset)
-        steps = steps_per_epoch(dataset.train, config.batch_size)
+    def prepared(self, config: Config) -> Prepared:
+        """Raises UserError where something does not fit, so that no run is begun."""
+        data = self.load(config)
+        signature = self.signature(config, data)
+        steps = steps_per_epoch(data.train, config.batch_size)
         objective, augment = self.objective(config, signature), self.augment(config)
-        if augment:  # says so now, rather than with a run begun, where it does not fit the inputs
-            batch = jax.ShapeDtypeStruct((config.batch_size, *signature.input_shape), jnp.float32)
+        if augment:
+            one = signature.inputs
+            batch = jax.ShapeDtypeStruct((config.batch_size, *one.shape[1:]), one.dtype)
             jax.eval_shape(augment, jax.random.key(0), batch)
+        return Prepared(data, signature, objective, augment, steps)
+
+    def train(self, config: Config) -> None:
+        outcome = self.fitted(config)
+        report = page.write(outcome.run.directory, self._page(config, outcome))
+        accuracy, size = outcome.summary["test"]["accuracy"], len(outcome.data.test)
+        tested = f"{accuracy:.4f}  ({round(accuracy * size)} of {size})"
+        conclusion.tell(outcome.summary, report, ("test accuracy", tested))
+
+    def fitted(self, config: Config) -> Outcome:
+        """Trains, tests the best checkpoint and checks its gradients: all of a run but its report."""
+        data, signature, objective, augment, steps = self.prepared(config)
         run = open_run(self, config)
         signature.write(run.directory)
 
         params = initial_params(objective, signature, config.seed)
         if not config.quiet:
-            sizes = ", ".join(f"{len(getattr(dataset, n)):,} {n}" for n in ("train", "validation", "test"))
+            sizes = ", ".join(f"{len(getattr(data, n)):,} {n}" for n in ("train", "validation", "test"))
             print(
-                f"{config.model} with {conclusion.count(params):,} parameters on {dataset.name} ({sizes} examples)",
+                f"{config.model} with {conclusion.count(params):,} parameters on {data.name} ({sizes} examples)",
+                *self.notes(data),
+                sep="\n",
                 flush=True,
             )
 
-        validate, validation = make_evaluation(objective), evaluation_batches(dataset.validation, config.batch_size)
+        validate, validation = make_evaluation(objective), evaluation_batches(data.validation, config.batch_size)
         calibrated = any(isinstance(layer, BatchNorm) for _, layer in leaves(objective))
-        spare = train_batches(dataset.train, config.batch_size, config.seed + 1)
+        spare = train_batches(data.train, config.batch_size, config.seed + 1)
         result = fit(
             objective,
             params,
-            train_batches(dataset.train, config.batch_size, config.seed),
+            train_batches(data.train, config.batch_size, config.seed),
             config,
             run,
             steps_per_epoch=steps,
@@ -130,65 +221,39 @@ class Classification(Task[Config]):
             augment=augment,
             calibration=list(islice(spare, CALIBRATION_BATCHES)) if calibrated else (),
         )
-        self._conclude(config, dataset, signature, objective, run, result)
-
-    def _conclude(
-        self,
-        config: Config,
-        dataset: Dataset,
-        signature: Signature,
-        objective: Objective,
-        run: Run,
-        result: Result,
-    ) -> None:
-        """Tests the best checkpoint, checks its gradients, and tells: summary.json, report.html, a few lines."""
-        probabilities = _probabilities(objective.model, result.params, dataset, config.batch_size)
-        inputs, labels = dataset.test.take(slice(CHECKED_EXAMPLES))
+        probabilities = class_probabilities(objective.model, result.params, data.test, config.batch_size)
+        inputs, labels = data.test.take(slice(CHECKED_EXAMPLES))
         check = gradient_check(objective, result.params, (inputs, Targets(labels)))
-        summary = conclusion.summary(self, config, result, _metrics(dataset.test.labels, probabilities), check)
+        summary = conclusion.summary(self, config, result, scores(data.test.labels, probabilities), check)
         run.finish(summary)
-        pictures = self.pictures(
-            result.params["model"], signature, dataset.test.pixels, dataset.test.labels, probabilities
-        )
-        told = self._page(config, dataset, summary, run.metrics(), probabilities, pictures)
-        report = page.write(run.directory, told)
-        right = round(summary["test"]["accuracy"] * len(dataset.test))
-        tested = f"{summary['test']['accuracy']:.4f}  ({right} of {len(dataset.test)})"
-        conclusion.tell(summary, report, ("test accuracy", tested))
+        return Outcome(data, signature, result.params, run, summary, probabilities)
 
-    def _page(
-        self,
-        config: Config,
-        dataset: Dataset,
-        summary: Mapping[str, Any],
-        metrics: Sequence[Mapping[str, Any]],
-        probabilities: np.ndarray,
-        pictures: Sequence[page.Plot],
-    ) -> page.Page:
+    def _page(self, config: Config, outcome: Outcome) -> page.Page:
+        data, signature, params, run, summary, probabilities = outcome
         check, test = summary["gradient_check"], summary["test"]
-        kind = "x".join(map(str, dataset.input_shape))
         return page.Page(
-            title=f"{self.title}: {config.model} on {dataset.name}",
+            title=f"{self.title}: {config.model} on {data.name}",
             headline=conclusion.headline(summary, (f"{test['accuracy']:.2%}", "test accuracy")),
             summary=(
-                f"A {config.model} learnt {len(dataset.classes)} classes from {len(dataset.train):,} examples of shape "
-                f"{kind}, with {conclusion.BY[config.gradient]}. It stopped after {summary['epochs']} epochs "
-                f"({summary['stopped_because']}); the checkpoint that was best on {len(dataset.validation):,} "
-                f"validation examples is judged here on {len(dataset.test):,} test examples that neither training nor "
+                f"A {config.model} learnt {len(data.classes)} classes from {len(data.train):,} examples "
+                f"{signature.kind}, with {conclusion.BY[config.gradient]}. It stopped after {summary['epochs']} epochs "
+                f"({summary['stopped_because']}); the checkpoint that was best on {len(data.validation):,} "
+                f"validation examples is judged here on {len(data.test):,} test examples that neither training nor "
                 "that choice has seen."
             ),
             facts=conclusion.facts(
                 config,
                 summary,
-                ("data", dataset.name),
+                ("data", data.name),
                 ("model", config.model),
                 ("test accuracy", f"{test['accuracy']:.4f}"),
                 ("test macro F1", f"{test['macro_f1']:.4f}"),
             ),
             sections=[
-                *shown.learning(metrics),
-                *shown.results(dataset.test.labels, probabilities, dataset.classes),
-                *pictures,
+                *shown.learning(run.metrics()),
+                *shown.results(data.test.labels, probabilities, data.classes),
+                self.mistakes([data.test], probabilities, data.classes),
+                *self.pictures(params["model"], signature),
                 *shown.gradients(check["relative_error"]),
             ],
             reproduce=command(self, config),
@@ -196,92 +261,53 @@ class Classification(Task[Config]):
         )
 
     def evaluate(self, run: Path) -> Mapping[str, float]:
-        config, signature, objective, params = self._trained(run)
-        dataset = self.load(config.data, config.seed)
-        if Signature.of(dataset) != signature:
-            raise UserError(f"{config.data} is not the data that {run} was trained on: its shape or classes differ")
-        return _metrics(dataset.test.labels, _probabilities(objective.model, params, dataset, config.batch_size))
+        data, probabilities = self.tested(run)
+        return scores(data.test.labels, probabilities)
 
-    def predict(self, command: Predict) -> None:
-        if not command.inputs:
-            raise UserError("predict needs the files to answer for: predict RUN FILE...")
-        _, signature, objective, params = self._trained(command.run)
-        table = Table("file", "class")
-        table.add_column("probability", justify="right")
-        forward = jax.jit(objective.model.apply)
-        for path in _files(command.inputs):
-            logits = forward(params["model"], self.read(path, signature), Context())
-            for row in np.asarray(jax.nn.softmax(logits)):
-                table.add_row(str(path), signature.classes[row.argmax()], f"{row.max():.4f}")
-        console().print(table)
+    def tested(self, run: Path) -> tuple[Any, np.ndarray]:
+        """The data that a run is about, and what its best checkpoint says of the test split's examples."""
+        config, signature, objective, params = self.trained(run)
+        data = self.load(config)
+        if self.signature(config, data) != signature:
+            raise UserError(f"{config.data} is not the data that {run} was trained on: its classes or inputs differ")
+        return data, class_probabilities(objective.model, params, data.test, config.batch_size)
 
     def verify(self, config: Config) -> Report:
-        dataset = self.load(config.data, config.seed)
-        signature = Signature.of(dataset)
+        data = self.load(config)
+        signature = self.signature(config, data)
         objective = Objective(self.model(config, signature), self.loss(config))
         params = initial_params(objective, signature, config.seed)
-        inputs, labels = dataset.test.take(slice(5))
+        inputs, labels = data.test.take(slice(VERIFIED_EXAMPLES))
         context = Context(train=True, key=jax.random.key(config.seed))
         # In float32 rounding moves a few of so many units across their kinks, whoever differentiates.
         return verify(objective, params, (inputs, Targets(labels)), context, precisions=(), checks=())
 
-    def export(self, run: Path) -> None:
-        """Pixels as they are stored (floats; integer pixels divided by their largest value) to class probabilities."""
-        _, signature, objective, params = self._trained(run)
-        mean, deviation = (
-            jnp.asarray(values, jnp.float32) for values in (signature.scaling.mean, signature.scaling.deviation)
-        )
-
-        def probabilities(pixels: jax.Array) -> jax.Array:
-            inputs = (pixels - mean) / deviation
-            return jax.nn.softmax(objective.model.apply(params["model"], inputs, Context()))
-
-        shape = ", ".join(map(str, ("batch", *signature.input_shape)))
-        folder = artifact.write(
-            run,
-            probabilities,
-            [(signature.input_shape, jnp.float32)],
-            lambda random, shape: random.random(shape, np.float32),
-            takes=f"float32 ({shape}): pixels from 0 to 1, any batch",
-            gives=f"float32 (batch, {len(signature.classes)}): probabilities, classes in signature.json",
-        )
-        signature.write(folder)
-
-    def _trained(self, run: Path) -> tuple[Config, Signature, Objective, PyTree]:
-        """Of a run: its options, signature, objective and the parameters of its best checkpoint."""
+    def trained(self, run: Path) -> Trained:
+        """Raises UserError where there is no run, or one of another task."""
         Run.open(run)
-        config, signature = read_config(run, self.config), Signature.read(run)
+        config, signature = read_config(run, self.config), self.read_signature(run)
         objective = self.objective(config, signature)
-        return config, signature, objective, load_params(run, initial_params(objective, signature, config.seed))
+        params = load_params(run, initial_params(objective, signature, config.seed))
+        return Trained(config, signature, objective, params)
 
 
 def initial_params(objective: Objective, signature: Signature, seed: int) -> PyTree:
     """Untrained parameters, or the shapes that a run's are restored into."""
-    inputs = jax.ShapeDtypeStruct((1, *signature.input_shape), jnp.float32)
-    targets = Targets(jax.ShapeDtypeStruct((1,), jnp.int32))
-    return objective.init(jax.random.key(seed), (inputs, targets))
+    targets = Targets(jax.ShapeDtypeStruct((1,), np.int32))
+    return objective.init(jax.random.key(seed), (signature.inputs, targets))
 
 
-def _probabilities(model: Layer, params: PyTree, dataset: Dataset, batch_size: int) -> np.ndarray:
-    """Of every class for every test example."""
-    logits = predict(model, params["model"], evaluation_batches(dataset.test, batch_size))
+def class_probabilities(model: Layer, params: PyTree, examples: Labelled, batch_size: int) -> np.ndarray:
+    """Of every class for every example, in their order: (examples, classes)."""
+    logits = predict(model, params["model"], evaluation_batches(examples, batch_size))
+    if isinstance(examples, Sequences):
+        logits = logits[np.argsort(by_length(examples))]
     return np.asarray(jax.nn.softmax(logits.astype(np.float32)))
 
 
-def _metrics(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+def scores(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
     predictions = probabilities.argmax(-1)
     return {
         "accuracy": float(accuracy_score(labels, predictions)),
         "macro_f1": float(f1_score(labels, predictions, average="macro", zero_division=0)),  # pyright: ignore[reportArgumentType]
     }
-
-
-def _files(inputs: Sequence[Path]) -> list[Path]:
-    """The files among ``inputs`` and in the folders among them, in alphabetical order."""
-    files = []
-    for path in inputs:
-        inside = sorted(file for file in path.rglob("*") if file.is_file()) if path.is_dir() else [path]
-        if not inside:
-            raise UserError(f"{path} is an empty folder; give files, or a folder of them")
-        files += inside
-    return files

@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pipeline.data.augmentation import Augmentation, augment
-from pipeline.data.dataset import Dataset
+from pipeline.data.dataset import Dataset, Split
 from pipeline.data.images import load, read_inputs
 from pipeline.errors import UserError
 from pipeline.layers.base import Layer, PyTree
@@ -25,7 +25,7 @@ from pipeline.models import image
 from pipeline.report import classification as shown
 from pipeline.report.page import Plot
 from pipeline.training.optimizer import OptimizerConfig
-from tasks.classification import Classification, Signature
+from tasks.array_classification import ArrayClassification, ArraySignature
 from tasks.command_line import TaskConfig, main
 
 
@@ -77,7 +77,7 @@ OWN = Config(
 )
 
 
-class ImageRecognition(Classification[Config]):
+class ImageRecognition(ArrayClassification[Config]):
     name = "image_recognition"
     title = "Image recognition"
     config = Config
@@ -86,10 +86,10 @@ class ImageRecognition(Classification[Config]):
         data = data or "digits"
         return dataclasses.replace(RECIPES.get(data, OWN), data=data)
 
-    def load(self, data: str, seed: int) -> Dataset:
-        return load(data, seed=seed)
+    def load(self, config: Config) -> Dataset:
+        return load(config.data, seed=config.seed)
 
-    def model(self, config: Config, signature: Signature) -> Layer:
+    def model(self, config: Config, signature: ArraySignature) -> Layer:
         classes, is_image = len(signature.classes), len(signature.input_shape) == 3
         if config.model == "mlp":
             return image.mlp(classes)
@@ -105,17 +105,19 @@ class ImageRecognition(Classification[Config]):
     def augment(self, config: Config) -> Callable[[Any, Any], Any] | None:
         return None if config.augmentation == Augmentation() else partial(augment, config.augmentation)
 
-    def read(self, path: Path, signature: Signature) -> np.ndarray:
+    def read(self, path: Path, signature: ArraySignature) -> np.ndarray:
         return read_inputs([path], signature.input_shape, signature.scaling)
 
-    def pictures(
-        self, params: PyTree, signature: Signature, inputs: np.ndarray, labels: np.ndarray, probabilities: np.ndarray
-    ) -> Sequence[Plot]:
+    def mistakes(self, tests: Sequence[Split], probabilities: np.ndarray, classes: Sequence[str]) -> Plot:
+        pixels, labels = (np.concatenate([getattr(test, name) for test in tests]) for name in ("pixels", "labels"))
+        white = np.iinfo(pixels.dtype).max if np.issubdtype(pixels.dtype, np.integer) else 1
+        return shown.mistakes(pixels / white, labels, probabilities, classes)
+
+    def pictures(self, params: PyTree, signature: ArraySignature) -> Sequence[Plot]:
         kernel = np.asarray(next(part["kernel"] for part in params["layers"] if "kernel" in part))
         if kernel.ndim == 2:  # a dense layer's: as many inputs as an example has values
             kernel = kernel.reshape(*signature.input_shape, -1)
-        white = np.iinfo(inputs.dtype).max if np.issubdtype(inputs.dtype, np.integer) else 1
-        return [shown.mistakes(inputs / white, labels, probabilities, signature.classes), shown.first_filters(kernel)]
+        return [shown.first_filters(kernel)]
 
 
 if __name__ == "__main__":

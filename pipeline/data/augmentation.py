@@ -1,8 +1,8 @@
-"""Random changes of images and signals that keep their label: pure functions of a key, for inside a jitted step.
+"""Random changes of images, signals and texts that keep their label: pure functions of a key, for inside a jitted step.
 
-Inputs are standardised batches, images (batch, height, width, channels) or signals (batch, time, channels), and every
-example draws its own change. What comes in at an image's edge repeats or reflects the edge, so no background colour
-need be known.
+Images (batch, height, width, channels) and signals (batch, time, channels) are standardised, texts are ids (batch,
+time), and every example draws its own change. What comes in at an image's edge repeats or reflects the edge, so no
+background colour need be known.
 """
 
 import dataclasses
@@ -13,6 +13,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from pipeline.data.vocabulary import PADDING, UNKNOWN_WORD
 from pipeline.errors import UserError
 
 # Pixels between the points at which elastic displacements are drawn.
@@ -234,3 +235,10 @@ def tilt(key: Any, signals: Float[Array, "batch time channels"], most: float) ->
 def add_noise(key: Any, inputs: Float[Array, "batch ..."], deviation: float) -> Float[Array, "batch ..."]:
     """Add normal noise, independent in every value."""
     return inputs + (deviation * jax.random.normal(key, inputs.shape, jnp.float32)).astype(inputs.dtype)
+
+
+def drop_words(rate: float, key: Any, ids: Int[Array, "batch time"]) -> Int[Array, "batch time"]:
+    """Take a share ``rate`` of the words for unknown ones (word dropout: Iyyer et al. 2015), so that these are known to
+    the model, and no text is learnt by a single word."""
+    dropped = jax.random.bernoulli(key, jnp.float32(rate), ids.shape)
+    return jnp.where(dropped & (ids != PADDING), jnp.asarray(UNKNOWN_WORD, ids.dtype), ids)

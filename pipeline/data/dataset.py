@@ -1,15 +1,20 @@
 """What every reader of labelled images or signals ends in: three splits, and the scaling learnt from the first."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.model_selection import train_test_split
+from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from pipeline.errors import UserError
 
 TEST_SHARE = 0.25
 VALIDATION_SHARE, VALIDATION_MOST = 0.1, 5_000
+
+Arrays = tuple[np.ndarray, np.ndarray]
+"""Inputs and labels of some examples, one of each in a row."""
 
 
 class Source(NamedTuple):
@@ -20,7 +25,7 @@ class Source(NamedTuple):
     classes: the classes' names; a label is a position in it.
     """
 
-    parts: dict[str, tuple[np.ndarray, np.ndarray]]
+    parts: dict[str, Arrays]
     classes: tuple[str, ...]
 
 
@@ -118,22 +123,47 @@ def complete(name: str, source: Source, *, seed: int) -> Dataset:
     Raises UserError where the data cannot be trained on: nothing there, pixels that are no numbers, unknown labels.
     """
     parts = {part: _checked(name, part, *arrays, source) for part, arrays in source.parts.items()}
-    if len(source.classes) < 2:
-        raise UserError(f"{name} has a single class, {', '.join(source.classes)}; a classifier needs at least two")
-    if "test" not in parts:
-        size = round(TEST_SHARE * len(parts["train"][1]))
-        parts["train"], parts["test"] = _held_out(name, "test", parts["train"], size, 0, source.classes)
-    if "validation" not in parts:
-        size = min(round(VALIDATION_SHARE * len(parts["train"][1])), VALIDATION_MOST)
-        parts["train"], parts["validation"] = _held_out(name, "validation", parts["train"], size, seed, source.classes)
+    parts = with_held_out(name, parts, source.classes, seed)
     scaling = Scaling.of(parts["train"][0])
     train, validation, test = (Split(*parts[part], scaling) for part in ("train", "validation", "test"))
     return Dataset(name, train, validation, test, source.classes)
 
 
-def _checked(
-    name: str, part: str, pixels: np.ndarray, labels: np.ndarray, source: Source
-) -> tuple[np.ndarray, np.ndarray]:
+def with_held_out(name: str, parts: Mapping[str, Arrays], classes: tuple[str, ...], seed: int) -> dict[str, Arrays]:
+    """``parts`` with all three splits, those that are missing taken out of ``train`` as ``complete`` says."""
+    parts = dict(parts)
+    if len(classes) < 2:
+        raise UserError(f"{name} has a single class, {', '.join(classes)}; a classifier needs at least two")
+    if "test" not in parts:
+        size = round(TEST_SHARE * len(parts["train"][1]))
+        parts["train"], parts["test"] = _held_out(name, "test", parts["train"], size, 0, classes)
+    if "validation" not in parts:
+        size = min(round(VALIDATION_SHARE * len(parts["train"][1])), VALIDATION_MOST)
+        parts["train"], parts["validation"] = _held_out(name, "validation", parts["train"], size, seed, classes)
+    return parts
+
+
+def in_folds(
+    name: str, parts: Mapping[str, Arrays], classes: tuple[str, ...], folds: int, fold: int
+) -> dict[str, Arrays]:
+    """Of a cross-validation the part ``fold`` (1 to ``folds``) as the test split, and all others to train on.
+
+    All examples take part, whatever splits they come in; every part has the classes' shares, and is the same for every
+    seed. Raises UserError where a class has fewer examples than there are parts.
+    """
+    inputs, labels = (np.concatenate(arrays) for arrays in zip(*parts.values()))
+    present, counts = np.unique(labels, return_counts=True)
+    if counts.min() < folds:
+        raise UserError(
+            f"{name} has {counts.min()} examples of class {classes[present[counts.argmin()]]!r}, which are too few for "
+            f"{folds} parts with one at least in each; choose a smaller --folds, or add examples of it"
+        )
+    drawn = StratifiedKFold(folds, shuffle=True, random_state=0).split(labels, labels)
+    rest, test = next(islice(drawn, fold - 1, None))
+    return {"train": (inputs[rest], labels[rest]), "test": (inputs[test], labels[test])}
+
+
+def _checked(name: str, part: str, pixels: np.ndarray, labels: np.ndarray, source: Source) -> Arrays:
     where = f"the {part} split of {name}"
     if len(pixels) != len(labels):
         raise UserError(f"{where} has {len(pixels)} images but {len(labels)} labels; there must be one for each")
@@ -173,18 +203,18 @@ def _stored(where: str, pixels: np.ndarray) -> np.ndarray:
 
 
 def _held_out(
-    name: str, part: str, arrays: tuple[np.ndarray, np.ndarray], size: int, seed: int, classes: tuple[str, ...]
-) -> tuple[tuple[np.ndarray, np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    name: str, part: str, arrays: Arrays, size: int, seed: int, classes: tuple[str, ...]
+) -> tuple[Arrays, Arrays]:
     """The rest of the train split, and ``size`` examples (or one a class) taken from it with the classes' shares."""
-    pixels, labels = arrays
+    inputs, labels = arrays
     present, counts = np.unique(labels, return_counts=True)
     if counts.min() < 2:
         raise UserError(
             f"{name} has no {part} split, and none can be held out: class {classes[present[counts.argmin()]]!r} has "
-            f"only one training image; add images of it, or give a {part} split"
+            f"only one training example; add examples of it, or give a {part} split"
         )
     rest, held = train_test_split(
         np.arange(len(labels)), test_size=max(size, len(present)), random_state=seed, stratify=labels
     )
     rest, held = np.sort(rest), np.sort(held)
-    return (pixels[rest], labels[rest]), (pixels[held], labels[held])
+    return (inputs[rest], labels[rest]), (inputs[held], labels[held])

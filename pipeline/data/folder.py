@@ -1,4 +1,4 @@
-"""Image files: one, or a folder of class-named folders of them."""
+"""Files in class-named folders, whatever they hold; and image files."""
 
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -39,25 +39,12 @@ def read_class_folders(path: Path) -> Source:
     Classes are the folders' names in alphabetical order. Images are PNG or JPEG, all of one size; where some are grey
     and some are in colour, all become colour.
     """
-    folders = {PARTS[folder.name]: folder for folder in _folders(path) if folder.name in PARTS and _folders(folder)}
-    if "train" not in folders:
-        folders = {"train": path}
-    classes = tuple(folder.name for folder in _folders(folders["train"]))
+    found, classes = labelled_files(path, SUFFIXES)
     if not classes:
         raise UserError(
             f"{path} has no folders in it; put the images of each class into a folder with its name (PNG or JPEG), or "
             "give IDX files (train-images-idx3-ubyte, train-labels-idx1-ubyte, ...)"
         )
-    found = {}
-    for part, folder in folders.items():
-        unknown = [child for child in _folders(folder) if child.name not in classes]
-        if unknown:
-            raise UserError(f"{unknown[0]} is no class of {folders['train']}: that has {', '.join(classes)}")
-        found[part] = [(file, label) for label, name in enumerate(classes) for file in _image_files(folder / name)]
-    empty = set(range(len(classes))) - {label for _, label in found["train"]}
-    if empty:
-        folder = folders["train"] / classes[min(empty)]
-        raise UserError(f"{folder} holds no {', '.join(SUFFIXES)} files; add images or remove the folder")
     images = _read_alike([file for pairs in found.values() for file, _ in pairs])
     ends = np.cumsum([len(pairs) for pairs in found.values()])
     parts = {
@@ -67,13 +54,35 @@ def read_class_folders(path: Path) -> Source:
     return Source(parts, classes)
 
 
+def labelled_files(path: Path, suffixes: tuple[str, ...]) -> tuple[dict[str, list[tuple[Path, int]]], tuple[str, ...]]:
+    """Files with their labels in class-named folders, by part, and the classes; none where ``path`` has no folders.
+
+    Raises UserError where a class has no file of these suffixes, or only the test or the validation part has it.
+    """
+    folders = {PARTS[folder.name]: folder for folder in _folders(path) if folder.name in PARTS and _folders(folder)}
+    if "train" not in folders:
+        folders = {"train": path}
+    classes = tuple(folder.name for folder in _folders(folders["train"]))
+    found = {}
+    for part, folder in folders.items():
+        unknown = [child for child in _folders(folder) if child.name not in classes]
+        if unknown:
+            raise UserError(f"{unknown[0]} is no class of {folders['train']}: that has {', '.join(classes)}")
+        found[part] = [(file, label) for label, name in enumerate(classes) for file in _files(folder / name, suffixes)]
+    empty = set(range(len(classes))) - {label for _, label in found["train"]}
+    if empty:
+        folder = folders["train"] / classes[min(empty)]
+        raise UserError(f"{folder} holds no {', '.join(suffixes)} files; add some or remove the folder")
+    return found, classes
+
+
 def _folders(path: Path) -> list[Path]:
     return sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
 
 
-def _image_files(folder: Path) -> list[Path]:
+def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     files = sorted(folder.iterdir()) if folder.is_dir() else []
-    return [file for file in files if file.suffix.lower() in SUFFIXES and not file.name.startswith(".")]
+    return [file for file in files if file.suffix.lower() in suffixes and not file.name.startswith(".")]
 
 
 def _read_alike(files: list[Path]) -> np.ndarray:

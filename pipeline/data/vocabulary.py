@@ -14,7 +14,9 @@ from pipeline.errors import UserError
 
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"
 PADDING, BEGIN, END = 0, 1, 2
-"""The first ids of ``Subwords``; of ``Words`` the first is padding, too, and the second any other word."""
+"""The first ids of ``Subwords``; of ``Words`` the first is padding, too."""
+UNKNOWN_WORD = 1
+"""Of ``Words``: any word that is not among them."""
 
 
 @dataclass(frozen=True)
@@ -120,7 +122,7 @@ class Subwords(_Learnt):
 
 @dataclass(frozen=True)
 class Words(_Learnt):
-    """The most frequent words of some texts, in lower case, and punctuation marks. Id 0 is PADDING, 1 other words."""
+    """The most frequent words of some texts, in lower case, and punctuation marks. Id 0 is PADDING, 1 UNKNOWN_WORD."""
 
     @classmethod
     def learn(cls, texts: Iterable[str], size: int, least: int = 1) -> "Words":
@@ -137,7 +139,7 @@ class Words(_Learnt):
     def unknown(self, text: str) -> list[str]:
         """The words of a text that are not in the vocabulary."""
         found = self._tokenizer.encode(text)
-        return [text[start:end] for id_, (start, end) in zip(found.ids, found.offsets) if id_ == 1]
+        return [text[start:end] for id_, (start, end) in zip(found.ids, found.offsets) if id_ == UNKNOWN_WORD]
 
 
 KINDS: dict[str, Any] = {"characters": Characters, "subwords": Subwords, "words": Words}

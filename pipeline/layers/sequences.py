@@ -4,7 +4,8 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
-from jaxtyping import Array, Int
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
 
 from pipeline.layers.base import Context, Layer, PyTree, output
 
@@ -42,6 +43,43 @@ class Masked(Layer):
 
     def statistics(self, params: PyTree, residuals: PyTree) -> PyTree:
         return {"layer": self.layer.statistics(params["layer"], residuals)}
+
+
+@dataclass(frozen=True)
+class MaskPadding(Layer):
+    """y = x where the context's mask says that a position of (batch, time, ...) counts, and 0 elsewhere.
+
+    In front of a layer that looks across positions and knows no mask, as a convolution: behind the end of a sequence it
+    sees what it sees beyond the end of the array, however long the others in the batch are.
+    """
+
+    def init(self, key: Any, x: PyTree) -> dict:
+        del key, x
+        return {}
+
+    def apply(
+        self, params: dict, x: Float[Array, "batch time *features"], context: Context
+    ) -> Float[Array, "batch time *features"]:
+        del params
+        return _where_counts(context.mask, x)
+
+    def forward(
+        self, params: dict, x: Float[Array, "batch time *features"], context: Context
+    ) -> tuple[Float[Array, "batch time *features"], Bool[Array, "batch time"] | None]:
+        return self.apply(params, x, context), context.mask
+
+    def backward(
+        self, params: dict, residuals: Bool[Array, "batch time"] | None, d_y: Float[Array, "batch time *features"]
+    ) -> tuple[dict, Float[Array, "batch time *features"]]:
+        """y_t = m_t x_t, with a mask m of zeros and ones, so d_x_t = m_t d_y_t. The mask is all that is kept."""
+        del params
+        return {}, _where_counts(residuals, d_y)
+
+
+def _where_counts(mask: Bool[Array, "batch time"] | None, x: Array) -> Array:
+    if mask is None:
+        return x
+    return jnp.where(jnp.expand_dims(mask, tuple(range(2, x.ndim))), x, jnp.zeros((), x.dtype))
 
 
 @dataclass(frozen=True)

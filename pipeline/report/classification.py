@@ -73,6 +73,26 @@ def mistakes(inputs: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, 
     )
 
 
+def mistaken_texts(
+    texts: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str], limit: int = 20
+) -> Table:
+    """The worst mistakes among texts (objects, (examples,)): at most ``limit``, the surest first."""
+    predictions = probabilities.argmax(-1)
+    wrong = np.flatnonzero(predictions != labels)
+    wrong = wrong[np.argsort(-probabilities[wrong, predictions[wrong]], kind="stable")][:limit]
+    return Table(
+        "Worst mistakes",
+        "Wrongly classified test texts, those first of which the model was surest."
+        if len(wrong)
+        else "No mistakes: every text was classified correctly.",
+        ("text", "is", "was taken for", "probability"),
+        [
+            (texts[i], classes[labels[i]], classes[predictions[i]], f"{probabilities[i, predictions[i]]:.3f}")
+            for i in wrong
+        ],
+    )
+
+
 def first_filters(kernel: np.ndarray) -> Plot:
     """The first layer's filters: see ``plots.filters``."""
     return Plot(

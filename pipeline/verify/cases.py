@@ -35,7 +35,7 @@ from pipeline.layers.normalization import BatchNorm, GroupNorm, LayerNorm, RMSNo
 from pipeline.layers.pooling import AveragePool, GlobalAveragePool, GlobalMaxPool, MaxPool
 from pipeline.layers.positions import LearnedPositions, Rotary, SinusoidalPositions
 from pipeline.layers.recurrent import GRU, LSTM, RNN, Bidirectional
-from pipeline.layers.sequences import EncoderDecoder, Masked
+from pipeline.layers.sequences import EncoderDecoder, Masked, MaskPadding
 from pipeline.layers.shape import Flatten, Reshape
 from pipeline.losses.base import Targets
 from pipeline.losses.cross_entropy import BinaryCrossEntropy, SoftmaxCrossEntropy
@@ -352,6 +352,9 @@ SEQUENCES = (
         Masked(Serial((Embedding(5, 4), GlobalMaxPool())), 2),
         ended(ids(5, 3, 6), 4, 0, 6, padding=2),
     ),
+    Case("MaskPadding", MaskPadding(), normal(4, 5, 3), mask=mask(5, 3, 0, 5, 1)),
+    Case("MaskPadding/no mask", MaskPadding(), normal(2, 5, 3)),
+    Case("MaskPadding/numbers", MaskPadding(), normal(2, 5), mask=mask(5, 3, 1)),
     Case(
         "EncoderDecoder",
         EncoderDecoder(

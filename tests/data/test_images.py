@@ -403,7 +403,7 @@ def test_a_single_class(tmp_path):
 
 def test_a_class_with_one_image(tmp_path):
     write_class_folders(tmp_path, random_images(9), np.array([0] * 4 + [1] * 4 + [2]))
-    contains(message(load, str(tmp_path), seed=0), "no test split", "class 'class-2'", "only one training image")
+    contains(message(load, str(tmp_path), seed=0), "no test split", "class 'class-2'", "only one training example")
 
 
 def test_a_class_that_training_does_not_have(tmp_path):

@@ -16,7 +16,8 @@ from running import once, refused_by, within
 from sklearn.datasets import load_digits
 
 from pipeline.training.checkpoints import load_params
-from tasks.classification import Signature, initial_params
+from tasks.array_classification import ArraySignature
+from tasks.classification import initial_params
 from tasks.image_recognition import Config, ImageRecognition
 
 PLOTS = {"curves", "confusion", "gradient_norms", "agreement", "filters", "mistakes"}
@@ -64,8 +65,8 @@ def summary(run: Path) -> dict:
 def parameters(run: Path) -> list[bytes]:
     """The bytes of the best parameters, leaf by leaf."""
     task = ImageRecognition()
-    objective = task.objective(Config(), Signature.read(run))
-    params = load_params(run, initial_params(objective, Signature.read(run), 0))
+    objective = task.objective(Config(), ArraySignature.read(run))
+    params = load_params(run, initial_params(objective, ArraySignature.read(run), 0))
     return [np.asarray(leaf).tobytes() for leaf in jax.tree.leaves(params)]
 
 

@@ -1,0 +1,267 @@
+"""Labelled texts by name or path, ready for training: sentences, lines or whole files, each of a class."""
+
+import csv
+import io
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+import pooch
+
+from pipeline.data import lexicon
+from pipeline.data.batches import padded
+from pipeline.data.dataset import Arrays, in_folds, with_held_out
+from pipeline.data.folder import labelled_files
+from pipeline.data.known import download
+from pipeline.data.vocabulary import UNKNOWN_WORD, Words
+from pipeline.errors import UserError
+
+LEXICON_SIZES = {"train": 6_000, "validation": 600, "test": 600}
+POLARITY = {"negative": "neg", "positive": "pos"}
+"""Classes by the endings of their files, each of which has one text a line."""
+MOVIE_REVIEW = {
+    "rt-polarity.neg": "4ace77d558c3714723843f1d65b60c01e3417b208180f0728808d76ad0eeeaca",
+    "rt-polarity.pos": "2da124ec187a9d5a29c9f04e91c540e02baed5af8868f550a26bd6fd4dbf8bf0",
+}
+MOVIE_REVIEW_MIRRORS = ("https://raw.githubusercontent.com/yoonkim/CNN_sentence/master/",)
+KNOWN = ("lexicon", "movie-review")
+
+
+@dataclass(frozen=True, eq=False)
+class Texts:
+    """Texts of one split, their labels, and their words as ids.
+
+    texts: as they were found (objects, (examples,)); ids: int32 of each, none empty; labels: int32, (examples,).
+    """
+
+    texts: np.ndarray
+    ids: Sequence[np.ndarray]
+    labels: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    @cached_property
+    def lengths(self) -> np.ndarray:
+        return np.asarray([len(ids) for ids in self.ids])
+
+    def take(self, rows: np.ndarray | slice) -> tuple[np.ndarray, np.ndarray]:
+        """Ids (rows, time), with 0 behind those of shorter texts, and labels (rows,)."""
+        chosen = np.arange(len(self))[rows]
+        return padded([self.ids[row] for row in chosen]), self.labels[chosen]
+
+
+@dataclass(frozen=True, eq=False)
+class LabelledText:
+    """A labelled set of texts, in words that its training split has. notes: what was left out or cut, and why."""
+
+    name: str
+    train: Texts
+    validation: Texts
+    test: Texts
+    classes: tuple[str, ...]
+    vocabulary: Words
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a reader found: texts (objects) and labels by part, the classes, and notes on what it left out."""
+
+    parts: Mapping[str, Arrays]
+    classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+
+
+def load(
+    name_or_path: str,
+    *,
+    seed: int,
+    words: int,
+    longest: int,
+    encoding: str = "",
+    folds: int = 0,
+    fold: int = 1,
+) -> LabelledText:
+    """The texts of that name, or the user's own at that path.
+
+    name_or_path: "lexicon" or "movie-review"; a ``.tsv`` or ``.csv`` file with the columns ``label`` and ``text``; a
+        folder of class-named folders of ``.txt`` files (or of train/, val/ and test/ folders with such folders in
+        them); a folder with a file ``*.pos`` and a file ``*.neg``, one text a line.
+    seed: of what is held out for validation where the data come without a validation split.
+    words: how many the vocabulary has at most; what else there is becomes one unknown word.
+    longest: words of a text that are seen; its end is cut off.
+    encoding: of the files; "": UTF-8, and latin-1 for Movie Review.
+    folds, fold: of a cross-validation, whose part ``fold`` of so many is the test split; 0 folds: none.
+
+    Raises UserError, saying what is wrong and where, for anything that cannot be trained on.
+    """
+    found = _find(name_or_path, encoding)
+    parts = in_folds(name_or_path, found.parts, found.classes, folds, fold) if folds else found.parts
+    parts = with_held_out(name_or_path, parts, found.classes, seed)
+    vocabulary = Words.learn(parts["train"][0].tolist(), words)
+    notes = list(found.notes)
+    splits = {}
+    for part in ("train", "validation", "test"):
+        texts, labels = parts[part]
+        ids = vocabulary.encode_all(texts.tolist())
+        cut = sum(len(its) > longest for its in ids)
+        if cut:
+            notes.append(f"{cut} {part} texts have more than --longest {longest} words: their ends are cut off")
+        splits[part] = Texts(texts, [its[:longest] for its in ids], labels.astype(np.int32))
+    unknown = np.mean([id_ == UNKNOWN_WORD for ids in splits["train"].ids for id_ in ids])
+    if unknown:
+        notes.append(
+            f"the training texts have more than --words {words} words: {unknown:.1%} of what they say is unknown"
+        )
+    return LabelledText(name_or_path, **splits, classes=found.classes, vocabulary=vocabulary, notes=tuple(notes))
+
+
+def _find(name: str, encoding: str) -> Found:
+    if name == "lexicon":
+        return lexicon_sentences()
+    if name == "movie-review":
+        return movie_review(encoding or "latin-1")
+    path, encoding = Path(name), encoding or "utf-8"
+    if path.is_dir():
+        return read_folder(path, encoding)
+    if path.suffix in (".tsv", ".csv") and path.is_file():
+        return read_table(path, encoding)
+    raise UserError(
+        f"{path} is {'not a set of texts' if path.exists() else 'neither a known set of texts nor an existing path'}; "
+        f"known ones are {', '.join(KNOWN)}, and a path may be a .tsv or .csv file with the columns label and text, a "
+        "folder of class-named folders of .txt files, or a folder with a file *.pos and a file *.neg, one text a line"
+    )
+
+
+def lexicon_sentences() -> Found:
+    """Sentences that ``pipeline.data.lexicon`` composes: what they are follows from people's ratings of words."""
+    parts = {}
+    for part, found in lexicon.sentences(LEXICON_SIZES, seed=0).items():
+        parts[part] = _arrays([(sentence.text, int(sentence.valence > 0)) for sentence in found])
+    return Found(parts, tuple(POLARITY))
+
+
+def movie_review(encoding: str) -> Found:
+    """Movie Review, sentence polarity 1.0 (Pang & Lee 2005): 10,662 snippets, in latin-1. It has no splits.
+
+    Read from ``$PIPELINE_DATA/mr-polarity`` or the user's cache; where it is in neither, downloaded into the cache.
+    """
+    own, cached = os.environ.get("PIPELINE_DATA"), Path(pooch.os_cache("backhand")) / "mr-polarity"
+    if own and all((Path(own) / "mr-polarity" / file).is_file() for file in MOVIE_REVIEW):
+        return read_folder(Path(own) / "mr-polarity", encoding)
+    for file, sha256 in MOVIE_REVIEW.items():
+        if not (cached / file).is_file():
+            put = f"Put {' and '.join(MOVIE_REVIEW)} into {cached}, or into a folder mr-polarity/"
+            download(file, sha256, MOVIE_REVIEW_MIRRORS, cached, put)
+    return read_folder(cached, encoding)
+
+
+def read_folder(path: Path, encoding: str) -> Found:
+    """The texts of ``*.pos`` and ``*.neg`` files, one a line, or those of files in class-named folders, one each."""
+    files = {name: sorted(path.glob(f"*.{ending}")) for name, ending in POLARITY.items()}
+    if all(files.values()):
+        return _read_lines(files, encoding)
+    if any(files.values()):
+        has, lacks = sorted(POLARITY, key=lambda name: not files[name])
+        raise UserError(f"{path} has {files[has][0].name} but no file *.{POLARITY[lacks]}; both classes need one")
+    found, classes = labelled_files(path, (".txt",))
+    if not classes:
+        raise UserError(
+            f"{path} has no folders in it, and no files *.pos and *.neg; put the texts of each class into a folder "
+            "with its name, as .txt files, or the texts of all into a .tsv file with the columns label and text"
+        )
+    read = {part: [(read_text(file, encoding), label) for file, label in files] for part, files in found.items()}
+    return _without_empty(path, read, classes, "files")
+
+
+def _read_lines(files: Mapping[str, Sequence[Path]], encoding: str) -> Found:
+    pairs = []
+    for label, its in enumerate(files.values()):
+        for file in its:
+            # A line may hold control bytes that str.splitlines would break it at.
+            lines = read_text(file, encoding).removesuffix("\n").split("\n")
+            pairs += [(line, label) for line in lines]
+    folder = next(iter(files.values()))[0].parent
+    return _without_empty(folder, {"train": pairs}, tuple(files), "lines")
+
+
+def read_table(path: Path, encoding: str) -> Found:
+    """Lines of a ``.tsv`` (split at tabs alone) or rows of a ``.csv`` file; the first one names the columns."""
+    rows = _rows(path, read_text(path, encoding))
+    _, names = next(rows)
+    columns = [name.strip().lower() for name in names]
+    for name in ("label", "text"):
+        if name not in columns:
+            raise UserError(
+                f"{path} has no column {name!r}: its first line names {', '.join(map(repr, columns))}; it must name "
+                "label and text"
+            )
+    label, text = columns.index("label"), columns.index("text")
+    pairs, blank = [], 0
+    for line, row in rows:
+        if not any(row):
+            blank += 1
+            continue
+        if len(row) != len(columns):
+            raise UserError(f"{path}: line {line} has {len(row)} fields, and the first line {len(columns)}; correct it")
+        if not row[label].strip():
+            raise UserError(f"{path}: line {line} has no label; give it one, or remove the line")
+        pairs.append((row[text], row[label].strip()))
+    classes = tuple(sorted({name for _, name in pairs}))
+    numbered = [(text, classes.index(name)) for text, name in pairs]
+    return _without_empty(path, {"train": numbered}, classes, "lines", blank)
+
+
+def _rows(path: Path, content: str) -> Iterator[tuple[int, list[str]]]:
+    """The fields of every row, with the number of the line it ends at."""
+    if path.suffix == ".tsv":
+        lines = content.removesuffix("\n").split("\n")
+        yield from ((i, line.removesuffix("\r").split("\t")) for i, line in enumerate(lines, 1))
+        return
+    rows = csv.reader(io.StringIO(content or "\n", newline=""), strict=True)
+    try:
+        yield from ((rows.line_num, row) for row in rows)
+    except csv.Error as error:
+        raise UserError(f"{path}: line {rows.line_num} cannot be read ({error}); correct it") from error
+
+
+def read_text(path: Path, encoding: str) -> str:
+    """What a file has, in an encoding that it must be in. A byte order mark is left out.
+
+    Raises UserError for a file that cannot be read.
+    """
+    try:
+        return path.read_bytes().decode("utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    except LookupError as error:
+        raise UserError(f"--encoding {encoding}: there is no such encoding; name one such as utf-8, latin-1") from error
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise UserError(
+            f"{path} is not {encoding}: line {line} has the byte {error.object[error.start]:#04x} at position "
+            f"{error.start}; name its encoding, as in --encoding latin-1, or convert it"
+        ) from error
+
+
+def _without_empty(
+    path: Path, parts: Mapping[str, Sequence[tuple[str, int]]], classes: tuple[str, ...], what: str, blank: int = 0
+) -> Found:
+    """blank: how many of ``what`` were empty, besides those that are found here."""
+    kept = {part: [(text.strip(), label) for text, label in pairs if text.strip()] for part, pairs in parts.items()}
+    for part, pairs in kept.items():
+        if not pairs:
+            raise UserError(f"{path} has no {part} texts: it is empty")
+    left_out = blank + sum(len(pairs) - len(kept[part]) for part, pairs in parts.items())
+    notes = (f"{left_out} {what} of {path} left out: they are empty",) if left_out else ()
+    return Found({part: _arrays(pairs) for part, pairs in kept.items()}, classes, notes)
+
+
+def _arrays(pairs: Sequence[tuple[str, int]]) -> Arrays:
+    texts = np.empty(len(pairs), object)
+    texts[:] = [text for text, _ in pairs]
+    return texts, np.asarray([label for _, label in pairs], np.int32)

@@ -1,0 +1,114 @@
+"""Classifiers of texts: ids of words (batch, time), 0 behind the shorter ones, to logits; and what drove them."""
+
+from dataclasses import replace
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from pipeline.layers.activations import ReLU
+from pipeline.layers.base import Context, Layer, PyTree
+from pipeline.layers.combinators import Parallel, Repeat, Serial
+from pipeline.layers.convolution import Conv
+from pipeline.layers.dropout import Dropout
+from pipeline.layers.embedding import Embedding
+from pipeline.layers.initializers import he_normal
+from pipeline.layers.linear import Dense
+from pipeline.layers.normalization import RMSNorm
+from pipeline.layers.pooling import GlobalAveragePool, GlobalMaxPool
+from pipeline.layers.recurrent import GRU, Bidirectional
+from pipeline.layers.sequences import Masked, MaskPadding
+from pipeline.models.transformer import block
+
+
+def cnn(
+    vocabulary: int,
+    classes: int,
+    width: int = 128,
+    features: int = 64,
+    windows: tuple[int, ...] = (3, 4, 5),
+    dropout: float = 0.5,
+) -> Masked:
+    """Convolutions over words, each feature's maximum over time (Kim 2014, CNN-rand), beside the mean of the words'
+    vectors (Iyyer et al. 2015), which generalises from few texts where maxima learn them by heart.
+
+    width: of a word's vector; features: of each of ``windows``. A text's padding is as the emptiness around it.
+    """
+    branches = tuple(
+        Serial((Conv(features, (window,), kernel_init=he_normal), ReLU(), GlobalMaxPool())) for window in windows
+    )
+    return Masked(
+        Serial(
+            (
+                Embedding(vocabulary, width),
+                MaskPadding(),
+                Dropout(dropout),
+                Parallel((*branches, GlobalAveragePool()), "concatenate"),
+                Dropout(dropout),
+                Dense(classes),
+            )
+        )
+    )
+
+
+def gru(vocabulary: int, classes: int, width: int = 128, dropout: float = 0.5) -> Masked:
+    """GRUs in both directions, the maximum and the mean of their states over time (Conneau et al. 2017)."""
+    half = width // 2
+    return Masked(
+        Serial(
+            (
+                Embedding(vocabulary, width),
+                Dropout(dropout),
+                Bidirectional(GRU(half), GRU(width - half, reverse=True)),
+                Parallel((GlobalMaxPool(), GlobalAveragePool()), "concatenate"),
+                Dropout(dropout),
+                Dense(classes),
+            )
+        )
+    )
+
+
+def transformer(
+    vocabulary: int, classes: int, width: int = 128, layers: int = 2, heads: int = 4, dropout: float = 0.5
+) -> Masked:
+    """An encoder (Vaswani et al. 2017), and the mean over time of what it makes of the words."""
+    return Masked(
+        Serial(
+            (
+                Embedding(vocabulary, width),
+                Dropout(dropout),
+                Repeat(block(width, heads, dropout), layers),
+                RMSNorm(),
+                GlobalAveragePool(),
+                Dropout(dropout),
+                Dense(classes),
+            )
+        )
+    )
+
+
+def contributions(
+    model: Layer, params: PyTree, ids: Int[np.ndarray, "batch time"]
+) -> tuple[Float[Array, "batch classes"], Float[Array, "batch time"]]:
+    """Logits, and how much every word's vector adds to the log-probability of the likeliest class, to first order.
+
+    The gradient by the hand-written rules at the embedding's output, times that output (Simonyan et al. 2014; Denil et
+    al. 2014). model: one of this module, in any precision: a Masked Serial that begins with an Embedding.
+    """
+    assert isinstance(model, Masked) and isinstance(model.layer, Serial)
+    first, *others = model.layer.layers
+    its_first, *its_others = params["layer"]["layers"]
+    context = replace(Context(), mask=jnp.asarray(ids != model.padding))
+
+    def one(its_first: PyTree, its_others: PyTree, ids: Any) -> tuple[Array, Array]:
+        rest = Serial(tuple(others))
+        vectors = first.apply(its_first, ids, context)
+        logits, kept = rest.forward({"layers": its_others}, vectors, context)
+        p = jax.nn.softmax(logits)
+        d_logits = (jnp.arange(logits.shape[-1])[None] == logits.argmax(-1, keepdims=True)).astype(p.dtype) - p
+        _, d_vectors = rest.backward({"layers": its_others}, kept, d_logits)
+        return logits, (d_vectors * vectors).sum(-1)
+
+    return jax.jit(one)(its_first, its_others, jnp.asarray(ids))

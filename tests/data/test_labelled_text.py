@@ -1,0 +1,218 @@
+"""Labelled texts: what comes out of files and out of the lexicon, and what is said about those that are wrong."""
+
+import os
+from functools import partial
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+from pipeline.data import lexicon
+from pipeline.data.augmentation import drop_words
+from pipeline.data.batches import by_length, evaluation_batches
+from pipeline.data.labelled_text import load
+from pipeline.data.vocabulary import UNKNOWN_WORD
+from pipeline.errors import UserError
+
+DATA = Path(os.environ.get("PIPELINE_DATA", Path(__file__).parents[3] / "shared" / "data"))
+CLASSES = ("bad", "good")
+
+read = partial(load, seed=0, words=100, longest=20)
+
+
+def pairs(data) -> set[tuple[str, str]]:
+    """The texts of all splits with the names of their classes."""
+    splits = (data.train, data.validation, data.test)
+    return {(text, data.classes[label]) for split in splits for text, label in zip(split.texts, split.labels)}
+
+
+def examples(count: int) -> list[tuple[str, str]]:
+    return [(f'text {i} is "{CLASSES[i % 2]}"', CLASSES[i % 2]) for i in range(count)]
+
+
+def tsv(rows: list[tuple[str, str]]) -> str:
+    return "label\ttext\n" + "".join(f"{label}\t{text}\n" for text, label in rows)
+
+
+@pytest.fixture
+def file(tmp_path):
+    def write(name: str, content: str | bytes) -> str:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return str(path)
+
+    return write
+
+
+def test_every_kind_of_file_holds_the_same(file, tmp_path):
+    rows = examples(20)
+    quoted = "".join(f'{i},"{text.replace(chr(34), chr(34) * 2)}",{label}\r\n' for i, (text, label) in enumerate(rows))
+    for i, (text, label) in enumerate(rows):
+        file(f"folders/{label}/{i}.txt", text + "\n")
+    for ending, label in (("neg", "bad"), ("pos", "good")):
+        file(f"lines/polarity.{ending}", "\n".join(text for text, its in rows if its == label) + "\n")
+    found = [
+        read(path)
+        for path in (
+            file("table.tsv", tsv(rows)),
+            file("table.csv", "\ufeffnumber,Text,Label\r\n" + quoted),
+            str(tmp_path / "folders"),
+            str(tmp_path / "lines"),
+        )
+    ]
+    assert [data.classes for data in found] == [CLASSES] * 3 + [("negative", "positive")]
+    assert [pairs(data) for data in found[:3]] == [set(rows)] * 3
+    assert {text for text, _ in pairs(found[3])} == {text for text, _ in rows}
+    for data in found:
+        assert [len(split) for split in (data.train, data.validation, data.test)] == [13, 2, 5]
+        assert not data.notes
+
+
+def test_lines_end_at_line_feeds_alone(file, tmp_path):
+    file("a.neg", "one\x85half\x0bthe other\n" * 9 + "last\n")
+    file("a.pos", "one\n" * 10)
+    data = read(str(tmp_path))
+    assert sum(len(split) for split in (data.train, data.validation, data.test)) == 20
+
+
+def test_splits_of_ones_own_are_kept(file, tmp_path):
+    for part in ("train", "test"):
+        for i, (text, label) in enumerate(examples(12)):
+            file(f"{part}/{label}/{i}.txt", f"{part} {text}")
+    data = read(str(tmp_path))
+    assert all(text.startswith("test") for text in data.test.texts) and len(data.test) == 12
+    assert all(text.startswith("train") for text in [*data.train.texts, *data.validation.texts])
+
+
+def test_batches_hold_texts_of_about_one_length(file):
+    rows = [("long " * (1 + i % 15), CLASSES[i % 2]) for i in range(60)]
+    train = read(file("table.tsv", tsv(rows))).train
+    inputs, targets = zip(*evaluation_batches(train, 8))
+    assert [ids.shape[1] for ids in inputs] == sorted(ids.shape[1] for ids in inputs)
+    assert {8, 16} <= {ids.shape[1] for ids in inputs}
+    order = by_length(train)
+    np.testing.assert_array_equal(np.concatenate([its.values for its in targets])[: len(train)], train.labels[order])
+    assert sum(ids.astype(bool).sum() for ids in inputs[:-1]) == train.lengths[order][: 8 * (len(inputs) - 1)].sum()
+
+
+def test_words_are_learnt_from_the_training_split_alone(file):
+    data = read(file("table.tsv", tsv([(f"both word{i}", CLASSES[i % 2]) for i in range(40)])))
+    assert not any(UNKNOWN_WORD in ids for ids in data.train.ids)
+    assert all((ids == [data.vocabulary.encode("both")[0], UNKNOWN_WORD]).all() for ids in data.test.ids)
+
+
+def test_what_is_left_out_is_said(file):
+    rows = [*examples(20), ("", "good"), ("  ", "bad")]
+    path = file("table.tsv", tsv(rows) + "\n\n" + "good\t" + "word " * 30 + "\n" + "bad\t" + "word " * 30 + "\n")
+    data = read(path)
+    assert data.notes[0] == f"4 lines of {path} left out: they are empty"
+    assert "have more than --longest 20 words" in " ".join(data.notes)
+    assert max(split.lengths.max() for split in (data.train, data.validation, data.test)) == 20
+    few = read(path, words=10)
+    assert len(few.vocabulary) == 10
+    assert "more than --words 10 words" in few.notes[-1]
+
+
+def test_folds_test_every_example_once(file):
+    path = file("table.tsv", tsv(examples(23)))
+    folds = [read(path, folds=4, fold=fold) for fold in range(1, 5)]
+    tested = [text for data in folds for text in data.test.texts]
+    assert sorted(tested) == sorted(text for text, _ in examples(23))
+    for data in folds:
+        assert pairs(data) == set(examples(23))
+        assert len(data.train) + len(data.validation) + len(data.test) == 23
+        assert abs(data.test.labels.mean() - 0.5) < 0.15
+    other = load(path, seed=1, words=100, longest=20, folds=4, fold=2)
+    assert set(other.test.texts) == set(folds[1].test.texts)
+    assert set(other.validation.texts) != set(folds[1].validation.texts)
+
+
+@pytest.mark.parametrize(
+    "name, content, said",
+    [
+        ("gone.tsv", None, r"gone.tsv is neither a known set of texts.*lexicon, movie-review"),
+        ("a.md", b"good", r"a.md is not a set of texts"),
+        ("a.tsv", b"", r"no column 'label': its first line names ''"),
+        ("a.csv", b"", r"no column 'label'"),
+        ("a.csv", b"label,review\ngood,fine\n", r"no column 'text': its first line names 'label', 'review'"),
+        ("a.tsv", b"label\ttext\n", "no train texts: it is empty"),
+        ("a.tsv", b"label\ttext\n\tfine\n", "line 2 has no label"),
+        ("a.tsv", b"label\ttext\ngood\tvery\tfine\n", "line 2 has 3 fields, and the first line 2"),
+        ("a.csv", b'label,text\ngood,"fine\n', "line 2 cannot be read"),
+        ("a.tsv", b"label\ttext\ngood\tna\xefve\n", r"not utf-8: line 2 has the byte 0xef at position 18; .*latin-1"),
+        ("a.tsv", tsv([(f"{i}", "good") for i in range(9)]).encode(), "single class, good"),
+        ("a.tsv", tsv([*examples(9), ("odd", "so so")]).encode(), "class 'so so' has only one training example"),
+    ],
+)
+def test_what_is_wrong_with_a_file(file, tmp_path, name, content, said):
+    path = str(tmp_path / name) if content is None else file(name, content)
+    with pytest.raises(UserError, match=said):
+        read(path)
+
+
+def test_what_is_wrong_with_a_folder(file, tmp_path):
+    with pytest.raises(UserError, match=r"has no folders in it, and no files \*.pos and \*.neg"):
+        read(str(tmp_path))
+    file("good/a.txt", "fine")
+    (tmp_path / "bad").mkdir()
+    with pytest.raises(UserError, match=r"bad holds no .txt files"):
+        read(str(tmp_path))
+    file("a.pos", "fine\n")
+    with pytest.raises(UserError, match=r"has a.pos but no file \*.neg"):
+        read(str(tmp_path))
+
+
+def test_what_is_wrong_with_an_encoding_or_folds(file):
+    path = file("a.tsv", tsv(examples(8)).encode() + b"good\tna\xefve\n")
+    assert "naïve" in {text for text, _ in pairs(read(path, encoding="latin-1"))}
+    with pytest.raises(UserError, match="--encoding klingon: there is no such encoding"):
+        read(path, encoding="klingon")
+    with pytest.raises(UserError, match="has 4 examples of class 'bad', which are too few for 5 parts"):
+        read(path, encoding="latin-1", folds=5)
+
+
+@pytest.mark.skipif(not (DATA / "mr-polarity").exists(), reason=f"{DATA / 'mr-polarity'} is not there")
+def test_movie_review(monkeypatch):
+    monkeypatch.setenv("PIPELINE_DATA", str(DATA))
+    data = load("movie-review", seed=0, words=1000, longest=64, folds=10)
+    assert [len(split) for split in (data.train, data.validation, data.test)] == [8635, 960, 1067]
+    assert data.classes == ("negative", "positive")
+    with pytest.raises(UserError, match="not utf-8"):
+        load("movie-review", seed=0, words=1000, longest=64, encoding="utf-8")
+
+
+def test_valence_is_composed_as_vader_composes_it():
+    assert lexicon.valence(2.0, "", denied=False) == 2.0
+    assert lexicon.valence(2.0, "very", denied=False) == pytest.approx(2.293)
+    assert lexicon.valence(-2.0, "very", denied=False) == pytest.approx(-2.293)
+    assert lexicon.valence(-2.0, "slightly", denied=True) == pytest.approx(0.74 * 1.707)
+    assert lexicon.adjectives()["good"] > 1.5 and lexicon.adjectives()["horrible"] < -2
+
+
+def test_sentences_of_the_test_part_say_what_none_of_the_others_say():
+    found = lexicon.sentences({"train": 1500, "validation": 60, "test": 60}, seed=0)
+
+    def clauses(part: str) -> set[str]:
+        """What is said, without of what."""
+        halves = [half for its in found[part] for half in its.text.replace(" , but ", " and ").split(" and ")]
+        return {half.split(" ", 2)[2] for half in halves}
+
+    def words(part: str) -> set[str]:
+        return {word for its in found[part] for word in its.text.split()}
+
+    said = {part: clauses(part) for part in found}
+    assert not said["train"] & said["test"] and not said["validation"] & said["test"]
+    assert words("test") <= words("train")
+    assert [len(found[part]) for part in found] == [60, 60, 1500]
+    assert 0.49 < np.mean([its.valence > 0 for its in found["train"]]) < 0.51
+    assert lexicon.sentences({"train": 30, "test": 9}, seed=0) == lexicon.sentences({"train": 30, "test": 9}, seed=0)
+
+
+def test_words_are_dropped_and_padding_is_not():
+    ids = np.where(np.arange(400)[None] < 300, 7, 0).repeat(5, 0).astype(np.int32)
+    dropped = np.asarray(drop_words(0.2, jax.random.key(0), jax.numpy.asarray(ids)))
+    assert dropped.dtype == np.int32 and set(dropped[:, :300].ravel()) == {UNKNOWN_WORD, 7}
+    assert not dropped[:, 300:].any()
+    assert (dropped == UNKNOWN_WORD).sum() / 1500 == pytest.approx(0.2, abs=0.05)

@@ -1,0 +1,182 @@
+"""Sentiment as its users meet it: a real run over texts of one's own, folds, and what they may do wrong."""
+
+import json
+import re
+from functools import partial
+from itertools import product
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+import running
+from running import refused_by, within
+
+from pipeline.training.checkpoints import load_params
+from tasks.classification import initial_params
+from tasks.sentiment import Config, Sentiment, TextSignature
+
+process = partial(running.process, "sentiment")
+SIZES = ("--width", 8, "--features", 4, "--windows", 2, 3, "--words", 60)
+SHORT = (*SIZES, "--epochs", 8, "--batch-size", 8, "--optimizer.learning-rate", 0.03, "--dropout", 0)
+WORDS = {True: ("good", "great", "fine", "warm"), False: ("bad", "dull", "slow", "cold")}
+
+
+@pytest.fixture
+def task(capsys):
+    return partial(within, Sentiment(), capsys)
+
+
+@pytest.fixture
+def refused(capsys):
+    return partial(refused_by, Sentiment(), capsys)
+
+
+@pytest.fixture(scope="session")
+def texts(tmp_path_factory) -> Path:
+    """Short sentences with words that say what they are, and empty lines."""
+    lines = [
+        f"{'good' if kind else 'bad'}\tthe {what} {was} {how}"
+        for kind in WORDS
+        for what, was, how in product(("film", "plot", "cast", "end"), ("was", "is"), WORDS[kind])
+    ]
+    file = tmp_path_factory.mktemp("texts") / "short.tsv"
+    file.write_text("\n".join(["label\ttext", "bad\t", *lines, *lines[:6]]) + "\n", encoding="utf-8")
+    return file
+
+
+@pytest.fixture(scope="session")
+def run(tmp_path_factory, texts) -> Path:
+    """A finished run of a few epochs; what it printed is in ``output.txt``."""
+    folder = tmp_path_factory.mktemp("judged") / "run"
+    done = process("--data", texts, *SHORT, "--run-dir", folder)
+    assert done.code == 0, done.out + done.err
+    (folder / "output.txt").write_text(done.out + done.err, encoding="utf-8")
+    return folder
+
+
+def summary(run: Path) -> dict:
+    return json.loads((run / "summary.json").read_text(encoding="utf-8"))
+
+
+def test_a_run_learns_and_says_what_it_did(run, texts):
+    said = summary(run)
+    named = {"task": "sentiment", "data": str(texts), "model": "cnn", "gradient": "manual", "seed": 0}
+    assert said.items() >= named.items()
+    assert said["test"]["accuracy"] > 0.9
+    assert 0 < said["gradient_check"]["max_relative_error"] < 1e-11
+    output = (run / "output.txt").read_text(encoding="utf-8")
+    assert f"{said['test']['accuracy']:.4f}" in output
+    assert f"1 lines of {texts} left out: they are empty" in output
+    assert "warning" not in output.lower()
+
+
+def test_the_report_stands_alone(run):
+    assert {path.stem for path in (run / "plots").glob("*.png")} == {
+        "curves",
+        "confusion",
+        "gradient_norms",
+        "agreement",
+    }
+    page = (run / "report.html").read_text(encoding="utf-8")
+    assert not re.search(r"""\b(src|srcset|href)\s*=\s*["'](?!data:)""", page)
+    for section in ("Confusion matrix", "Class by class", "Worst mistakes", "different words"):
+        assert section in page
+    assert "scripts/run sentiment --data" in page
+
+
+def test_evaluate(run, task):
+    assert json.loads(task("evaluate", run, "--json").out) == summary(run)["test"]
+
+
+def test_predict_names_the_class_and_the_words_that_drove_it(run, task):
+    done = task("predict", run, "the film was dull", "The plot is GREAT and unheard of")
+    assert done.code == 0, done.err
+    first, second = (line for line in done.out.splitlines() if " the " in line.lower() and "│" in line)
+    assert " bad " in first and "+dull" in first
+    assert " good " in second and "+great" in second
+    probability = float(re.search(r"0\.\d{4}|1\.0000", first)[0])
+    assert probability > 0.5
+
+
+def test_export_gives_what_predict_gives(run, task):
+    # In a process of its own: this one's checks of shapes take a symbolic batch for no number.
+    assert process("export", run).code == 0
+    exported = jax.export.deserialize(bytearray((run / "export" / "model.jax").read_bytes()))
+    signature = TextSignature.read(run / "export")
+    ids = np.zeros((1, signature.longest), np.int32)
+    found = signature.vocabulary.encode("the film was dull")
+    ids[0, : len(found)] = found
+    probabilities = np.asarray(exported.call(ids))[0]
+    out = task("predict", run, "the film was dull").out
+    assert signature.classes[probabilities.argmax()] == "bad" and f"{probabilities.max():.3f}" in out
+
+
+def test_verify(task, texts):
+    done = task("verify", "--data", texts, "--model", "gru")
+    assert done.code == 0, done.out
+    assert "recurrent" in done.out
+
+
+def test_bfloat16_trains_and_stays_a_float32_model(task, texts, tmp_path):
+    options = {"model": "transformer", "precision": "bfloat16", "width": 8, "words": 60}
+    flags = [part for name, value in options.items() for part in (f"--{name}", value)]
+    done = task("--data", texts, *flags, "--epochs", 1, "--batch-size", 16, "--quiet", "--run-dir", tmp_path / "run")
+    assert done.code == 0, done.err
+    assert summary(tmp_path / "run")["gradient_check"]["max_relative_error"] < 1e-10
+    signature = TextSignature.read(tmp_path / "run")
+    objective = Sentiment().objective(Config(**options), signature)
+    params = load_params(tmp_path / "run", initial_params(objective, signature, 0))
+    assert {leaf.dtype.name for leaf in jax.tree.leaves(params)} == {"float32"}
+
+
+def test_a_cross_validation_tests_every_fold_and_goes_on_where_it_stopped(task, refused, texts, tmp_path):
+    folder = tmp_path / "run"
+    options = ("--data", texts, *SIZES, "--epochs", 1, "--batch-size", 16, "--folds", 2)
+    done = task(*options, "--quiet", "--run-dir", folder)
+    assert done.code == 0, done.err
+    said = summary(folder)
+    folds = [summary(folder / f"fold_{fold}")["test"] for fold in (1, 2)]
+    accuracies = [its["accuracy"] for its in folds]
+    assert said["folds"] == folds
+    assert said["test"]["accuracy"] == pytest.approx(np.mean(accuracies))
+    assert said["test"]["accuracy_deviation"] == pytest.approx(np.std(accuracies, ddof=1))
+    assert said["gradient_check"]["max_relative_error"] < 1e-11
+    page = (folder / "report.html").read_text(encoding="utf-8")
+    assert "Fold by fold" in page and "--folds 2" in page and "Confusion matrix" in page
+    assert json.loads(task("evaluate", folder, "--json").out) == pytest.approx(said["test"])
+    assert task("predict", folder / "fold_2", "the film was dull").code == 0
+    assert "fold_1" in refused("predict", folder, "the film was dull")
+
+    # As if it had been ended before the second fold began.
+    (folder / "summary.json").unlink()
+    for path in sorted((folder / "fold_2").rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    again = task("--resume", folder, "--quiet")
+    assert again.code == 0, again.err
+    assert summary(folder)["folds"] == folds
+
+
+def test_what_a_user_does_wrong(refused, run, texts, tmp_path):
+    where = ("--run-dir", tmp_path / "run")
+    assert "nowhere.tsv" in refused("--data", tmp_path / "nowhere.tsv", *where)
+    assert "larger than the training set" in refused("--data", texts, "--batch-size", 5000, *where)
+    assert "larger than the training set" in refused("--data", texts, "--batch-size", 5000, "--folds", 2, *where)
+    assert "too few for 60 parts" in refused("--data", texts, "--folds", 60, *where)
+    assert "--folds is 1" in refused("--data", texts, "--folds", 1, *where)
+    assert "--fold is 3" in refused("--data", texts, "--folds", 2, "--fold", 3, *where)
+    assert "--dropout is 1.0" in refused("--data", texts, "--dropout", 1, *where)
+    assert "--windows is 0 2" in refused("--data", texts, "--windows", 0, 2, *where)
+    assert "a multiple of 8" in refused("--data", texts, "--model", "transformer", "--width", 12, *where)
+    assert not (tmp_path / "run").exists()
+    assert "no word of sentence 2, 'xyzzy plugh'" in refused("predict", run, "the film", "xyzzy plugh")
+    assert "sentence 1 is empty" in refused("predict", run, " ")
+    assert "predict RUN" in refused("predict", run)
+    assert "holds no run" in refused("predict", tmp_path, "the film")
+
+
+def test_recipes_are_for_the_data():
+    task = Sentiment()
+    assert task.recipe(None).data == "lexicon"
+    assert task.recipe("my.tsv").data == "my.tsv" and task.recipe("my.tsv").longest == 256
+    assert task.recipe("movie-review").longest == 64
