@@ -65,9 +65,9 @@ def test_lines_end_at_line_feeds_alone(tmp_path):
 
 
 def test_mistakes_in_files(folder, tmp_path):
-    def refused(*languages: str) -> str:
+    def refused(source: str = "en", target: str = "de") -> str:
         with pytest.raises(UserError) as caught:
-            load(str(folder), *languages)
+            load(str(folder), source, target)
         return str(caught.value)
 
     assert "no pair of files train.en and train.fr" in refused("en", "fr") and "files in de, en" in refused("en", "fr")
