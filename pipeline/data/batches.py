@@ -34,7 +34,7 @@ class Sequences(Examples, Protocol):
 
     @property
     def lengths(self) -> np.ndarray:
-        """Of every example."""
+        """Of every example: int, (examples,)."""
         ...
 
 

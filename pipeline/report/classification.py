@@ -80,16 +80,15 @@ def mistaken_texts(
     predictions = probabilities.argmax(-1)
     wrong = np.flatnonzero(predictions != labels)
     wrong = wrong[np.argsort(-probabilities[wrong, predictions[wrong]], kind="stable")][:limit]
+    names = np.asarray(classes)
+    rows = zip(texts[wrong], names[labels[wrong]], names[predictions[wrong]], probabilities[wrong].max(1, initial=0))
     return Table(
         "Worst mistakes",
         "Wrongly classified test texts, those first of which the model was surest."
         if len(wrong)
         else "No mistakes: every text was classified correctly.",
         ("text", "is", "was taken for", "probability"),
-        [
-            (texts[i], classes[labels[i]], classes[predictions[i]], f"{probabilities[i, predictions[i]]:.3f}")
-            for i in wrong
-        ],
+        [(str(text), str(is_), str(taken_for), f"{p:.3f}") for text, is_, taken_for, p in rows],
     )
 
 

@@ -47,7 +47,7 @@ def test_contributions_are_gradient_times_vector(name):
     logits, found = contributions(model, params, np.asarray(ids))
     np.testing.assert_allclose(logits, model.apply(params, ids, Context()), rtol=1e-5)
 
-    first, *others = model.layer.layers
+    first, *others = model.layer.layers  # pyright: ignore[reportAttributeAccessIssue]  (a Serial)
     its_first, *its_others = params["layer"]["layers"]
     vectors, likeliest = first.apply(its_first, ids, Context()), np.asarray(logits).argmax(-1)
 

@@ -95,8 +95,8 @@ def test_predict_names_the_class_and_the_words_that_drove_it(run, task):
     first, second = (line for line in done.out.splitlines() if " the " in line.lower() and "│" in line)
     assert " bad " in first and "+dull" in first
     assert " good " in second and "+great" in second
-    probability = float(re.search(r"0\.\d{4}|1\.0000", first)[0])
-    assert probability > 0.5
+    (probability,) = re.findall(r"0\.\d{4}|1\.0000", first)
+    assert float(probability) > 0.5
 
 
 def test_export_gives_what_predict_gives(run, task):
