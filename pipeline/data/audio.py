@@ -130,7 +130,7 @@ def mel_weights(config: Spectrum) -> Float[np.ndarray, "frequencies mels"]:
     """What each frequency of the FFT adds to each band: triangles between the centres of a band's neighbours."""
     frequencies = np.arange(config.fft // 2 + 1) * config.rate / config.fft
     ends = 2595 * np.log10(1 + np.array([config.low, config.highest]) / 700)
-    corners = 700 * (10 ** (np.linspace(*ends, config.mels + 2) / 2595) - 1)
+    corners = 700 * (10 ** (np.linspace(ends[0], ends[1], config.mels + 2) / 2595) - 1)
     low, centre, high = corners[:-2], corners[1:-1], corners[2:]
     rising = (frequencies[:, None] - low) / (centre - low)
     falling = (high - frequencies[:, None]) / (high - centre)

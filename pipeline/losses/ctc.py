@@ -1,7 +1,7 @@
 """Connectionist temporal classification: the loss of a sequence whose alignment to the frames nobody knows."""
 
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,14 +17,14 @@ from pipeline.losses.wide import Wide
 class Transcripts(NamedTuple):
     """What the frames of a batch are to be read as: the ``values`` of CTC's targets.
 
-    labels: (batch, labels), each row's symbols from its start; what stands behind its length may be anything.
-    lengths: (batch,), how many labels of each row count; 0: silence.
-    frames: (batch,), how many frames of each row's outputs count, after whatever strides the model has.
+    labels: int, (batch, labels), each row's symbols from its start; what stands behind its length may be anything.
+    lengths: int, (batch,), how many labels of each row count; 0: silence.
+    frames: int, (batch,), how many frames of each row's outputs count, after whatever strides the model has.
     """
 
-    labels: Int[Array, "batch labels"]
-    lengths: Int[Array, " batch"]
-    frames: Int[Array, " batch"]
+    labels: Any
+    lengths: Any
+    frames: Any
 
 
 Inputs = tuple[Float[Array, "batch frames symbols"], Targets]

@@ -89,20 +89,10 @@ def test_a_file_from_a_pipe_does_not_know_its_size(tmp_path, size):
 
 
 def of_scipy(config: Spectrum, signal: np.ndarray) -> np.ndarray:
-    """Log mel bands in float64, from scipy's short-time transform; triangles drawn by interpolation."""
-    window, hop = config.window_samples, config.hop_samples
-    _, _, spectrum = scipy.signal.stft(
-        signal.astype(np.float64),
-        fs=config.rate,
-        window=scipy.signal.get_window("hann", window, fftbins=True),
-        nperseg=window,
-        noverlap=window - hop,
-        nfft=config.fft,
-        boundary=None,
-        padded=False,
-        scaling="spectrum",
-    )
-    power = np.abs(spectrum.T * scipy.signal.get_window("hann", window, fftbins=True).sum()) ** 2
+    """Log mel bands in float64, from scipy's transforms; triangles drawn by interpolation."""
+    window = np.asarray(scipy.signal.get_window("hann", config.window_samples))
+    frames = np.lib.stride_tricks.sliding_window_view(signal.astype(np.float64), len(window))[:: config.hop_samples]
+    power = np.abs(np.asarray(scipy.fft.rfft(frames * window, config.fft))) ** 2
     mel = lambda f: 1127.01048 * np.log(1 + f / 700)  # noqa: E731  (the same scale as HTK writes it with log10)
     edges = np.linspace(mel(config.low), mel(config.highest), config.mels + 2)
     hertz = 700 * (np.exp(edges / 1127.01048) - 1)
@@ -119,7 +109,7 @@ def test_features_are_scipys(config):
     found = log_mel(config, jnp.asarray(signals))
     assert found.shape == (2, config.frames(9000), config.mels) and found.dtype == jnp.float32
     np.testing.assert_allclose(found, expected, atol=1e-4)
-    cosines = scipy.fft.dct(expected, type=2, norm="ortho")[..., :13]
+    cosines = np.asarray(scipy.fft.dct(expected, type=2, norm="ortho"))[..., :13]
     np.testing.assert_allclose(mfcc(config, jnp.asarray(signals)), cosines, atol=1e-4)
 
 
