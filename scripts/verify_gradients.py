@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import tyro
 from rich.console import Console
 from rich.progress import track
@@ -25,10 +26,12 @@ from pipeline.layers.combinators import Objective, Serial
 from pipeline.layers.sequences import EncoderDecoder
 from pipeline.losses.base import Targets
 from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
+from pipeline.losses.ctc import CTC, Transcripts
 from pipeline.models import sentiment, translation
+from pipeline.models.acoustic import convolutional_recurrent, frames_after
 from pipeline.models.image import convnet, convnet_1d, mlp, resnet
 from pipeline.models.language import language_objective, lstm, transformer
-from pipeline.verify.cases import CASES, Case, ended, ids, normal
+from pipeline.verify.cases import CASES, Case, ended, ids, mask, normal
 from pipeline.verify.report import Report, Row
 
 
@@ -57,6 +60,16 @@ def translator(name: str, model: EncoderDecoder, vocabulary: int) -> Case:
     return Case(name, translation.translation_objective(model, vocabulary, 0.1), batch, train=True)
 
 
+def recognizer(name: str, model: Any, symbols: int, *lengths: int) -> Case:
+    """An acoustic model and CTC on utterances of so many frames and 3 labels each, dropout on."""
+    size, counts = max(lengths), np.array(lengths)
+    labels = 1 + ids(symbols - 1, len(lengths), 3)
+    frames = frames_after(model, counts, size)
+    transcripts = Transcripts(labels, np.full(len(lengths), 3, np.int32), frames)
+    batch = normal(len(lengths), size, 20), Targets(transcripts)
+    return Case(name, Objective(model, CTC()), batch, train=True, mask=mask(size, *lengths))
+
+
 MODELS = (
     classifier("image_recognition/mlp, digits", mlp(10), 8, 8, 1),
     classifier("image_recognition/convnet, digits", convnet(10), 8, 8, 1),
@@ -73,6 +86,7 @@ MODELS = (
     language_model("language_model/lstm", lstm(66, 128, 2, 0.1), 66),
     translator("translation/transformer", translation.transformer(800, 128, 2, 4, 0.1), 800),
     translator("translation/gru", translation.attention_gru(800, 128, 2, 0.1), 800),
+    recognizer("speech_recognition/convolutional_recurrent", convolutional_recurrent(12, 32, 32), 12, 31, 24, 19),
 )
 """A task's model joins by one line. In float32 rounding moves a few of so many units across their kinks, whoever
 differentiates: models are verified in float64, the rules that they are made of in both."""

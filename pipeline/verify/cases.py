@@ -39,6 +39,7 @@ from pipeline.layers.sequences import EncoderDecoder, Masked, MaskPadding
 from pipeline.layers.shape import Flatten, Reshape
 from pipeline.losses.base import Targets
 from pipeline.losses.cross_entropy import BinaryCrossEntropy, SoftmaxCrossEntropy
+from pipeline.losses.ctc import CTC, Transcripts
 from pipeline.losses.regression import Huber, MeanAbsoluteError, MeanSquaredError
 from pipeline.losses.vocabulary import VocabularyCrossEntropy
 from pipeline.verify.check import verify
@@ -458,8 +459,32 @@ VOCABULARY = (
     ),
 )
 
+
+def _ctc(name: str, labels: list[list[int]], frames: list[int], weights: Any = None, **special: Any) -> Case:
+    """Transcripts of these labels on 4 symbols; labels are padded to one more than the longest, frames to 7."""
+    size = 1 + max(map(len, labels))
+    lengths = np.array([len(row) for row in labels], np.int32)
+    rows = np.array([row + [3] * (size - len(row)) for row in labels], np.int32)
+    loss, scale = special.get("loss", CTC()), special.get("scale", 1.0)
+    logits = normal(len(labels), special.get("size", 7), 4, scale=scale)
+    return Case(f"CTC{name}", loss, (logits, Targets(Transcripts(rows, lengths, np.array(frames, np.int32)), weights)))
+
+
+CONNECTIONIST = (
+    _ctc("", [[1, 2, 1], [3, 1]], [7, 7]),
+    _ctc("/repeats, silence, padding", [[2, 2], [1, 1, 1], [], [3], [1, 2]], [7, 5, 4, 3, 2], padded(5)),
+    _ctc("/too few frames", [[1, 2, 3], [1, 1], [2, 3]], [2, 2, 7]),
+    _ctc("/too few frames are zero", [[1, 2, 3], [1, 1], [2, 3]], [2, 7, 7], shares(3), loss=CTC(infeasible="zero")),
+    _ctc("/one frame", [[1], [], [3]], [1, 1, 1], size=1),
+    _ctc("/no labels, no frames", [[], []], [6, 0]),
+    _ctc("/all padding", [[1, 2], [3]], [7, 6], np.zeros(2)),
+    _ctc("/large, blank is last", [[0, 2, 0], [1, 1]], [7, 6], scale=1e4, loss=CTC(blank=3)),
+    _ctc("/long", [[1, 2, 3, 3, 1, 2, 1, 1, 3, 1], [2] * 12], [60, 41], size=60),
+)
+
 LOSSES = (
     *VOCABULARY,
+    *CONNECTIONIST,
     Case("SoftmaxCrossEntropy", SoftmaxCrossEntropy(), (normal(5, 3), Targets(ids(3, 5)))),
     Case("SoftmaxCrossEntropy/sequence", SoftmaxCrossEntropy(), (normal(2, 5, 3), Targets(ids(3, 2, 5)))),
     Case("SoftmaxCrossEntropy/smoothing", SoftmaxCrossEntropy(0.1), (normal(5, 3), Targets(ids(3, 5), shares(5)))),

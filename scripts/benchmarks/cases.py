@@ -34,6 +34,7 @@ from pipeline.layers.recurrent import GRU, LSTM, RNN, Bidirectional
 from pipeline.layers.shape import Flatten, Reshape
 from pipeline.losses.base import Targets
 from pipeline.losses.cross_entropy import BinaryCrossEntropy, SoftmaxCrossEntropy
+from pipeline.losses.ctc import CTC, Transcripts
 from pipeline.losses.regression import Huber, MeanAbsoluteError, MeanSquaredError
 from pipeline.losses.vocabulary import VocabularyCrossEntropy
 from pipeline.models.image import convnet, convnet_1d, mlp, resnet
@@ -98,7 +99,7 @@ def whole(high: int, *shape: int) -> Callable[[np.random.Generator], np.ndarray]
 
 def judged(
     outputs: Callable[[np.random.Generator], np.ndarray],
-    values: Callable[[np.random.Generator], np.ndarray],
+    values: Callable[[np.random.Generator], Any],
     weights: Callable[[np.random.Generator], np.ndarray] | None = None,
 ) -> Callable[[np.random.Generator], tuple[np.ndarray, Targets]]:
     """A loss's input: outputs, and targets with or without weights."""
@@ -108,6 +109,15 @@ def judged(
 def kept_share(share: float, *shape: int) -> Callable[[np.random.Generator], np.ndarray]:
     """Weights that are 1 for a share of the examples and 0, padding, for the rest."""
     return lambda random: (random.random(shape) < share).astype(np.float32)
+
+
+def transcripts(batch: int, frames: int, symbols: int, labels: int) -> Callable[[np.random.Generator], Transcripts]:
+    """Uniform labels below ``symbols``, none of them the blank 0; all labels and all frames count."""
+    return lambda random: Transcripts(
+        random.integers(1, symbols, size=(batch, labels), dtype=np.int32),
+        np.full(batch, labels, np.int32),
+        np.full(batch, frames, np.int32),
+    )
 
 
 def together(
@@ -243,6 +253,8 @@ CASES: tuple[Case, ...] = (
         VocabularyCrossEntropy(50_000),
         judged(normal(8, 128, 256), whole(50_000, 8, 128)),
     ),
+    Case("ctc", "loss", CTC(), judged(normal(32, 200, 40), transcripts(32, 200, 40, 30))),
+    Case("ctc_long", "loss", CTC(), judged(normal(32, 800, 40), transcripts(32, 800, 40, 120))),
     Case("mean_squared_error", "loss", MeanSquaredError(), PAIRS),
     Case("mean_absolute_error", "loss", MeanAbsoluteError(), PAIRS),
     Case("huber", "loss", Huber(), PAIRS),

@@ -280,6 +280,13 @@ def vocabulary_cross_entropy(h: jax.Array, targets: Any, embedding: jax.Array) -
     return cross_entropy(h @ embedding.T, targets)
 
 
+def ctc(logits: jax.Array, targets: Any) -> jax.Array:
+    labels, lengths, frames = targets.values
+    padding = lambda size, lengths: (jnp.arange(size) >= lengths[:, None]).astype(logits.dtype)  # noqa: E731
+    frame_padding, label_padding = padding(logits.shape[1], frames), padding(labels.shape[1], lengths)
+    return optax.ctc_loss(logits, frame_padding, labels, label_padding).mean()
+
+
 LOSSES: dict[str, Callable[..., jax.Array]] = {
     "vocabulary_cross_entropy_8k": vocabulary_cross_entropy,
     "vocabulary_cross_entropy_50k": vocabulary_cross_entropy,
@@ -287,6 +294,8 @@ LOSSES: dict[str, Callable[..., jax.Array]] = {
     "softmax_cross_entropy_smoothed": smoothed_cross_entropy,
     "softmax_cross_entropy_weighted": weighted_cross_entropy,
     "binary_cross_entropy": lambda z, targets: optax.sigmoid_binary_cross_entropy(z, targets.values).mean(),
+    "ctc": ctc,
+    "ctc_long": ctc,
     "mean_squared_error": lambda z, targets: optax.squared_error(z, targets.values).mean(),
     "mean_absolute_error": lambda z, targets: jnp.abs(z - targets.values).mean(),
     "huber": lambda z, targets: optax.huber_loss(z, targets.values).mean(),

@@ -330,6 +330,11 @@ def vocabulary_cross_entropy(h: torch.Tensor, values: torch.Tensor, embedding: t
     return functional.cross_entropy((h @ embedding.T).flatten(0, 1), values.flatten())
 
 
+def ctc(logits: torch.Tensor, labels: torch.Tensor, lengths: torch.Tensor, frames: torch.Tensor) -> torch.Tensor:
+    log_y = functional.log_softmax(logits, -1).transpose(0, 1)
+    return functional.ctc_loss(log_y, labels, frames, lengths, reduction="none").mean()
+
+
 LOSSES: dict[str, Callable[..., torch.Tensor]] = {
     "vocabulary_cross_entropy_8k": vocabulary_cross_entropy,
     "vocabulary_cross_entropy_50k": vocabulary_cross_entropy,
@@ -337,6 +342,8 @@ LOSSES: dict[str, Callable[..., torch.Tensor]] = {
     "softmax_cross_entropy_smoothed": partial(functional.cross_entropy, label_smoothing=0.1),
     "softmax_cross_entropy_weighted": weighted_cross_entropy,
     "binary_cross_entropy": functional.binary_cross_entropy_with_logits,
+    "ctc": ctc,
+    "ctc_long": ctc,
     "mean_squared_error": functional.mse_loss,
     "mean_absolute_error": functional.l1_loss,
     "huber": functional.huber_loss,

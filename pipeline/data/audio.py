@@ -1,0 +1,282 @@
+"""Recordings: read from files at one rate, turned into spectral features, and changed at random for training.
+
+A signal is float32 between -1 and 1, mono. Features are (batch, frames, features). Everything but reading is a pure
+function in jax.numpy of padded batches, (batch, samples) with the number of samples that count in each row.
+"""
+
+import struct
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import soundfile
+import soxr
+from jaxtyping import Array, Float, Int
+
+from pipeline.errors import UserError
+
+LEAST_POWER = 1e-10
+"""What a mel band holds at least, before the logarithm: silence is a number, too. That of a full-scale sine is 1e4."""
+
+
+def read_audio(path: Path, rate: int) -> Float[np.ndarray, " samples"]:
+    """A WAV or FLAC file (or another that libsndfile reads) as a mono signal of ``rate`` samples a second.
+
+    Whole numbers of any size become -1 to 1, floats stay; channels are averaged; other rates are resampled (soxr).
+
+    Raises UserError for what is no recording, is cut off, is empty, or has numbers in it that are not finite.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} is not a file; give the path of a WAV or FLAC file")
+    try:
+        with soundfile.SoundFile(path) as file:
+            expected, its_rate = file.frames, file.samplerate
+            samples = file.read(dtype="float32", always_2d=True)
+    except (soundfile.SoundFileError, OSError) as error:
+        raise UserError(
+            f"{path} cannot be read as a recording ({error}); it must be a WAV or FLAC file: convert or remove it"
+        ) from error
+    if len(samples) < expected or _riff_is_cut_off(path):
+        raise UserError(
+            f"{path} is cut off after {len(samples) / its_rate:.2f} seconds: the file is shorter than its header says; "
+            "copy it again, or remove it"
+        )
+    if not len(samples):
+        raise UserError(f"{path} is a recording of no samples; remove it")
+    if not np.isfinite(samples).all():
+        raise UserError(f"{path} has samples that are not finite numbers; repair or remove it")
+    mono = samples.mean(1)
+    return mono if its_rate == rate else soxr.resample(mono, its_rate, rate)
+
+
+def _riff_is_cut_off(path: Path) -> bool:
+    """Whether a WAV file is shorter than it says, which libsndfile takes for its end.
+
+    Programs that write into a pipe do not know the size, and leave 0 or the largest number in its place.
+    """
+    with path.open("rb") as file:
+        header = file.read(8)
+    if len(header) < 8 or header[:4] != b"RIFF":
+        return False
+    (size,) = struct.unpack("<I", header[4:])
+    return size not in (0, 0xFFFFFFFF) and path.stat().st_size < size + 8
+
+
+@dataclass(frozen=True)
+class Spectrum:
+    """How features are taken from signals.
+
+    rate: samples a second. window, hop: length and distance of frames, in seconds. mels: bands, equally wide on the mel
+    scale between the frequencies low and high, in Hz; high None: half the rate.
+
+    Frame i begins at sample i hop, and all of it lies within the signal; a signal shorter than one window has zeros
+    behind it. The window is Hann's (periodic), the FFT's length the next power of two. The mel scale is HTK's,
+    2595 log10(1 + f / 700), and a band's weights are a triangle of height 1 over the power spectrum.
+    """
+
+    rate: int = 16_000
+    window: float = 0.025
+    hop: float = 0.010
+    mels: int = 40
+    low: float = 20.0
+    high: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.hop_samples < 1 or self.window_samples < 2:
+            raise UserError(
+                f"features: a window of {self.window} s every {self.hop} s is less than a sample at {self.rate} Hz; "
+                "both are in seconds, usually 0.025 and 0.01"
+            )
+        if not 0 <= self.low < self.highest <= self.rate / 2:
+            raise UserError(
+                f"features: bands from {self.low} to {self.highest} Hz; they must lie between 0 and half the rate, "
+                f"{self.rate / 2} Hz"
+            )
+        empty = np.flatnonzero(mel_weights(self).sum(0) == 0) if self.mels > 0 else [0]
+        if len(empty):
+            raise UserError(
+                f"features: {self.mels} mel bands are too many for a window of {self.window} s, whose spectrum has "
+                f"{self.fft // 2 + 1} frequencies (or too few, below 1); choose fewer, or a longer window"
+            )
+
+    @property
+    def window_samples(self) -> int:
+        return round(self.window * self.rate)
+
+    @property
+    def hop_samples(self) -> int:
+        return round(self.hop * self.rate)
+
+    @property
+    def fft(self) -> int:
+        return 1 << (self.window_samples - 1).bit_length()
+
+    @property
+    def highest(self) -> float:
+        return self.rate / 2 if self.high is None else self.high
+
+    def frames(self, samples: Any) -> Any:
+        """How many frames a signal of so many samples has: at least 1. An int, or an array of ints."""
+        rest = samples - self.window_samples
+        return 1 + rest * (rest > 0) // self.hop_samples
+
+
+@lru_cache(maxsize=8)
+def mel_weights(config: Spectrum) -> Float[np.ndarray, "frequencies mels"]:
+    """What each frequency of the FFT adds to each band: triangles between the centres of a band's neighbours."""
+    frequencies = np.arange(config.fft // 2 + 1) * config.rate / config.fft
+    ends = 2595 * np.log10(1 + np.array([config.low, config.highest]) / 700)
+    corners = 700 * (10 ** (np.linspace(ends[0], ends[1], config.mels + 2) / 2595) - 1)
+    low, centre, high = corners[:-2], corners[1:-1], corners[2:]
+    rising = (frequencies[:, None] - low) / (centre - low)
+    falling = (high - frequencies[:, None]) / (high - centre)
+    return np.maximum(0, np.minimum(rising, falling))
+
+
+def log_mel(config: Spectrum, signals: Float[Array, "batch samples"]) -> Float[Array, "batch frames mels"]:
+    """The natural logarithm of every frame's power in every mel band, of at least ``LEAST_POWER``."""
+    short = config.window_samples - signals.shape[1]
+    signals = jnp.pad(signals, ((0, 0), (0, max(0, short))))
+    starts = np.arange(config.frames(signals.shape[1])) * config.hop_samples
+    frames = signals[:, starts[:, None] + np.arange(config.window_samples)]
+    hann = 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(config.window_samples) / config.window_samples)
+    spectrum = jnp.fft.rfft(frames * hann.astype(signals.dtype), config.fft)
+    power = jnp.square(spectrum.real) + jnp.square(spectrum.imag)
+    return jnp.log(jnp.maximum(power @ mel_weights(config).astype(signals.dtype), LEAST_POWER))
+
+
+def mfcc(
+    config: Spectrum, signals: Float[Array, "batch samples"], coefficients: int = 13
+) -> Float[Array, "batch frames coefficients"]:
+    """The first coefficients of the orthonormal cosine transform (DCT-II) of ``log_mel`` over its bands."""
+    if not 1 <= coefficients <= config.mels:
+        raise UserError(f"features: {coefficients} coefficients of {config.mels} mel bands; choose 1 to {config.mels}")
+    order, band = np.arange(coefficients), np.arange(config.mels)[:, None]
+    cosines = np.sqrt(2 / config.mels) * np.cos(np.pi * order * (band + 0.5) / config.mels)
+    cosines[:, 0] = np.sqrt(1 / config.mels)
+    return log_mel(config, signals) @ cosines.astype(signals.dtype)
+
+
+class Scale(NamedTuple):
+    """A mean and a deviation for every feature."""
+
+    mean: Float[Array, " features"]
+    deviation: Float[Array, " features"]
+
+
+LEAST_VARIANCE = 1e-5
+"""Added to variances, so that what never changes (silence) becomes 0."""
+
+
+def scale_of(features: Float[Array, "batch frames features"], lengths: Int[Array, " batch"]) -> Scale:
+    """That of a whole training set: over all frames that count."""
+    counts = (jnp.arange(features.shape[1]) < lengths[:, None])[..., None]
+    total = counts.sum()
+    mean = jnp.where(counts, features, 0).sum((0, 1)) / total
+    variance = jnp.where(counts, jnp.square(features - mean), 0).sum((0, 1)) / total
+    return Scale(mean, jnp.sqrt(variance + LEAST_VARIANCE))
+
+
+def normalise(
+    features: Float[Array, "batch frames features"], lengths: Int[Array, " batch"], scale: Scale | None = None
+) -> Float[Array, "batch frames features"]:
+    """Features of mean 0 and deviation 1, with zeros at padding.
+
+    scale: that of a training set; None: each utterance's own, in which neither the microphone nor the volume is left.
+    """
+    counts = (jnp.arange(features.shape[1]) < lengths[:, None])[..., None]
+    if scale is None:
+        of_each = jax.vmap(lambda rows, length: scale_of(rows[None], length[None]))(features, lengths)
+        scale = Scale(of_each.mean[:, None], of_each.deviation[:, None])
+    return jnp.where(counts, (features - scale.mean) / scale.deviation, 0)
+
+
+@dataclass(frozen=True)
+class SpecAugment:
+    """Stripes of normalised features that are set to 0, their mean (Park et al. 2019; without its time warping).
+
+    feature_stripes, feature_width: how many, and how many neighbouring features each hides at most. time_stripes,
+    time_width: the same of frames, and time_share: of an utterance's frames a stripe hides at most this share.
+    """
+
+    feature_stripes: int = 2
+    feature_width: int = 8
+    time_stripes: int = 2
+    time_width: int = 20
+    time_share: float = 0.2
+
+    def __post_init__(self) -> None:
+        if min(self.feature_stripes, self.feature_width, self.time_stripes, self.time_width) < 0:
+            raise UserError(f"{self} has a negative number; 0 turns stripes off")
+        if not 0 <= self.time_share <= 1:
+            raise UserError(f"SpecAugment: time_share is {self.time_share}; it must be 0 to 1")
+
+
+def spec_augment(
+    config: SpecAugment, key: Any, features: Float[Array, "batch frames features"], lengths: Int[Array, " batch"]
+) -> Float[Array, "batch frames features"]:
+    """Stripes of random width, from 0 on, at random places, anew for every utterance."""
+    batch, frames, bands = features.shape
+    feature_key, time_key = jax.random.split(key)
+    all_bands = jnp.full(batch, bands, jnp.int32)
+    most = jnp.full(batch, min(config.feature_width, bands), jnp.int32)
+    hidden = _stripes(feature_key, config.feature_stripes, all_bands, most, bands)[:, None]
+    most = jnp.minimum(config.time_width, jnp.floor(config.time_share * lengths)).astype(jnp.int32)
+    hidden |= _stripes(time_key, config.time_stripes, lengths, most, frames)[..., None]
+    return jnp.where(hidden, 0, features)
+
+
+def _stripes(key: Any, count: int, lengths: Array, most: Array, size: int) -> Array:
+    """Which of ``size`` places lie in one of ``count`` stripes of up to ``most``, within each row's length."""
+    width_key, place_key = jax.random.split(key)
+    shape = (len(lengths), count)
+    widths = jnp.floor(jax.random.uniform(width_key, shape, jnp.float32) * (most[:, None] + 1)).astype(jnp.int32)
+    room = lengths[:, None] - widths + 1
+    starts = jnp.floor(jax.random.uniform(place_key, shape, jnp.float32) * room).astype(jnp.int32)
+    places = jnp.arange(size, dtype=jnp.int32)
+    return ((places >= starts[..., None]) & (places < (starts + widths)[..., None])).any(1)
+
+
+def change_speed(
+    key: Any, signals: Float[Array, "batch samples"], lengths: Int[Array, " batch"], most: float
+) -> tuple[Float[Array, "batch longer"], Int[Array, " batch"]]:
+    """Each signal faster or slower, and so higher or lower, by a factor from 1 - most to 1 + most (Ko et al. 2015).
+
+    Interpolated linearly. All rows grow to what the slowest may need; zeros stand behind each row's new length.
+    """
+    if not 0 <= most < 1:
+        raise UserError(f"speed: signals change by up to {most}; it must be at least 0 and less than 1")
+    batch, samples = signals.shape
+    factors = jax.random.uniform(key, (batch, 1), jnp.float32, 1 - most, 1 + most)
+    longest = int(np.ceil(samples / (1 - most)))
+    new_lengths = jnp.ceil(lengths / factors[:, 0]).astype(lengths.dtype)
+    places = jnp.arange(longest, dtype=jnp.float32) * factors
+    before = jnp.minimum(jnp.floor(places).astype(jnp.int32), samples - 1)
+    share = (places - before).astype(signals.dtype)
+    signals = jnp.where(jnp.arange(samples) < lengths[:, None], signals, 0)
+    left = jnp.take_along_axis(signals, before, 1)
+    right = jnp.take_along_axis(jnp.pad(signals, ((0, 0), (0, 1))), before + 1, 1)
+    moved = (1 - share) * left + share * right
+    return jnp.where(jnp.arange(longest) < new_lengths[:, None], moved, 0), new_lengths
+
+
+def add_noise(
+    key: Any, signals: Float[Array, "batch samples"], lengths: Int[Array, " batch"], least: float, most: float
+) -> Float[Array, "batch samples"]:
+    """White noise, as many decibels below each signal's own power as is drawn between ``least`` and ``most``.
+
+    Silence stays silent, and so does what stands behind a signal.
+    """
+    if least > most:
+        raise UserError(f"noise: from {least} to {most} decibels below the signal; the first must not be larger")
+    level_key, noise_key = jax.random.split(key)
+    counts = jnp.arange(signals.shape[1]) < lengths[:, None]
+    power = jnp.where(counts, jnp.square(signals), 0).sum(1) / jnp.maximum(lengths, 1)
+    decibels = jax.random.uniform(level_key, power.shape, jnp.float32, least, most)
+    deviation = jnp.sqrt(power * 10 ** (-decibels / 10)).astype(signals.dtype)
+    noise = jax.random.normal(noise_key, signals.shape, jnp.float32).astype(signals.dtype)
+    return signals + jnp.where(counts, deviation[:, None] * noise, 0)

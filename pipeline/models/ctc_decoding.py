@@ -1,0 +1,120 @@
+"""What the frames of a connectionist classifier read as: the best alignment's labels, or the likeliest labels."""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+Labels = tuple[int, ...]
+Scorer = Callable[[Labels], float]
+"""What is added to the logarithm of a prefix's probability for its last label: a language model's say in it."""
+
+
+class Reading(NamedTuple):
+    """labels: what is read. starts: the frame at which each begins. log_p: the logarithm of the best alignment's
+    probability."""
+
+    labels: Labels
+    starts: tuple[int, ...]
+    log_p: float
+
+
+def best_path(log_y: np.ndarray, blank: int = 0) -> Reading:
+    """The labels of the likeliest alignment: each frame's best symbol, without repeats, then without blanks.
+
+    log_y: (frames, symbols), logarithms of probabilities, of the frames of one utterance that count.
+
+    Not always the likeliest labels, which may have many alignments that are each less likely (Graves et al. 2006).
+    """
+    if not len(log_y):
+        return Reading((), (), 0.0)
+    path = log_y.argmax(1)
+    begins = np.flatnonzero((path != blank) & (np.diff(path, prepend=-1) != 0))
+    return Reading(tuple(path[begins].tolist()), tuple(begins.tolist()), float(log_y.max(1).sum()))
+
+
+def prefix_beam_search(
+    log_y: np.ndarray, width: int = 16, blank: int = 0, scorer: Scorer | None = None
+) -> list[tuple[Labels, float]]:
+    """The likeliest labels and the logarithm of their probability, best first (Graves 2012; Hannun et al. 2014).
+
+    log_y: (frames, symbols), logarithms of probabilities, of the frames of one utterance that count.
+    width: how many prefixes are kept after each frame; where none is ever dropped, the search is exact.
+    scorer: None, or what a language model adds for the last label of a prefix; the probabilities then have it in them.
+
+    A prefix stands for all alignments so far that read as it. Those that end in a blank are kept apart from those that
+    end in its last label: only after a blank does the same label again make the prefix longer.
+    """
+    beams: dict[Labels, tuple[float, float]] = {(): (0.0, -math.inf)}  # the logarithms: ending in a blank, in a label
+    said: dict[Labels, float] = {}
+    for frame in log_y.tolist():
+        blanks: defaultdict[Labels, float] = defaultdict(lambda: -math.inf)
+        labels: defaultdict[Labels, float] = defaultdict(lambda: -math.inf)
+        possible = [(symbol, log) for symbol, log in enumerate(frame) if symbol != blank and log > -math.inf]
+        for prefix, (in_blank, in_label) in beams.items():
+            both = _log_add(in_blank, in_label)
+            blanks[prefix] = _log_add(blanks[prefix], both + frame[blank])
+            if prefix:
+                labels[prefix] = _log_add(labels[prefix], in_label + frame[prefix[-1]])
+            for symbol, log in possible:
+                longer = (*prefix, symbol)
+                if scorer is not None and longer not in said:
+                    said[longer] = scorer(longer)
+                before = in_blank if prefix[-1:] == (symbol,) else both
+                labels[longer] = _log_add(labels[longer], before + log + said.get(longer, 0.0))
+        totals = {prefix: _log_add(blanks[prefix], labels[prefix]) for prefix in {**blanks, **labels}}
+        possible_prefixes = (prefix for prefix, log_p in totals.items() if log_p > -math.inf)
+        kept = sorted(possible_prefixes, key=totals.__getitem__, reverse=True)[:width]
+        beams = {prefix: (blanks[prefix], labels[prefix]) for prefix in kept}
+    return [(prefix, _log_add(*both)) for prefix, both in beams.items()]
+
+
+def _log_add(a: float, b: float) -> float:
+    """log(exp(a) + exp(b))."""
+    larger, smaller = max(a, b), min(a, b)
+    return larger if smaller == -math.inf else larger + math.log1p(math.exp(smaller - larger))
+
+
+@dataclass(frozen=True, eq=False)
+class NGram:
+    """How likely a label is after those before it: a ``Scorer``, from counts of up to ``order`` labels in a row.
+
+    p(c | h) = (count(hc) + distinct(h) p(c | h without its first)) / (count(h) + distinct(h)), where distinct(h) is how
+    many labels have followed h (Witten & Bell 1991). Below single labels all of ``symbols`` are equally likely.
+    """
+
+    order: int
+    symbols: int
+    counts: Counter[Labels]
+    distinct: Counter[Labels]
+    followed: Counter[Labels]
+
+    @classmethod
+    def of(cls, texts: Iterable[Sequence[int]], order: int, symbols: int) -> "NGram":
+        """From texts, each the labels of one utterance."""
+        counts: Counter[Labels] = Counter()
+        for text in texts:
+            labels = tuple(text)
+            counts.update(
+                labels[end - length : end]
+                for end in range(1, len(labels) + 1)
+                for length in range(1, min(order, end) + 1)
+            )
+        followed: Counter[Labels] = Counter()
+        for gram, count in counts.items():
+            followed[gram[:-1]] += count
+        return cls(order, symbols, counts, Counter(gram[:-1] for gram in counts), followed)
+
+    def __call__(self, prefix: Labels) -> float:
+        """log p(the last label | those before it)."""
+        p = 1 / self.symbols
+        for length in range(1, min(self.order, len(prefix)) + 1):
+            gram = prefix[len(prefix) - length :]
+            before = gram[:-1]
+            if not self.followed[before]:
+                break
+            p = (self.counts[gram] + self.distinct[before] * p) / (self.followed[before] + self.distinct[before])
+        return math.log(p)
