@@ -29,17 +29,22 @@ class Loss(Layer):
         del key, x
         return {}
 
+    def judged(self, targets: Targets) -> Array:
+        """What there is a loss for: an array with an element for each that the mean is over."""
+        return targets.values
+
     def count(self, targets: Targets) -> Any:
         """What the mean divides by: the sum of the weights, each as often as it has values (a scalar)."""
+        size = self.judged(targets).size
         if targets.weights is None:
-            return jnp.asarray(targets.values.size, jnp.float32)
+            return jnp.asarray(size, jnp.float32)
         dtype = reduction_dtype(targets.weights.dtype)
-        repeats = targets.values.size // max(targets.weights.size, 1)
+        repeats = size // max(targets.weights.size, 1)
         return targets.weights.sum(dtype=dtype) * repeats
 
     def shares(self, targets: Targets, dtype: Any) -> Float[Array, "*values"]:
         """The share of every value in the mean: weight / count, and 0 for all where nothing counts."""
-        values, weights = targets
+        values, weights = self.judged(targets), targets.weights
         if weights is None:
             return jnp.full(values.shape, 1 / max(values.size, 1), dtype)
         if weights.shape != values.shape[: weights.ndim]:

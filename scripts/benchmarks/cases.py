@@ -34,6 +34,9 @@ from pipeline.layers.recurrent import GRU, LSTM, RNN, Bidirectional
 from pipeline.layers.shape import Flatten, Reshape
 from pipeline.losses.base import Targets
 from pipeline.losses.cross_entropy import BinaryCrossEntropy, SoftmaxCrossEntropy
+from pipeline.losses.dice import Dice
+from pipeline.losses.focal import Focal
+from pipeline.losses.ranking import Candidates, PairwiseRanking, SampledSoftmax
 from pipeline.losses.regression import Huber, MeanAbsoluteError, MeanSquaredError
 from pipeline.losses.vocabulary import VocabularyCrossEntropy
 from pipeline.models.image import convnet, convnet_1d, mlp, resnet
@@ -98,7 +101,7 @@ def whole(high: int, *shape: int) -> Callable[[np.random.Generator], np.ndarray]
 
 def judged(
     outputs: Callable[[np.random.Generator], np.ndarray],
-    values: Callable[[np.random.Generator], np.ndarray],
+    values: Callable[[np.random.Generator], Any],
     weights: Callable[[np.random.Generator], np.ndarray] | None = None,
 ) -> Callable[[np.random.Generator], tuple[np.ndarray, Targets]]:
     """A loss's input: outputs, and targets with or without weights."""
@@ -108,6 +111,11 @@ def judged(
 def kept_share(share: float, *shape: int) -> Callable[[np.random.Generator], np.ndarray]:
     """Weights that are 1 for a share of the examples and 0, padding, for the rest."""
     return lambda random: (random.random(shape) < share).astype(np.float32)
+
+
+def sampled(items: int, *shape: int) -> Callable[[np.random.Generator], Any]:
+    """Candidates of a sampler that prefers some items to others."""
+    return lambda random: Candidates(whole(items, *shape)(random), np.log(random.random(shape, np.float32)))
 
 
 def together(
@@ -243,6 +251,10 @@ CASES: tuple[Case, ...] = (
         VocabularyCrossEntropy(50_000),
         judged(normal(8, 128, 256), whole(50_000, 8, 128)),
     ),
+    Case("focal", "loss", Focal(), judged(LOGITS, LABELS)),
+    Case("dice", "loss", Dice(), judged(normal(16, 128, 128, 4), kept_share(0.3, 16, 128, 128, 4))),
+    Case("pairwise_ranking", "loss", PairwiseRanking(), judged(normal(8192, 101), whole(100_000, 8192, 101))),
+    Case("sampled_softmax", "loss", SampledSoftmax(), judged(normal(4096, 513), sampled(100_000, 4096, 513))),
     Case("mean_squared_error", "loss", MeanSquaredError(), PAIRS),
     Case("mean_absolute_error", "loss", MeanAbsoluteError(), PAIRS),
     Case("huber", "loss", Huber(), PAIRS),
