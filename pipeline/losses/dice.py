@@ -1,7 +1,7 @@
 """The Dice loss: how little a predicted mask overlaps the true one."""
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import jax.numpy as jnp
 from jax import lax
@@ -29,7 +29,7 @@ class Dice(Loss):
     and 1 say which positions are in it; its share in the mean is that of all its positions.
     """
 
-    over: Literal["example", "batch"] = "example"
+    over: str = "example"
     smoothing: float = 1.0
 
     def __post_init__(self) -> None:

@@ -47,7 +47,7 @@ def test_an_empty_mask_that_is_predicted_empty():
 
 def test_bad_numbers_and_shapes():
     with pytest.raises(ValueError, match=r"over is 'pixel'"):
-        Dice("pixel")  # pyright: ignore[reportArgumentType]
+        Dice("pixel")
     with pytest.raises(ValueError, match=r"smoothing is 0"):
         Dice(smoothing=0.0)
     with pytest.raises(ValueError, match=r"logits of shape \(3, 5, 4, 2\) for masks of shape \(3, 5, 4\)"):

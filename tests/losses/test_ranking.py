@@ -38,7 +38,7 @@ def test_pairwise_ranking_is_the_mean_over_pairs():
 
 def test_sampled_softmax_of_all_items_is_softmax():
     items = np.array([[1, 0, 2, 3], [0, 1, 2, 3], [3, 0, 1, 2]], np.int32)
-    candidates = Candidates(items, np.full((3, 4), -7.0))
+    candidates = Candidates(jnp.asarray(items), jnp.full((3, 4), -7.0))
     expected = SoftmaxCrossEntropy().apply({}, (SCORES, Targets(jnp.zeros(3, jnp.int32))), Context())
     np.testing.assert_allclose(value(SampledSoftmax(), SCORES, Targets(candidates)), expected, rtol=1e-14)
     assert SampledSoftmax().count(Targets(candidates)) == 3
