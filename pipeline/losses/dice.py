@@ -1,5 +1,6 @@
 """The Dice loss: how little a predicted mask overlaps the true one."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -49,6 +50,9 @@ class Dice(Loss):
         dtype = reduction_dtype(logits.dtype)
         shares = self.shares(targets, dtype)
         z, t = (jnp.where(shares == 0, 0.0, values.astype(dtype)) for values in (logits, targets.values))
+        if targets.weights is None:  # sums over constants of this size would take the compiler seconds
+            each = [1 if axis in self.axes(z) else size for axis, size in enumerate(z.shape)]
+            return z, t, jnp.ones_like(z), jnp.full(each, 1 / max(math.prod(each), 1), dtype)
         largest = shares.max(self.axes(z), keepdims=True)
         return z, t, shares / jnp.where(largest == 0, 1.0, largest), self.sums(shares)
 
