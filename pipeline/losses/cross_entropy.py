@@ -12,12 +12,32 @@ from pipeline.layers.base import Context, reduction_dtype
 from pipeline.losses.base import ElementwiseLoss, Loss, Targets
 
 
+class LabelLoss(Loss):
+    """What is common to losses over rows of logits (..., classes), each with an integer label in [0, classes)."""
+
+    def rows(self, x: tuple[Array, Targets]) -> tuple[Array, Array, Array]:
+        """Logits in the dtype of sums, labels and shares, with zeros at padding: what it holds reaches nothing."""
+        logits, targets = x
+        if logits.shape[:-1] != targets.values.shape:
+            raise ValueError(
+                f"{type(self).__name__}: logits of shape {logits.shape} for labels of shape {targets.values.shape}; "
+                "they must be (..., classes) and (...)"
+            )
+        dtype = reduction_dtype(logits.dtype)
+        shares = self.shares(targets, dtype)
+        padding = shares == 0
+        return jnp.where(padding[..., None], 0.0, logits.astype(dtype)), jnp.where(padding, 0, targets.values), shares
+
+
 @dataclass(frozen=True)
-class SoftmaxCrossEntropy(Loss):
+class SoftmaxCrossEntropy(LabelLoss):
     """The mean of -sum_k q_k log softmax(z)_k over rows of logits z, each with an integer label in [0, classes).
 
     q is 1 at the label; smoothed (Szegedy et al. 2016) it is 1 - label_smoothing there, plus label_smoothing / classes
     everywhere. Without smoothing, logits other than the label's may be minus infinity.
+
+    Classes that count more than others are targets' weights: with one weight for each class,
+    ``Targets(labels, class_weights[labels])``. The mean then divides by the weights' sum, as PyTorch's does.
     """
 
     label_smoothing: float = 0.0
@@ -27,19 +47,6 @@ class SoftmaxCrossEntropy(Loss):
             raise ValueError(
                 f"SoftmaxCrossEntropy.label_smoothing is {self.label_smoothing}; it must be at least 0 and less than 1"
             )
-
-    def rows(self, x: tuple[Array, Targets]) -> tuple[Array, Array, Array]:
-        """Logits in the dtype of sums, labels and shares, with zeros at padding: what it holds reaches nothing."""
-        logits, targets = x
-        if logits.shape[:-1] != targets.values.shape:
-            raise ValueError(
-                f"SoftmaxCrossEntropy: logits of shape {logits.shape} for labels of shape {targets.values.shape}; "
-                "they must be (..., classes) and (...)"
-            )
-        dtype = reduction_dtype(logits.dtype)
-        shares = self.shares(targets, dtype)
-        padding = shares == 0
-        return jnp.where(padding[..., None], 0.0, logits.astype(dtype)), jnp.where(padding, 0, targets.values), shares
 
     def apply(
         self, params: dict, x: tuple[Float[Array, "*rows classes"], Targets], context: Context

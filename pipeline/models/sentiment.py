@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from pipeline.layers.activations import ReLU
+from pipeline.layers.activations import ReLU, Softmax
 from pipeline.layers.base import Context, Layer, PyTree
 from pipeline.layers.combinators import Parallel, Repeat, Serial
 from pipeline.layers.convolution import Conv
@@ -106,7 +106,7 @@ def contributions(
         rest = Serial(tuple(others))
         vectors = first.apply(its_first, ids, context)
         logits, kept = rest.forward({"layers": its_others}, vectors, context)
-        p = jax.nn.softmax(logits)
+        p = Softmax().apply({}, logits, context)
         d_logits = (jnp.arange(logits.shape[-1])[None] == logits.argmax(-1, keepdims=True)).astype(p.dtype) - p
         _, d_vectors = rest.backward({"layers": its_others}, kept, d_logits)
         return logits, (d_vectors * vectors).sum(-1)

@@ -40,6 +40,9 @@ from pipeline.layers.shape import Flatten, Reshape
 from pipeline.losses.base import Targets
 from pipeline.losses.cross_entropy import BinaryCrossEntropy, SoftmaxCrossEntropy
 from pipeline.losses.ctc import CTC, Transcripts
+from pipeline.losses.dice import Dice
+from pipeline.losses.focal import Focal
+from pipeline.losses.ranking import Candidates, PairwiseRanking, SampledSoftmax
 from pipeline.losses.regression import Huber, MeanAbsoluteError, MeanSquaredError
 from pipeline.losses.vocabulary import VocabularyCrossEntropy
 from pipeline.verify.check import verify
@@ -482,9 +485,89 @@ CONNECTIONIST = (
     _ctc("/long", [[1, 2, 3, 3, 1, 2, 1, 1, 3, 1], [2] * 12], [60, 41], size=60),
 )
 
+
+def _pairwise(name: str, *shape: int, weights: Any = None, x: Any = None, items: int = 7) -> Case:
+    scores = normal(*shape) if x is None else x
+    return Case(f"PairwiseRanking{name}", PairwiseRanking(), (scores, Targets(ids(items, *shape), weights)))
+
+
+def _sampled(name: str, *shape: int, weights: Any = None, x: Any = None, items: int = 7) -> Case:
+    candidates = Candidates(ids(items, *shape), np.log(shares(*shape)))
+    scores = normal(*shape) if x is None else x
+    return Case(f"SampledSoftmax{name}", SampledSoftmax(), (scores, Targets(candidates, weights)))
+
+
+RANKING = tuple(
+    case
+    for ranking in (_pairwise, _sampled)
+    for case in (
+        ranking("", 5, 4),
+        ranking("/sequence", 2, 3, 4),
+        ranking("/weights", 5, 4, weights=shares(5)),
+        ranking("/padding", 5, 2, 4, weights=padded(5, 2)),
+        ranking("/all padding", 5, 4, weights=np.zeros(5)),
+        ranking("/one example", 1, 3),
+        ranking("/one negative", 5, 2),
+        ranking("/no negative", 3, 1),
+        ranking("/every negative the true item", 3, 4, items=1),
+        ranking("/ties", 5, 4, x=ties(5, 4)),
+        ranking("/large", 5, 4, x=normal(5, 4, scale=1e4)),
+    )
+)
+
+
+def _focal(name: str, loss: Focal, *shape: int, weights: Any = None, x: Any = None) -> Case:
+    labels = ids(shape[-1], *shape[:-1])
+    return Case(f"Focal{name}", loss, (normal(*shape) if x is None else x, Targets(labels, weights)))
+
+
+FOCAL = (
+    _focal("", Focal(), 5, 3),
+    _focal("/sequence", Focal(1.5), 2, 5, 3),
+    _focal("/gamma 0", Focal(0.0), 5, 3),
+    _focal("/gamma below 1", Focal(0.3), 5, 4),
+    _focal("/factors", Focal(alpha=(0.3, 1.7, 0.0)), 5, 3),
+    _focal("/weights", Focal(alpha=(0.3, 1.7, 0.9)), 4, 3, weights=shares(4)),
+    _focal("/padding", Focal(), 4, 2, 3, weights=padded(4)),
+    _focal("/all padding", Focal(0.3), 5, 3, weights=np.zeros(5)),
+    _focal("/one example", Focal(), 1, 3),
+    _focal("/one class", Focal(0.3), 4, 1),
+    _focal("/one class, gamma 0", Focal(0.0), 4, 1),
+    _focal("/ties", Focal(), 5, 3, x=ties(5, 3)),
+    _focal("/large", Focal(), 5, 4, x=normal(5, 4, scale=1e4)),
+    _focal("/large, gamma below 1", Focal(0.3), 5, 4, x=normal(5, 4, scale=1e4)),
+)
+
+
+def _dice(name: str, loss: Dice, *shape: int, weights: Any = None, x: Any = None, t: Any = None) -> Case:
+    t = np.round(shares(*shape)) if t is None else t
+    return Case(f"Dice{name}", loss, (normal(*shape) if x is None else x, Targets(t, weights)))
+
+
+DICE = (
+    _dice("", Dice(), 3, 5, 7, 2),
+    _dice("/signal, soft masks", Dice(smoothing=0.1), 3, 5, 2, t=shares(3, 5, 2)),
+    _dice("/batch", Dice("batch"), 3, 5, 4, 2),
+    _dice("/batch, rows", Dice("batch"), 5, 3),
+    _dice("/examples weighted", Dice(), 3, 5, 4, 2, weights=shares(3)),
+    _dice("/positions weighted", Dice(), 3, 5, 4, 2, weights=shares(3, 5, 4)),
+    _dice("/batch, weights", Dice("batch"), 3, 5, 2, weights=shares(3, 5)),
+    _dice("/padding", Dice(), 4, 5, 3, 2, weights=padded(4)),
+    _dice("/batch, padding", Dice("batch"), 4, 5, 2, weights=padded(4, 5)),
+    _dice("/all padding", Dice(), 4, 5, 3, 2, weights=np.zeros(4)),
+    _dice("/empty and full masks", Dice(), 2, 5, 3, t=np.stack([np.zeros((5, 3)), np.ones((5, 3))])),
+    _dice("/one example", Dice(), 1, 5, 2),
+    _dice("/one position", Dice(), 3, 1, 2),
+    _dice("/ties", Dice(), 3, 5, 2, x=ties(3, 5, 2)),
+    _dice("/large", Dice(), 3, 5, 2, x=normal(3, 5, 2, scale=1e4)),
+)
+
 LOSSES = (
     *VOCABULARY,
     *CONNECTIONIST,
+    *RANKING,
+    *FOCAL,
+    *DICE,
     Case("SoftmaxCrossEntropy", SoftmaxCrossEntropy(), (normal(5, 3), Targets(ids(3, 5)))),
     Case("SoftmaxCrossEntropy/sequence", SoftmaxCrossEntropy(), (normal(2, 5, 3), Targets(ids(3, 2, 5)))),
     Case("SoftmaxCrossEntropy/smoothing", SoftmaxCrossEntropy(0.1), (normal(5, 3), Targets(ids(3, 5), shares(5)))),

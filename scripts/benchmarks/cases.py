@@ -35,6 +35,9 @@ from pipeline.layers.shape import Flatten, Reshape
 from pipeline.losses.base import Targets
 from pipeline.losses.cross_entropy import BinaryCrossEntropy, SoftmaxCrossEntropy
 from pipeline.losses.ctc import CTC, Transcripts
+from pipeline.losses.dice import Dice
+from pipeline.losses.focal import Focal
+from pipeline.losses.ranking import Candidates, PairwiseRanking, SampledSoftmax
 from pipeline.losses.regression import Huber, MeanAbsoluteError, MeanSquaredError
 from pipeline.losses.vocabulary import VocabularyCrossEntropy
 from pipeline.models.image import convnet, convnet_1d, mlp, resnet
@@ -118,6 +121,11 @@ def transcripts(batch: int, frames: int, symbols: int, labels: int) -> Callable[
         np.full(batch, labels, np.int32),
         np.full(batch, frames, np.int32),
     )
+
+
+def sampled(items: int, *shape: int) -> Callable[[np.random.Generator], Any]:
+    """Candidates of a sampler that prefers some items to others."""
+    return lambda random: Candidates(whole(items, *shape)(random), np.log(random.random(shape, np.float32)))
 
 
 def together(
@@ -255,6 +263,10 @@ CASES: tuple[Case, ...] = (
     ),
     Case("ctc", "loss", CTC(), judged(normal(32, 200, 40), transcripts(32, 200, 40, 30))),
     Case("ctc_long", "loss", CTC(), judged(normal(32, 800, 40), transcripts(32, 800, 40, 120))),
+    Case("focal", "loss", Focal(), judged(LOGITS, LABELS)),
+    Case("dice", "loss", Dice(), judged(normal(16, 128, 128, 4), kept_share(0.3, 16, 128, 128, 4))),
+    Case("pairwise_ranking", "loss", PairwiseRanking(), judged(normal(8192, 101), whole(100_000, 8192, 101))),
+    Case("sampled_softmax", "loss", SampledSoftmax(), judged(normal(4096, 513), sampled(100_000, 4096, 513))),
     Case("mean_squared_error", "loss", MeanSquaredError(), PAIRS),
     Case("mean_absolute_error", "loss", MeanAbsoluteError(), PAIRS),
     Case("huber", "loss", Huber(), PAIRS),

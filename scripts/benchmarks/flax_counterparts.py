@@ -287,7 +287,34 @@ def ctc(logits: jax.Array, targets: Any) -> jax.Array:
     return optax.ctc_loss(logits, frame_padding, labels, label_padding).mean()
 
 
+def focal(outputs: jax.Array, targets: Any) -> jax.Array:
+    log_p = jnp.take_along_axis(jax.nn.log_softmax(outputs), targets.values[:, None], -1)
+    return -((1 - jnp.exp(log_p)) ** 2 * log_p).mean()
+
+
+def dice(outputs: jax.Array, targets: Any) -> jax.Array:
+    p, t = jax.nn.sigmoid(outputs), targets.values
+    overlap, size = (p * t).sum((1, 2)), (p**2 + t**2).sum((1, 2))
+    return (1 - (2 * overlap + 1) / (size + 1)).mean()
+
+
+def pairwise_ranking(outputs: jax.Array, targets: Any) -> jax.Array:
+    differ = targets.values[:, 1:] != targets.values[:, :1]
+    return jnp.average(-jax.nn.log_sigmoid(outputs[:, :1] - outputs[:, 1:]), weights=differ)
+
+
+def sampled_softmax(outputs: jax.Array, targets: Any) -> jax.Array:
+    items, log_probabilities = targets.values
+    hits = (items == items[:, :1]).at[:, 0].set(False)
+    logits = jnp.where(hits, -jnp.inf, outputs - log_probabilities)
+    return optax.softmax_cross_entropy_with_integer_labels(logits, jnp.zeros(len(items), jnp.int32)).mean()
+
+
 LOSSES: dict[str, Callable[..., jax.Array]] = {
+    "focal": focal,
+    "dice": dice,
+    "pairwise_ranking": pairwise_ranking,
+    "sampled_softmax": sampled_softmax,
     "vocabulary_cross_entropy_8k": vocabulary_cross_entropy,
     "vocabulary_cross_entropy_50k": vocabulary_cross_entropy,
     "softmax_cross_entropy": cross_entropy,

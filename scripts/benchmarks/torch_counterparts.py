@@ -335,7 +335,35 @@ def ctc(logits: torch.Tensor, labels: torch.Tensor, lengths: torch.Tensor, frame
     return functional.ctc_loss(log_y, labels, frames, lengths, reduction="none").mean()
 
 
+def focal(outputs: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    log_p = -functional.cross_entropy(outputs, values, reduction="none")
+    return -((1 - log_p.exp()) ** 2 * log_p).mean()
+
+
+def dice(outputs: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    p = outputs.sigmoid()
+    overlap, size = (p * values).sum((1, 2)), (p**2 + values**2).sum((1, 2))
+    return (1 - (2 * overlap + 1) / (size + 1)).mean()
+
+
+def pairwise_ranking(outputs: torch.Tensor, items: torch.Tensor) -> torch.Tensor:
+    differ = items[:, 1:] != items[:, :1]
+    losses = -functional.logsigmoid(outputs[:, :1] - outputs[:, 1:])
+    return (losses * differ).sum() / differ.sum()
+
+
+def sampled_softmax(outputs: torch.Tensor, items: torch.Tensor, log_probabilities: torch.Tensor) -> torch.Tensor:
+    hits = items == items[:, :1]
+    hits[:, 0] = False
+    logits = (outputs - log_probabilities).masked_fill(hits, -torch.inf)
+    return functional.cross_entropy(logits, torch.zeros(len(items), dtype=torch.int64))
+
+
 LOSSES: dict[str, Callable[..., torch.Tensor]] = {
+    "focal": focal,
+    "dice": dice,
+    "pairwise_ranking": pairwise_ranking,
+    "sampled_softmax": sampled_softmax,
     "vocabulary_cross_entropy_8k": vocabulary_cross_entropy,
     "vocabulary_cross_entropy_50k": vocabulary_cross_entropy,
     "softmax_cross_entropy": functional.cross_entropy,

@@ -1,0 +1,96 @@
+"""The focal loss: cross entropy that looks away from what is easy."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import jax.numpy as jnp
+from jax import lax
+from jaxtyping import Array, Float
+
+from pipeline.layers.base import Context
+from pipeline.losses.base import Targets
+from pipeline.losses.cross_entropy import LabelLoss
+
+
+@dataclass(frozen=True)
+class Focal(LabelLoss):
+    """The mean of -alpha_t (1 - p_t)^gamma log p_t, with p = softmax(z) and t a row's label (Lin et al. 2017).
+
+    gamma: how soon a row that is right already counts little; 0 is ``SoftmaxCrossEntropy``.
+    alpha: a factor for each class; none: all 1. Unlike the targets' weights, factors are not what the mean divides by.
+    """
+
+    gamma: float = 2.0
+    alpha: tuple[float, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.gamma < 0:
+            raise ValueError(f"Focal.gamma is {self.gamma}; it must not be negative")
+        if any(factor < 0 for factor in self.alpha):
+            raise ValueError(f"Focal.alpha is {self.alpha}; no class may have a negative factor")
+
+    def factors(self, x: tuple[Array, Targets]) -> tuple[Array, Array, Array]:
+        """Logits and labels as ``rows`` gives them, and share_b alpha_b of every row b."""
+        z, labels, shares = self.rows(x)
+        if not self.alpha:
+            return z, labels, shares
+        if len(self.alpha) != z.shape[-1]:
+            raise ValueError(f"Focal.alpha has {len(self.alpha)} factors for {z.shape[-1]} classes")
+        return z, labels, shares * jnp.asarray(self.alpha, shares.dtype)[labels]
+
+    def focus(self, log_p: Float[Array, "*rows"]) -> tuple[Float[Array, "*rows"], Float[Array, "*rows"]]:
+        """u = 1 - p, all digits of it, and u^gamma, of derivative 0 at u = 0 for every gamma."""
+        u = -jnp.expm1(log_p)
+        # The inner where keeps the power's derivative, infinite at 0 where gamma is below 1, from what is not used.
+        at_zero = 0.0 if self.gamma else 1.0
+        return u, jnp.where(u > 0, jnp.where(u > 0, u, 1.0) ** self.gamma, at_zero)
+
+    def apply(
+        self, params: dict, x: tuple[Float[Array, "*rows classes"], Targets], context: Context
+    ) -> Float[Array, ""]:
+        del params, context
+        logits, targets = x
+        z, labels, factors = self.factors((logits, lax.stop_gradient(targets)))
+        z = z - lax.stop_gradient(z.max(-1, keepdims=True))
+        log_p = jnp.take_along_axis(z, labels[..., None], -1)[..., 0] - jnp.log(jnp.exp(z).sum(-1))
+        _, focus = self.focus(log_p)
+        return -(factors * focus * log_p).sum()
+
+    def forward(
+        self, params: dict, x: tuple[Float[Array, "*rows classes"], Targets], context: Context
+    ) -> tuple[Float[Array, ""], Any]:
+        del params, context
+        z, labels, factors = self.factors(x)
+        largest = z.max(-1)
+        log_sum = jnp.log(jnp.exp(z - largest[..., None]).sum(-1))
+        log_p = jnp.take_along_axis(z, labels[..., None], -1)[..., 0] - largest - log_sum
+        _, focus = self.focus(log_p)
+        return -(factors * focus * log_p).sum(), (x, largest, log_sum, log_p)
+
+    def backward(
+        self, params: dict, residuals: Any, d_y: Float[Array, ""]
+    ) -> tuple[dict, tuple[Float[Array, "*rows classes"], None]]:
+        """Of a row b of label t let l = log p_t and u = 1 - p_t = 1 - exp(l), so that du/dl = -p_t. From
+        y = -sum_b f_b u_b^gamma l_b with f_b = share_b alpha_b,
+
+        (1) p_bk   = exp(z_bk - m_b - log_sum_b)
+        (2) dy/dl  = -f (u^gamma - gamma u^(gamma - 1) p_t l) = -f u^gamma (1 - gamma p_t l / u)
+        (3) dl/dz_k = [k = t] - p_k
+        (4) d_z_bk = f_b u_b^gamma (1 - gamma p_t l_b / u_b) (p_bk - [k = t]) d_y
+
+        which is the gradient of the cross entropy, times one number a row. At u = 0 so is l, u^gamma is 0 for every
+        gamma but 0, and l / u, bounded near it (it goes to -1), is taken as 0: nothing is divided by 0.
+
+        Residuals: the logits, which are the model's output, and three numbers a row: its largest logit and log_sum, as
+        in ``SoftmaxCrossEntropy``, and l, which spares gathering it again.
+        """
+        del params
+        x, largest, log_sum, log_p = residuals
+        z, labels, factors = self.factors(x)
+        p = jnp.exp(z - largest[..., None] - log_sum[..., None])  # (1)
+        u, focus = self.focus(log_p)
+        ratio = log_p / jnp.where(u > 0, u, 1.0)
+        slope = factors * focus * (1 - self.gamma * jnp.exp(log_p) * ratio) * d_y  # (2)
+        classes = jnp.arange(z.shape[-1], dtype=labels.dtype).reshape((1,) * labels.ndim + (-1,))
+        d_z = slope[..., None] * jnp.where(labels[..., None] == classes, p - 1, p)  # (3), (4)
+        return {}, (d_z.astype(x[0].dtype), None)

@@ -1,0 +1,138 @@
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+from small_problem import same_bytes
+
+from pipeline.layers.attention import CrossAttention
+from pipeline.layers.combinators import Objective, Residual, Serial
+from pipeline.layers.embedding import Embedding
+from pipeline.layers.linear import Dense
+from pipeline.layers.pooling import GlobalAveragePool
+from pipeline.layers.sequences import EncoderDecoder
+from pipeline.losses.base import Targets
+from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
+from pipeline.training.rows import Table, on_rows
+from pipeline.training.state import start
+from pipeline.training.step import make_train_step
+
+TABLE = Table(("model/layers/0/embedding",), ("0",))
+
+
+def bags(count: int) -> Objective:
+    """A label for the mean of a few rows of a table of ``count``."""
+    return Objective(Serial((Embedding(count, 4), GlobalAveragePool(), Dense(3))), SoftmaxCrossEntropy())
+
+
+def bag_batch(count: int, seed: int):
+    random = np.random.default_rng(seed)
+    return random.integers(count, size=(8, 5), dtype=np.int32), Targets(random.integers(3, size=8, dtype=np.int32))
+
+
+def states(objective, optimizer, batches, average=0.0, tables=None):
+    """The state before the first step and after each, on all rows or, where ``tables`` are given, on the batch's."""
+    params = objective.init(jax.random.key(0), jax.tree.map(jnp.asarray, batches[0]))
+    params = jax.tree.map(lambda leaf: leaf.astype("float64"), params)
+    step = make_train_step(objective, optimizer, average=average)
+    step = jax.jit(step if tables is None else on_rows(step, tables))
+    found = [start(params, optimizer, average)]
+    for batch in batches:
+        found.append(step(found[-1], batch)[0])
+    return found
+
+
+def assert_close(one, other):
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-14), one, other)
+
+
+def test_plain_descent_is_the_step_on_all_rows():
+    batches = [bag_batch(60, seed) for seed in range(4)]
+    dense, on_the_rows = (states(bags(60), optax.sgd(0.5), batches, tables=tables) for tables in (None, (TABLE,)))
+    assert_close(on_the_rows[-1].params, dense[-1].params)
+    assert not same_bytes(dense[-1].params, dense[0].params)
+
+
+def test_a_batch_of_more_ids_than_rows():
+    batches = [bag_batch(7, seed) for seed in range(2)]
+    dense, on_the_rows = (states(bags(7), optax.sgd(0.5), batches, tables=tables) for tables in (None, (TABLE,)))
+    assert_close(on_the_rows[-1].params, dense[-1].params)
+
+
+def test_two_tables_and_padding():
+    model = EncoderDecoder(
+        Serial((Embedding(50, 4), Dense(4))), Serial((Embedding(40, 4), Residual(CrossAttention(1)), Dense(3)))
+    )
+    tables = (
+        Table(("model/encoder/layers/0/embedding",), ("0/0",)),
+        Table(("model/decoder/layers/0/embedding",), ("0/1",)),
+    )
+    random = np.random.default_rng(0)
+    source, target = (random.integers(1, count, (3, 6), np.int32) for count in (50, 40))
+    source[1, 4:] = 0
+    labels = Targets(random.integers(3, size=(3, 6), dtype=np.int32))
+    # In the second batch nothing is padding: the smallest id of it must not be taken for padding either.
+    batches = [((source, target), labels), ((target, target), labels)]
+    objective = Objective(model, SoftmaxCrossEntropy())
+    dense, on_the_rows = (states(objective, optax.sgd(0.5), batches, tables=its) for its in (None, tables))
+    assert_close(on_the_rows[-1].params, dense[-1].params)
+
+
+def test_rows_that_are_not_in_the_batch_wait():
+    """Lazy Adam: parameters, both moments and the moving average; Adam itself moves on what it has seen before."""
+    batches = [bag_batch(60, seed) for seed in range(2)]
+    dense, on_the_rows = (
+        states(bags(60), optax.adam(0.1), batches, average=0.9, tables=tables) for tables in (None, (TABLE,))
+    )
+    assert_close(on_the_rows[1].params, dense[1].params)  # at the first step no row has a moment that could move it
+
+    def tables_of(state):
+        moments = state.optimizer_state[0]
+        trees = (state.params, moments.mu, moments.nu, state.average)
+        return [np.asarray(tree["model"]["layers"][0]["embedding"]) for tree in trees]
+
+    seen, waiting = np.unique(batches[1][0]), np.setdiff1d(batches[0][0], np.append(batches[1][0], 0))
+    assert len(waiting) > 5
+    for before, after, everywhere in zip(*map(tables_of, (on_the_rows[1], on_the_rows[2], dense[2]))):
+        assert (after[waiting] == before[waiting]).all()
+        assert (everywhere[waiting] != before[waiting]).any(axis=1).all()
+        assert (after[seen] != before[seen]).any(axis=1).all()
+    for one, other in zip(*map(tables_of, (on_the_rows[2], dense[2]))):
+        np.testing.assert_allclose(one[seen], other[seen], rtol=1e-10, atol=1e-14)
+    assert on_the_rows[2].optimizer_state[0].count == 2
+
+
+def test_a_step_s_work_and_memory_do_not_grow_with_the_table():
+    """What takes time is what is written: beside the donated state nothing, and little, is as large as the table."""
+
+    def compiled(count: int):
+        objective, optimizer = bags(count), optax.adam(0.1)
+        batch = jax.tree.map(jnp.asarray, bag_batch(1_000, 0))
+        params = objective.init(jax.random.key(0), batch)
+        step = jax.jit(on_rows(make_train_step(objective, optimizer), (TABLE,)), donate_argnums=0)
+        return step.lower(start(params, optimizer), batch).compile()
+
+    small, memory = (compiled(count).memory_analysis() for count in (1_700, 170_000))
+    assert small is not None and memory is not None
+    assert memory.temp_size_in_bytes == small.temp_size_in_bytes
+    assert memory.alias_size_in_bytes > 3 * 170_000 * 4 * 4  # the parameters and both moments, where they are
+    assert memory.output_size_in_bytes - memory.alias_size_in_bytes < 1_000
+
+
+@pytest.mark.parametrize(
+    "tables, message",
+    [
+        (
+            (Table(("model/layers/9/embedding",), ("0",)),),
+            "no parameters at model/layers/9/embedding; there are: model",
+        ),
+        ((Table(TABLE.parameters, ("0/1",)),), r"no ids at 0/1; there are: 0, 1/values"),
+        ((Table((*TABLE.parameters, "model/layers/2/bias"), ("0",)),), r"have \[3, 60\] rows"),
+        ((TABLE, TABLE), "model/layers/0/embedding belongs to several tables"),
+    ],
+)
+def test_tables_that_are_not_there(tables, message):
+    with pytest.raises(ValueError, match=message):
+        states(bags(60), optax.sgd(0.5), [bag_batch(60, 0)], tables=tables)
