@@ -1,5 +1,6 @@
 """Sentiment as its users meet it: a real run over texts of one's own, folds, and what they may do wrong."""
 
+import dataclasses
 import json
 import re
 from functools import partial
@@ -14,7 +15,7 @@ from running import refused_by, within
 
 from pipeline.training.checkpoints import load_params
 from tasks.classification import initial_params
-from tasks.sentiment import Config, Sentiment, TextSignature
+from tasks.sentiment import Sentiment, TextSignature
 
 process = partial(running.process, "sentiment")
 SIZES = ("--width", 8, "--features", 4, "--windows", 2, 3, "--words", 60)
@@ -126,7 +127,8 @@ def test_bfloat16_trains_and_stays_a_float32_model(task, texts, tmp_path):
     assert done.code == 0, done.err
     assert summary(tmp_path / "run")["gradient_check"]["max_relative_error"] < 1e-10
     signature = TextSignature.read(tmp_path / "run")
-    objective = Sentiment().objective(Config(**options), signature)
+    config = dataclasses.replace(Sentiment().recipe(str(texts)), **options)
+    objective = Sentiment().objective(config, signature)
     params = load_params(tmp_path / "run", initial_params(objective, signature, 0))
     assert {leaf.dtype.name for leaf in jax.tree.leaves(params)} == {"float32"}
 
