@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from pipeline.layers.activations import Tanh
+from pipeline.layers.activations import LogSoftmax, Tanh
 from pipeline.layers.attention import CrossAttention
 from pipeline.layers.base import Context, Layer, PyTree
 from pipeline.layers.combinators import Objective, Repeat, Residual, Serial, Tied
@@ -107,7 +107,8 @@ def make_translation(
         def one(at: _Search) -> _Search:
             last = jnp.where(at.time == 0, begin, at.alive[:, :, jnp.maximum(at.time - 1, 0)])
             h, cache = model.decoder.step(its["decoder"], at.cache, (last.reshape(-1, 1), memory), Context())
-            log_p = jax.nn.log_softmax(loss.logits(both["loss"], h[:, -1])).reshape(batch, beam, vocabulary)
+            log_p = LogSoftmax().apply({}, loss.logits(both["loss"], h[:, -1]), Context())
+            log_p = log_p.reshape(batch, beam, vocabulary)
             log_p = log_p.at[:, :, model.padding].set(-jnp.inf)  # which is no token
             total = (at.scores[:, :, None] + log_p).reshape(batch, -1)
             # As many as there can be ends among them leave a beam of those that go on.

@@ -40,6 +40,7 @@ from pipeline.losses.focal import Focal
 from pipeline.losses.ranking import Candidates, PairwiseRanking, SampledSoftmax
 from pipeline.losses.regression import Huber, MeanAbsoluteError, MeanSquaredError
 from pipeline.losses.vocabulary import VocabularyCrossEntropy
+from pipeline.models import sentiment, translation
 from pipeline.models.image import convnet, convnet_1d, mlp, resnet
 from pipeline.models.language import language_objective, transformer
 
@@ -101,10 +102,10 @@ def whole(high: int, *shape: int) -> Callable[[np.random.Generator], np.ndarray]
 
 
 def judged(
-    outputs: Callable[[np.random.Generator], np.ndarray],
+    outputs: Callable[[np.random.Generator], Any],
     values: Callable[[np.random.Generator], Any],
     weights: Callable[[np.random.Generator], np.ndarray] | None = None,
-) -> Callable[[np.random.Generator], tuple[np.ndarray, Targets]]:
+) -> Callable[[np.random.Generator], tuple[Any, Targets]]:
     """A loss's input: outputs, and targets with or without weights."""
     return lambda random: (outputs(random), Targets(values(random), weights and weights(random)))
 
@@ -153,6 +154,7 @@ WIDE_SEQUENCES = normal(64, 100, 256)
 LONG_SEQUENCES = normal(64, 784, 28)
 TOKENS = normal(8, 256, 512)
 DIGITS = judged(normal(128, 28, 28, 1), whole(10, 128))
+TEXTS = judged(whole(8000, 100, 32), whole(2, 100))
 SIGNALS = judged(normal(128, 40, 1), whole(10, 128))
 
 BLOCK = Serial((Dense(256), ReLU()))
@@ -274,6 +276,15 @@ CASES: tuple[Case, ...] = (
     Case("convnet", "step", Objective(convnet(10), SoftmaxCrossEntropy()), DIGITS),
     Case("convnet_1d", "step", Objective(convnet_1d(10), SoftmaxCrossEntropy()), SIGNALS),
     Case("resnet", "step", Objective(resnet(10), SoftmaxCrossEntropy()), DIGITS),
+    Case("sentiment", "step", Objective(sentiment.cnn(8000, 2), SoftmaxCrossEntropy()), TEXTS),
+    Case(
+        "translation",
+        "step",
+        translation.translation_objective(
+            translation.transformer(6000, width=192, layers=3, heads=4, dropout=0.0), 6000
+        ),
+        judged(together(whole(6000, 64, 24), whole(6000, 64, 24)), whole(6000, 64, 24)),
+    ),
     Case(
         "language_model",
         "step",

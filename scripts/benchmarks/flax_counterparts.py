@@ -158,21 +158,71 @@ class GatedUnits(nn.Module):
         return nn.Dense(x.shape[-1], use_bias=False)(self.activation(gate) * up)
 
 
+def split_heads(x: jax.Array) -> jax.Array:
+    """Projected onto 4 heads; called inside a compact module."""
+    return nn.DenseGeneral((4, x.shape[-1] // 4), use_bias=False)(x)
+
+
+def join_heads(answers: jax.Array) -> jax.Array:
+    """Projected back; called inside a compact module."""
+    return nn.DenseGeneral(answers.shape[-2] * answers.shape[-1], axis=(-2, -1), use_bias=False)(answers)
+
+
+class TransformerBlock(nn.Module):
+    """Rotary attention of 4 heads, attention to a memory where there is one, and SwiGLU."""
+
+    hidden: int
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mask: jax.Array, memory: Any = None, memory_mask: Any = None) -> jax.Array:
+        normed = nn.RMSNorm()(x)
+        query, key, value = (split_heads(normed) for _ in range(3))
+        x = x + join_heads(nn.dot_product_attention(rotary(query), rotary(key), value, mask=mask))
+        if memory is not None:
+            query, key, value = (split_heads(part) for part in (nn.RMSNorm()(x), memory, memory))
+            x = x + join_heads(nn.dot_product_attention(query, key, value, mask=memory_mask))
+        return x + GatedUnits(nn.silu, self.hidden)(nn.RMSNorm()(x))
+
+
 class LanguageModel(nn.Module):
-    """Four blocks with rotary attention of 4 heads and SwiGLU, under and over one table of 8,000 vectors."""
+    """Four blocks under and over one table of 8,000 vectors."""
 
     @nn.compact
     def __call__(self, ids: jax.Array) -> jax.Array:
-        embed = nn.Embed(8000, 256)
+        embed, mask = nn.Embed(8000, 256), nn.make_causal_mask(ids)
         x = embed(ids)
         for _ in range(4):
-            normed = nn.RMSNorm()(x)
-            query, key, value = (nn.DenseGeneral((4, 64), use_bias=False)(normed) for _ in range(3))
-            mask = nn.make_causal_mask(ids)
-            answers = nn.dot_product_attention(rotary(query), rotary(key), value, mask=mask)
-            x = x + nn.DenseGeneral(256, axis=(-2, -1), use_bias=False)(answers)
-            x = x + GatedUnits(nn.silu, 688)(nn.RMSNorm()(x))
+            x = TransformerBlock(688)(x, mask)
         return embed.attend(nn.RMSNorm()(x))
+
+
+class Translator(nn.Module):
+    """Three blocks on either side, and one table of 6,000 vectors."""
+
+    @nn.compact
+    def __call__(self, pair: tuple[jax.Array, jax.Array]) -> jax.Array:
+        source, target = pair
+        embed = nn.Embed(6000, 192)
+        memory, y = embed(source), embed(target)
+        for _ in range(3):
+            memory = TransformerBlock(512)(memory, nn.make_attention_mask(source != 0, source != 0))
+        memory = nn.RMSNorm()(memory)
+        before = nn.combine_masks(nn.make_attention_mask(target != 0, target != 0), nn.make_causal_mask(target))
+        for _ in range(3):
+            y = TransformerBlock(512)(y, before, memory, nn.make_attention_mask(target != 0, source != 0))
+        return embed.attend(nn.RMSNorm()(y))
+
+
+class TextClassifier(nn.Module):
+    """Convolutions over 3, 4 and 5 words, their maxima over time and the words' mean."""
+
+    @nn.compact
+    def __call__(self, ids: jax.Array) -> jax.Array:
+        counts = (ids != 0)[..., None]
+        x = nn.Dropout(0.5, deterministic=False)(jnp.where(counts, nn.Embed(8000, 128)(ids), 0.0))
+        parts = [jnp.where(counts, nn.relu(nn.Conv(64, (window,))(x)), -jnp.inf).max(1) for window in (3, 4, 5)]
+        parts.append(jnp.where(counts, x, 0.0).sum(1) / counts.sum(1))
+        return nn.Dense(2)(nn.Dropout(0.5, deterministic=False)(jnp.concatenate(parts, -1)))
 
 
 def pooled(pool: Callable, window: int, stride: int, padding: str = "VALID") -> nn.Module:
@@ -258,6 +308,8 @@ MODULES: dict[str, nn.Module] = {
     "convnet": ConvNet((32, 64)),
     "convnet_1d": ConvNet((32, 64, 64)),
     "resnet": ResNet(),
+    "sentiment": TextClassifier(),
+    "translation": Translator(),
     "language_model": LanguageModel(),
 }
 

@@ -173,7 +173,7 @@ class LanguageBlock(nn.Module):
 
 
 class LanguageModel(nn.Module):
-    """Logits (batch, 8000, time), as PyTorch's cross entropy wants them."""
+    """Four blocks under and over one table of 8,000 vectors."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -182,7 +182,7 @@ class LanguageModel(nn.Module):
         nn.init.normal_(self.embedding.weight, std=0.02)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        return (self.blocks(self.embedding(ids)) @ self.embedding.weight.T).transpose(1, 2)
+        return self.blocks(self.embedding(ids)) @ self.embedding.weight.T
 
 
 class TiedBlock(nn.Module):
@@ -246,7 +246,7 @@ def resnet() -> nn.Module:
 
 
 # Without drop_path, which PyTorch does not have, and without flatten and reshape, which are views there: nothing is
-# computed, while a jitted function alone has to copy.
+# computed, while a jitted function alone has to copy. The steps of sentiment and translation have no counterpart yet.
 MODULES: dict[str, Callable[[], nn.Module]] = {
     "dense": lambda: nn.Linear(512, 512),
     "conv": lambda: OnImages(nn.Conv2d(32, 64, 3, padding=1)),
@@ -399,7 +399,9 @@ def gradient_of(case: Case, x: PyTree, d_y: Any, compile: bool) -> Callable[[], 
     model, parameters = wrap(module), list(module.parameters())
     if case.kind == "step":
         inputs, labels = (tensor(case, leaf) for leaf in jax.tree.leaves(x))
-        return lambda: torch.autograd.grad(functional.cross_entropy(model(inputs), labels), parameters)
+        return lambda: torch.autograd.grad(
+            functional.cross_entropy(model(inputs).flatten(0, -2), labels.flatten()), parameters
+        )
     inputs, d_outputs = [tensor(case, leaf) for leaf in jax.tree.leaves(x)], tensor(case, d_y)
     parameters += [leaf.requires_grad_() for leaf in inputs if leaf.is_floating_point()]  # pyright: ignore
     return lambda: torch.autograd.grad(model(*inputs), parameters, d_outputs)

@@ -24,11 +24,13 @@ from benchmarks.table import larger, slower, table
 from command_line import run
 from pipeline.errors import UserError
 from pipeline.layers.base import Context, Layer, children
-from pipeline.layers.combinators import Objective
+from pipeline.layers.combinators import Objective, Tied
+from pipeline.losses.vocabulary import VocabularyCrossEntropy
 
 ROOT = Path(__file__).parents[2]
 LAYERS_AND_STEPS = [case for case in CASES if case.kind != "loss"]
-WITH_TORCH = [case for case in LAYERS_AND_STEPS if case.name not in ("drop_path", "flatten", "reshape")]
+WITHOUT_TORCH = ("drop_path", "flatten", "reshape", "sentiment", "translation")
+WITH_TORCH = [case for case in LAYERS_AND_STEPS if case.name not in WITHOUT_TORCH]
 CONTEXT = Context(train=True, key=jax.random.key(1))
 
 
@@ -78,8 +80,19 @@ def output(case: Case):
     x, params, _ = shapes(case)
     if case.kind == "layer":
         return jax.eval_shape(case.layer.apply, params, x, CONTEXT)
-    assert isinstance(case.layer, Objective)
-    return jax.eval_shape(case.layer.model.apply, params["model"], x[0], CONTEXT)
+    return jax.eval_shape(lambda params: logits(case.layer, params, x[0]), params)
+
+
+def logits(objective: Layer, params, inputs):
+    """What a model's loss is of, also where the loss makes them itself, from a table that stands at several places."""
+    if isinstance(objective, Tied):
+        return logits(objective.layer, objective.expand(params), inputs)
+    assert isinstance(objective, Objective)
+    inputs = jax.tree.map(lambda leaf: jax.numpy.zeros(leaf.shape, leaf.dtype), inputs)
+    outputs = objective.model.apply(params["model"], inputs, CONTEXT)
+    if isinstance(objective.loss, VocabularyCrossEntropy):
+        return objective.loss.logits(params["loss"], outputs)
+    return outputs
 
 
 def trained(params) -> int:
