@@ -174,7 +174,7 @@ class TransformerBlock(nn.Module):
     hidden: int
 
     @nn.compact
-    def __call__(self, x: jax.Array, mask: jax.Array, memory: Any = None, memory_mask: Any = None) -> jax.Array:
+    def __call__(self, x: jax.Array, mask: Any, memory: Any = None, memory_mask: Any = None) -> jax.Array:
         normed = nn.RMSNorm()(x)
         query, key, value = (split_heads(normed) for _ in range(3))
         x = x + join_heads(nn.dot_product_attention(rotary(query), rotary(key), value, mask=mask))
