@@ -172,8 +172,9 @@ class DotProductAttention(Layer):
                 p = jnp.exp(scale * (scores - its(tops)[:, :, None])) * its(shares)[:, :, None]
                 p = lax.optimization_barrier(p)
                 d_p = product("nhkd,nhrd->nhkr", values[:, :, :seen], d_here)  # (2)
-                along = (p * d_p).sum(2, keepdims=True)  # (3)
-                d_scores = (p * (d_p - along)).astype(narrow)  # (4)
+                weighted = lax.optimization_barrier(p * d_p)
+                along = weighted.sum(2, keepdims=True)  # (3)
+                d_scores = (weighted - p * along).astype(narrow)  # (4)
                 d_scores = lax.optimization_barrier(d_scores)
                 d_values = d_values.at[:, :, :seen].add(product("nhkr,nhrd->nhkd", p.astype(narrow), d_here))  # (1)
                 d_keys = d_keys.at[:, :, :seen].add(product("nhkr,nhrd->nhkd", d_scores, queries_here))  # (6)
