@@ -2,7 +2,7 @@
 
 import os
 import random
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -48,6 +48,22 @@ def mnist() -> Source:
             put = f"Put {', '.join(MNIST_SHA256)} into {cached}, or into a folder mnist/"
             download(file, sha256, MNIST_MIRRORS, cached, put)
     return read_idx_files([*complete, cached][0])
+
+
+def folder_of(files: Mapping[str, str], mirrors: Sequence[str], shared: str, cached: str) -> Path:
+    """The folder with these files, each a name and its SHA-256: ``$PIPELINE_DATA/<shared>`` where all are there.
+
+    Else ``cached`` in the user's cache, into which those that are missing are downloaded. Raises UserError where one
+    cannot be.
+    """
+    own, cache = os.environ.get("PIPELINE_DATA"), Path(pooch.os_cache("backhand")) / cached
+    if own and all((Path(own) / shared / file).is_file() for file in files):
+        return Path(own) / shared
+    for file, sha256 in files.items():
+        if not (cache / file).is_file():
+            put = f"Put {', '.join(files)} into {cache}, or into a folder {shared}/"
+            download(file, sha256, mirrors, cache, put)
+    return cache
 
 
 def download(file: str, sha256: str, mirrors: Sequence[str], folder: Path, put: str) -> None:

@@ -2,20 +2,18 @@
 
 import csv
 import io
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import pooch
 
 from pipeline.data import lexicon
 from pipeline.data.batches import padded
 from pipeline.data.dataset import Arrays, in_folds, with_held_out
 from pipeline.data.folder import labelled_files
-from pipeline.data.known import download
+from pipeline.data.known import folder_of
 from pipeline.data.vocabulary import UNKNOWN_WORD, Words
 from pipeline.errors import UserError
 
@@ -150,14 +148,8 @@ def movie_review(encoding: str) -> Found:
 
     Read from ``$PIPELINE_DATA/mr-polarity`` or the user's cache; where it is in neither, downloaded into the cache.
     """
-    own, cached = os.environ.get("PIPELINE_DATA"), Path(pooch.os_cache("backhand")) / "mr-polarity"
-    if own and all((Path(own) / "mr-polarity" / file).is_file() for file in MOVIE_REVIEW):
-        return read_folder(Path(own) / "mr-polarity", encoding)
-    for file, sha256 in MOVIE_REVIEW.items():
-        if not (cached / file).is_file():
-            put = f"Put {' and '.join(MOVIE_REVIEW)} into {cached}, or into a folder mr-polarity/"
-            download(file, sha256, MOVIE_REVIEW_MIRRORS, cached, put)
-    return read_folder(cached, encoding)
+    folder = folder_of(MOVIE_REVIEW, MOVIE_REVIEW_MIRRORS, shared="mr-polarity", cached="mr-polarity")
+    return read_folder(folder, encoding)
 
 
 def read_folder(path: Path, encoding: str) -> Found:

@@ -1,7 +1,6 @@
 """Sentences in two languages, line by line: their files, and the ids that a translation model is trained on."""
 
 import gzip
-import os
 import random
 import zlib
 from collections.abc import Mapping, Sequence
@@ -10,11 +9,10 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-import pooch
 
 from pipeline.data.batches import padded
 from pipeline.data.cldr import sentences
-from pipeline.data.known import download
+from pipeline.data.known import folder_of
 from pipeline.data.vocabulary import BEGIN, END, Subwords
 from pipeline.errors import UserError
 from pipeline.losses.base import Targets
@@ -75,14 +73,7 @@ def _multi30k() -> Path:
 
     Read from ``$PIPELINE_DATA/multi30k-en-de/tok`` or the user's cache; where it is in neither, downloaded there.
     """
-    own, cached = os.environ.get("PIPELINE_DATA"), Path(pooch.os_cache("backhand")) / "multi30k"
-    if own and all((Path(own) / "multi30k-en-de" / "tok" / file).is_file() for file in MULTI30K):
-        return Path(own) / "multi30k-en-de" / "tok"
-    for file, sha256 in MULTI30K.items():
-        if not (cached / file).is_file():
-            put = f"Put {', '.join(MULTI30K)} into {cached}, or into a folder multi30k-en-de/tok/"
-            download(file, sha256, MULTI30K_MIRRORS, cached, put)
-    return cached
+    return folder_of(MULTI30K, MULTI30K_MIRRORS, shared="multi30k-en-de/tok", cached="multi30k")
 
 
 def _read_folder(folder: Path, name: str, source: str, target: str, seed: int) -> ParallelText:

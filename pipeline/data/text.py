@@ -1,24 +1,19 @@
 """Running text for a language model: its files, and the windows that a model is trained on."""
 
-import os
 import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pooch
 
-from pipeline.data.known import download
+from pipeline.data.known import folder_of
 from pipeline.data.vocabulary import Characters, Subwords
 from pipeline.errors import UserError
 
 TEST_SHARE, VALIDATION_SHARE = 0.1, 0.05
 EMBEDDED_CHARACTERS = 2_000_000
-SHAKESPEARE = (
-    "input.txt",
-    "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
-    ("https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/",),
-)
+SHAKESPEARE = {"input.txt": "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"}
+SHAKESPEARE_MIRRORS = ("https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/",)
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,11 +114,5 @@ def shakespeare() -> str:
 
     Read from ``$PIPELINE_DATA/tinyshakespeare`` or the user's cache; where it is in neither, downloaded into the cache.
     """
-    file, sha256, mirrors = SHAKESPEARE
-    folder = Path(pooch.os_cache("backhand")) / "tinyshakespeare"
-    own = os.environ.get("PIPELINE_DATA")
-    if own and (Path(own) / "tinyshakespeare" / file).is_file():
-        return read_text(Path(own) / "tinyshakespeare" / file)
-    if not (folder / file).is_file():
-        download(file, sha256, mirrors, folder, f"Put {file} into {folder}, or into a folder tinyshakespeare/")
-    return read_text(folder / file)
+    folder = folder_of(SHAKESPEARE, SHAKESPEARE_MIRRORS, shared="tinyshakespeare", cached="tinyshakespeare")
+    return read_text(folder / "input.txt")
