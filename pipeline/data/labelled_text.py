@@ -14,6 +14,7 @@ from pipeline.data.batches import padded
 from pipeline.data.dataset import Arrays, in_folds, with_held_out
 from pipeline.data.folder import labelled_files
 from pipeline.data.known import folder_of
+from pipeline.data.text import decoded
 from pipeline.data.vocabulary import UNKNOWN_WORD, Words
 from pipeline.errors import UserError
 
@@ -226,18 +227,13 @@ def read_text(path: Path, encoding: str) -> str:
 
     Raises UserError for a file that cannot be read.
     """
+    remedy = "name its encoding, as in --encoding latin-1, or convert it"
     try:
-        return path.read_bytes().decode("utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding)
+        return decoded(path, path.read_bytes(), encoding, remedy)
     except OSError as error:
         raise UserError(f"{path} cannot be read: {error}") from error
     except LookupError as error:
         raise UserError(f"--encoding {encoding}: there is no such encoding; name one such as utf-8, latin-1") from error
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise UserError(
-            f"{path} is not {encoding}: line {line} has the byte {error.object[error.start]:#04x} at position "
-            f"{error.start}; name its encoding, as in --encoding latin-1, or convert it"
-        ) from error
 
 
 def _without_empty(

@@ -13,6 +13,7 @@ import numpy as np
 from pipeline.data.batches import padded
 from pipeline.data.cldr import sentences
 from pipeline.data.known import folder_of
+from pipeline.data.text import decoded
 from pipeline.data.vocabulary import BEGIN, END, Subwords
 from pipeline.errors import UserError
 from pipeline.losses.base import Targets
@@ -138,14 +139,7 @@ def read_lines(path: Path) -> list[str]:
             content = gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
         raise UserError(f"{path} cannot be read: {error}; fetch it again") from error
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise UserError(
-            f"{path} is not UTF-8: line {line} has the byte {content[error.start]:#04x}; convert it first, as with: "
-            f"iconv -f latin1 -t utf-8 {path.name}"
-        ) from error
+    text = decoded(path, content, "UTF-8", f"convert it first, as with: iconv -f latin1 -t utf-8 {path.name}")
     if not text.strip():
         raise UserError(f"{path} is empty")
     return [line.strip() for line in text.removesuffix("\n").split("\n")]

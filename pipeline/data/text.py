@@ -84,18 +84,26 @@ def read_text(path: Path) -> str:
     """A UTF-8 file as it stands, but for line ends, which all become "\\n"; a byte order mark is left out."""
     if not path.is_file():
         raise UserError(f"{path} is neither a known text (python, shakespeare) nor the path of a text file")
-    content = path.read_bytes()
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise UserError(
-            f"{path} is not UTF-8: line {line} has the byte {content[error.start]:#04x} at position {error.start}; "
-            f"convert it first, as with: iconv -f latin1 -t utf-8 {path.name} > utf8.txt"
-        ) from error
+    convert = f"convert it first, as with: iconv -f latin1 -t utf-8 {path.name} > utf8.txt"
+    text = decoded(path, path.read_bytes(), "UTF-8", convert)
     if not text.strip():
         raise UserError(f"{path} has no text in it")
     return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
+def decoded(path: Path, content: bytes, encoding: str, remedy: str) -> str:
+    """The text of a file's content; a byte order mark is left out. Raises UserError where it is not in that encoding.
+
+    remedy: what to do then: the end of the message.
+    """
+    try:
+        return content.decode("utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding)
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise UserError(
+            f"{path} is not {encoding}: line {line} has the byte {content[error.start]:#04x} at position "
+            f"{error.start}; {remedy}"
+        ) from error
 
 
 def python_library() -> str:
