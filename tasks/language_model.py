@@ -30,6 +30,7 @@ from pipeline.layers.base import Context, Layer, PyTree
 from pipeline.layers.combinators import Tied
 from pipeline.losses.base import Targets
 from pipeline.models.language import language_objective, lstm, make_continuation, transformer
+from pipeline.options import require_at_least, require_equal_heads, require_shares
 from pipeline.report import classification as shown
 from pipeline.report import page, plots
 from pipeline.training.checkpoints import load_params
@@ -73,16 +74,9 @@ class Config(TaskConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for option, least in {"context": 1, "layers": 1, "width": 1, "heads": 1, "vocabulary": 300}.items():
-            if getattr(self, option) < least:
-                raise UserError(f"--{option} is {getattr(self, option)}; it must be at least {least}")
-        if not 0 <= self.dropout < 1:
-            raise UserError(f"--dropout is {self.dropout}; it must be at least 0 and less than 1")
-        if self.width % (2 * self.heads):
-            raise UserError(
-                f"--width is {self.width}, and --heads {self.heads}: each head needs an equal and even share of it; "
-                f"choose a width that is a multiple of {2 * self.heads}"
-            )
+        require_at_least(self, context=1, layers=1, width=1, heads=1, vocabulary=300)
+        require_shares(self, "dropout")
+        require_equal_heads(self.width, self.heads)
 
 
 RECIPE = Config(

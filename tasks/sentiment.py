@@ -28,6 +28,7 @@ from pipeline.errors import UserError
 from pipeline.layers.base import Context, Layer
 from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
 from pipeline.models import sentiment as models
+from pipeline.options import require_at_least, require_shares
 from pipeline.report import classification as shown
 from pipeline.report import page
 from pipeline.training.optimizer import OptimizerConfig
@@ -72,14 +73,8 @@ class Config(FoldsConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        least = {"words": 3, "longest": 1, "width": 1, "features": 1, "layers": 1}
-        for option, low in least.items():
-            if getattr(self, option) < low:
-                raise UserError(f"--{option} is {getattr(self, option)}; it must be at least {low}")
-        for option in ("dropout", "word_dropout", "label_smoothing"):
-            if not 0 <= getattr(self, option) < 1:
-                name = option.replace("_", "-")
-                raise UserError(f"--{name} is {getattr(self, option)}; it must be at least 0 and less than 1")
+        require_at_least(self, words=3, longest=1, width=1, features=1, layers=1)
+        require_shares(self, "dropout", "word_dropout", "label_smoothing")
         if not self.windows or min(self.windows) < 1:
             raise UserError(f"--windows is {' '.join(map(str, self.windows))}; give numbers that are at least 1")
         if self.model == "transformer" and self.width % (2 * HEADS):

@@ -30,6 +30,7 @@ from pipeline.layers.base import Context, Layer, PyTree
 from pipeline.layers.combinators import Tied
 from pipeline.losses.base import Targets
 from pipeline.models import translation as models
+from pipeline.options import require_at_least, require_equal_heads, require_shares
 from pipeline.report import classification as shown
 from pipeline.report import page, plots
 from pipeline.training.checkpoints import load_params
@@ -84,19 +85,9 @@ class Config(TaskConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        least = {"layers": 1, "width": 1, "heads": 1, "longest": 2, "beam": 1, "length_penalty": 0, "vocabulary": 300}
-        for option, low in least.items():
-            if getattr(self, option) < low:
-                raise UserError(f"--{option.replace('_', '-')} is {getattr(self, option)}; it must be at least {low}")
-        for option in ("dropout", "label_smoothing"):
-            if not 0 <= getattr(self, option) < 1:
-                name = option.replace("_", "-")
-                raise UserError(f"--{name} is {getattr(self, option)}; it must be at least 0 and less than 1")
-        if self.width % (2 * self.heads):
-            raise UserError(
-                f"--width is {self.width}, and --heads {self.heads}: each head needs an equal and even share of it; "
-                f"choose a width that is a multiple of {2 * self.heads}"
-            )
+        require_at_least(self, layers=1, width=1, heads=1, longest=2, beam=1, length_penalty=0, vocabulary=300)
+        require_shares(self, "dropout", "label_smoothing")
+        require_equal_heads(self.width, self.heads)
 
 
 # What trains well on each data set; an option on the command line changes only itself. The last is for your own data.

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.backprop import Gradient
-from pipeline.errors import UserError
+from pipeline.options import require_at_least, require_shares
 from pipeline.training.optimizer import OptimizerConfig
 from pipeline.training.stopping import StopConfig
 
@@ -44,9 +44,5 @@ class TrainingConfig:
     stop: StopConfig = field(default_factory=StopConfig)
 
     def __post_init__(self) -> None:
-        least = {"epochs": 1, "batch_size": 1, "accumulate": 1, "log_every": 1, "seed": 0, "verify_every": 0}
-        for option, low in least.items():
-            if getattr(self, option) < low:
-                raise UserError(f"--{option.replace('_', '-')} is {getattr(self, option)}; it must be at least {low}")
-        if not 0 <= self.average < 1:
-            raise UserError(f"--average is {self.average}; it must be at least 0 and less than 1")
+        require_at_least(self, epochs=1, batch_size=1, accumulate=1, log_every=1, seed=0, verify_every=0)
+        require_shares(self, "average")

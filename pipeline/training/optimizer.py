@@ -11,9 +11,9 @@ import jax
 import optax
 from optax.contrib import MuonDimensionNumbers, muon
 
-from pipeline.errors import UserError
 from pipeline.layers.base import Layer, PyTree, children
 from pipeline.layers.combinators import Repeat
+from pipeline.options import require, require_at_least, require_shares
 
 KERNEL = "kernel"
 STATISTICS = ("mean", "mean_square")
@@ -39,16 +39,9 @@ class OptimizerConfig:
     """Share of all steps in which the learning rate rises to its largest value."""
 
     def __post_init__(self) -> None:
-        _require(self.learning_rate > 0, "learning-rate", self.learning_rate, "more than 0")
-        _require(0 <= self.momentum < 1, "momentum", self.momentum, "at least 0 and less than 1")
-        _require(self.weight_decay >= 0, "weight-decay", self.weight_decay, "at least 0")
-        _require(self.clip >= 0, "clip", self.clip, "at least 0")
-        _require(0 <= self.warmup < 1, "warmup", self.warmup, "at least 0 and less than 1")
-
-
-def _require(holds: bool, option: str, value: float, range_: str) -> None:
-    if not holds:
-        raise UserError(f"--optimizer.{option} is {value}; it must be {range_}")
+        require(self.learning_rate > 0, self, "learning_rate", "more than 0", "optimizer.")
+        require_at_least(self, weight_decay=0, clip=0, group="optimizer.")
+        require_shares(self, "momentum", "warmup", group="optimizer.")
 
 
 def make_schedule(config: OptimizerConfig, total_steps: int) -> optax.Schedule:

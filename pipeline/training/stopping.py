@@ -6,6 +6,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from pipeline.errors import UserError
+from pipeline.options import require_at_least
 from pipeline.training.metrics import LOWER_IS_BETTER
 
 
@@ -23,9 +24,7 @@ class StopConfig:
     """Value of the metric at which training is done."""
 
     def __post_init__(self) -> None:
-        for option, value in (("patience", self.patience), ("min-improvement", self.min_improvement)):
-            if value < 0:
-                raise UserError(f"--stop.{option} is {value}; it must be at least 0")
+        require_at_least(self, patience=0, min_improvement=0, group="stop.")
 
 
 @dataclass(frozen=True)
