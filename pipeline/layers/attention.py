@@ -107,7 +107,7 @@ class DotProductAttention(Layer):
         it, and stays 0 only if c_i is rounded as d_p_ij is. What is no key of a query has s = minus infinity; where a
         query has none, r is 0, and with it p.
 
-        On a CPU one head at a time is worked on, so that a block of scores stays in the cache; on other devices all. A
+        On a CPU so many heads are worked on at a time that their scores stay in the cache; on other devices all. A
         causal block of queries meets only the keys up to the end of its band.
         """
         del params
@@ -119,7 +119,8 @@ class DotProductAttention(Layer):
     def _attend(
         self, query: Queries, key: Keys, value: Values, mask: Any, in_cache: bool = False
     ) -> tuple[Answers, Rows, Rows]:
-        walk = _Walk.over(query, key, in_cache)
+        rows = self._rows(query, key)
+        walk = _Walk.over(query, key, rows, in_cache)
         wide, scale = reduction_dtype(query.dtype), 1 / math.sqrt(query.shape[-1])
 
         def part(i: Any, written: tuple[Array, ...]) -> tuple[Array, ...]:
@@ -138,7 +139,7 @@ class DotProductAttention(Layer):
                 y = walk.put(written[0], i, start, y * share[..., None])
                 return y, *(walk.put_rows(w, i, start, rows) for w, rows in zip(written[1:], (largest, share)))
 
-            return self._over_blocks(query.shape[1], key.shape[1], block, written, self._rows(query, key))
+            return self._over_blocks(query.shape[1], key.shape[1], block, written, rows)
 
         shape = (*query.shape[:3], value.shape[-1])
         of_rows = jnp.zeros((key.shape[0], key.shape[2], query.shape[1] * walk.group), wide)
@@ -155,7 +156,8 @@ class DotProductAttention(Layer):
         d_y: Answers,
         in_cache: bool = False,
     ) -> tuple[Queries, Keys, Values]:
-        walk = _Walk.over(query, key, in_cache)
+        rows = self._rows(query, key)
+        walk = _Walk.over(query, key, rows, in_cache)
         wide, narrow, scale = reduction_dtype(query.dtype), query.dtype, 1 / math.sqrt(query.shape[-1])
         product = partial(jnp.einsum, preferred_element_type=wide)
 
@@ -183,7 +185,7 @@ class DotProductAttention(Layer):
 
             zeros = tuple(jnp.zeros(array.shape, wide) for array in (keys, values))
             d_query, d_keys, d_values = self._over_blocks(
-                query.shape[1], key.shape[1], block, (written[0], *zeros), self._rows(query, key)
+                query.shape[1], key.shape[1], block, (written[0], *zeros), rows
             )
             return d_query, walk.put(written[1], i, 0, d_keys * scale), walk.put(written[2], i, 0, d_values)
 
@@ -205,9 +207,7 @@ class DotProductAttention(Layer):
         """How many positions of the queries are worked on at a time."""
         if self.rows is not None:
             return min(self.rows, query.shape[1])
-        group = query.shape[2] // key.shape[2]
-        fewest = -(-_FEWEST_ROWS // group)
-        most = max(fewest, _BLOCK_BYTES // (_wide_bytes(query.dtype) * group * key.shape[1]))
+        fewest, most = (-(-rows // (query.shape[2] // key.shape[2])) for rows in _ROWS)
         if self.causal:
             most = min(most, max(fewest, -(-query.shape[1] // _BANDS)))
         return min(most, query.shape[1])
@@ -258,12 +258,17 @@ def weights(
 
 _BANDS = 8
 """Of 8, all but 1/16 of what causal attention masks is never computed."""
-_FEWEST_ROWS = 64
-"""Matmuls with fewer are slow."""
+_ROWS = 64, 128
+"""Of a block. Matmuls with fewer are slow; with more, less of what a causal block masks is left out."""
 _BLOCK_BYTES = CACHE_BYTES // 8
-"""Of a block's scores, of which two or three are looked at together."""
+"""Of the scores that are worked on together: short blocks of several heads share what each matmul costs by itself."""
 _SHORT_BYTES = 4 * CACHE_BYTES
 """Scores of so few are worked on for all heads together on a CPU, too: loops would take longer than the cache wins."""
+
+
+def _divisor(count: int, most: int) -> int:
+    """The largest of ``count``'s up to ``most``; 1 at least."""
+    return next((size for size in range(min(most, count), 1, -1) if count % size == 0), 1)
 
 
 def _wide_bytes(dtype: Any) -> int:
@@ -298,15 +303,16 @@ class _Walk:
     key_heads: int
 
     @staticmethod
-    def over(query: Any, key: Any, in_cache: bool) -> "_Walk":
+    def over(query: Any, key: Any, rows: int, in_cache: bool) -> "_Walk":
+        """rows: positions of the queries in a block."""
         batch, key_heads = key.shape[0], key.shape[2]
         group = query.shape[2] // key_heads
-        if not in_cache:
+        of_a_row = _wide_bytes(query.dtype) * group * key.shape[1]
+        if not in_cache or batch * key_heads * query.shape[1] * of_a_row <= _SHORT_BYTES:
             return _Walk(batch, key_heads, group, batch, key_heads)
-        scores = query.shape[0] * query.shape[1] * query.shape[2] * key.shape[1]
-        if not in_cache or scores * _wide_bytes(query.dtype) <= _SHORT_BYTES:
-            return _Walk(batch, key_heads, group, batch, key_heads)
-        return _Walk(1, 1, group, batch, key_heads)
+        blocks = _BLOCK_BYTES // (rows * of_a_row)
+        heads = _divisor(key_heads, blocks)
+        return _Walk(_divisor(batch, blocks // key_heads), heads, group, batch, key_heads)
 
     def each(self, part: Any, written: Any) -> Any:
         count = (self.batch // self.examples) * (self.key_heads // self.heads)

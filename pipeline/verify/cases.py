@@ -316,6 +316,8 @@ ATTENTION = (
     _attention("/in blocks", DotProductAttention(rows=2), 2, 5, 7, 6, 3, mask=mask(7, 4, 0)),
     _attention("/causal, in blocks", DotProductAttention(causal=True, rows=2), 2, 5, 5, 4, 2, mask=mask(5, 3, 4)),
     _attention("/causal, head by head", DotProductAttention(causal=True), 2, 151, 151, 24, 6, mask=mask(151, 80, 7)),
+    _attention("/causal, two heads at a time", DotProductAttention(causal=True), 2, 120, 120, 20, 20),
+    _attention("/causal, two examples at a time", DotProductAttention(causal=True), 22, 120, 120, 2, 1),
     Case("SelfAttention", SelfAttention(2), normal(3, 5, 6)),
     Case("SelfAttention/causal, no bias", SelfAttention(3, causal=True, use_bias=False), normal(2, 5, 6)),
     Case("SelfAttention/grouped, rotary", SelfAttention(4, 2, rotary=True), normal(3, 5, 8), mask=mask(5, 3, 5, 0)),
