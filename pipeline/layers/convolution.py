@@ -143,10 +143,10 @@ class Conv(Layer):
         return d_params, self._d_x(kernel.astype(x.dtype), x.shape, d_y)  # (3)
 
     def _d_params(self, kernel: Array, x: Array, d_y: Array) -> tuple[Array, Array]:
-        # Where few examples' patches fit the cache, a CPU's matmuls win nothing over the convolution.
-        if self.groups == 1 and self._patch_bytes(x, d_y) > CACHE_BYTES // 4:
+        if self.groups == 1 and len(self.window) == 1:  # a CPU's convolution is fast enough along one axis
             return self._d_params_by_convolution(x, d_y)
-        sums = self._sums_by_taps if self.depthwise(kernel) else self._sums_by_matmul
+        by_matmul = partial(self._sums_by_matmul, gathered=self._gathered(x, d_y))
+        sums = self._sums_by_taps if self.depthwise(kernel) else by_matmul
         on_cpu = partial(self._d_params_in_cache, sums)
         return lax.platform_dependent(x, d_y, cpu=on_cpu, default=self._d_params_by_convolution)
 
@@ -182,7 +182,7 @@ class Conv(Layer):
         A convolution over the batch strides through memory; here every example is read once.
         """
         dtype = reduction_dtype(x.dtype)
-        chunk = examples_in_cache(x.shape[0], self._patch_bytes(x, d_y))
+        chunk = examples_in_cache(x.shape[0], self._patch_bytes(x, d_y, self._gathered(x, d_y)))
         pads = self._reached(x, d_y)
 
         def of(x: Array, d_y: Array) -> tuple[Array, Array]:
@@ -200,17 +200,27 @@ class Conv(Layer):
         inputs = x.shape[-1] // self.groups  # d_rows: (groups, features of a group, places and inputs of a group)
         return jnp.moveaxis(d_rows, 2, 0).reshape(*self.window, inputs, self.features), d_bias
 
-    def _patch_bytes(self, x: Array, d_y: Array) -> int:
-        """Of one example's patches: what the window sees, at every output position."""
-        return math.prod((*d_y.shape[1:-1], *self.window, x.shape[-1])) * x.dtype.itemsize
+    def _patch_bytes(self, x: Array, d_y: Array, window: tuple[int, ...]) -> int:
+        """Of one example's patches: what ``window`` sees, at every output position."""
+        return math.prod((*d_y.shape[1:-1], *window, x.shape[-1])) * x.dtype.itemsize
 
-    def _sums_by_matmul(self, padded: Array, d_y: Array) -> Array:
-        """(1) as d_y^T [patches of x], group by group."""
+    def _gathered(self, x: Array, d_y: Array) -> tuple[int, ...]:
+        """What is gathered into patches at a time: the window, or its rows where several examples' would not fit."""
+        fits = self._patch_bytes(x, d_y, self.window) <= CACHE_BYTES // 4
+        return self.window if fits or self.groups > 1 else self.window[-1:]
+
+    def _sums_by_matmul(self, padded: Array, d_y: Array, gathered: tuple[int, ...]) -> Array:
+        """(1) as d_y^T [patches of x], group by group; a matmul for every row of the window if patches are its rows."""
 
         def one(padded: Array, d_y: Array) -> Array:
-            patches = jnp.concatenate([self._tap(padded, place, d_y.shape) for place in np.ndindex(self.window)], -1)
-            rows, d_rows = patches.reshape(-1, patches.shape[-1]), d_y.reshape(-1, d_y.shape[-1])
-            return jnp.matmul(d_rows.T, rows, preferred_element_type=reduction_dtype(d_y.dtype))
+            d_rows = d_y.reshape(-1, d_y.shape[-1]).T
+            sums = []
+            for start in np.ndindex(self.window[: -len(gathered)]):
+                taps = [self._tap(padded, (*start, *place), d_y.shape) for place in np.ndindex(gathered)]
+                patches = jnp.concatenate(taps, -1)
+                rows = patches.reshape(-1, patches.shape[-1])
+                sums.append(jnp.matmul(d_rows, rows, preferred_element_type=reduction_dtype(d_y.dtype)))
+            return jnp.concatenate(sums, -1)
 
         return jnp.stack([one(*part) for part in self._split(padded, d_y)])
 
