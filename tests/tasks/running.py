@@ -1,6 +1,7 @@
 """Running a task as its users do: in a process of its own, or within this one."""
 
 import fcntl
+import json
 import os
 import subprocess
 import sys
@@ -45,6 +46,22 @@ def once(factory: pytest.TempPathFactory, name: str, make: Callable[[Path], None
             folder.mkdir()
             make(folder)
     return folder
+
+
+def finished(factory: pytest.TempPathFactory, task: str, *arguments: object) -> Path:
+    """A finished run of the task, the same for all workers; what it printed is in ``output.txt``."""
+
+    def train(folder: Path) -> None:
+        done = process(task, *arguments, "--run-dir", folder / "run")
+        assert done.code == 0, done.out + done.err
+        (folder / "run" / "output.txt").write_text(done.out + done.err, encoding="utf-8")
+
+    return once(factory, task, train) / "run"
+
+
+def summary(run: Path) -> dict:
+    """What a run came to."""
+    return json.loads((run / "summary.json").read_text(encoding="utf-8"))
 
 
 def within(task: Task, capsys: pytest.CaptureFixture, *arguments: object) -> Done:

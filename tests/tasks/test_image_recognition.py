@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import running
 from PIL import Image
-from running import once, refused_by, within
+from running import finished, refused_by, summary, within
 from sklearn.datasets import load_digits
 
 from pipeline.training.checkpoints import load_params
@@ -40,14 +40,7 @@ def refused(capsys):
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory) -> Path:
-    """A finished run of two epochs; what it printed is in ``output.txt``."""
-
-    def train(folder: Path) -> None:
-        done = process(*SHORT, "--verify-every", 20, "--run-dir", folder / "run")
-        assert done.code == 0, done.out + done.err
-        (folder / "run" / "output.txt").write_text(done.out + done.err, encoding="utf-8")
-
-    return once(tmp_path_factory, "image_recognition", train) / "run"
+    return finished(tmp_path_factory, "image_recognition", *SHORT, "--verify-every", 20)
 
 
 @pytest.fixture(scope="session")
@@ -56,10 +49,6 @@ def picture(tmp_path_factory) -> Path:
     pixels = np.asarray(load_digits(return_X_y=True)[0][0]).reshape(8, 8)
     Image.fromarray((pixels / 16 * 255).astype(np.uint8)).save(path)
     return path
-
-
-def summary(run: Path) -> dict:
-    return json.loads((run / "summary.json").read_text(encoding="utf-8"))
 
 
 def parameters(run: Path) -> list[bytes]:

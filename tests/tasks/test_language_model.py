@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import running
-from running import once, refused_by, within
+from running import finished, once, refused_by, summary, within
 
 from pipeline.data.text import load
 from pipeline.layers.base import Context
@@ -46,18 +46,7 @@ def text(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory, text) -> Path:
-    """A finished run of a few epochs; what it printed is in ``output.txt``."""
-
-    def train(folder: Path) -> None:
-        done = process("--data", text, *SHORT, "--verify-every", 40, "--run-dir", folder / "run")
-        assert done.code == 0, done.out + done.err
-        (folder / "run" / "output.txt").write_text(done.out + done.err, encoding="utf-8")
-
-    return once(tmp_path_factory, "language_model", train) / "run"
-
-
-def summary(run: Path) -> dict:
-    return json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    return finished(tmp_path_factory, "language_model", "--data", text, *SHORT, "--verify-every", 40)
 
 
 def test_a_run_learns_and_says_what_it_did(run, text):

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 import running
-from running import refused_by, within
+from running import finished, once, refused_by, summary, within
 
 from pipeline.training.checkpoints import load_params
 from tasks.classification import initial_params
@@ -35,29 +35,23 @@ def refused(capsys):
 
 @pytest.fixture(scope="session")
 def texts(tmp_path_factory) -> Path:
-    """Short sentences with words that say what they are, and empty lines."""
+    return once(tmp_path_factory, "texts", write_texts) / "short.tsv"
+
+
+def write_texts(folder: Path) -> None:
+    """Short sentences with words that say what they are, and an empty line."""
     lines = [
         f"{'good' if kind else 'bad'}\tthe {what} {was} {how}"
         for kind in WORDS
         for what, was, how in product(("film", "plot", "cast", "end"), ("was", "is"), WORDS[kind])
     ]
-    file = tmp_path_factory.mktemp("texts") / "short.tsv"
-    file.write_text("\n".join(["label\ttext", "bad\t", *lines, *lines[:6]]) + "\n", encoding="utf-8")
-    return file
+    lines = ["label\ttext", "bad\t", *lines, *lines[:6]]
+    (folder / "short.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory, texts) -> Path:
-    """A finished run of a few epochs; what it printed is in ``output.txt``."""
-    folder = tmp_path_factory.mktemp("judged") / "run"
-    done = process("--data", texts, *SHORT, "--run-dir", folder)
-    assert done.code == 0, done.out + done.err
-    (folder / "output.txt").write_text(done.out + done.err, encoding="utf-8")
-    return folder
-
-
-def summary(run: Path) -> dict:
-    return json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    return finished(tmp_path_factory, "sentiment", "--data", texts, *SHORT)
 
 
 def test_a_run_learns_and_says_what_it_did(run, texts):

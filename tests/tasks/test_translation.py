@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import running
 from PIL import Image
-from running import once, refused_by, within
+from running import finished, once, refused_by, summary, within
 
 from pipeline.data import vocabulary
 from pipeline.data.parallel_text import encode
@@ -53,18 +53,7 @@ def write_files(folder: Path) -> None:
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory, files) -> Path:
-    """A finished run of a few epochs; what it printed is in ``output.txt``."""
-
-    def train(folder: Path) -> None:
-        done = process("--data", files, *SHORT, "--verify-every", 60, "--run-dir", folder / "run")
-        assert done.code == 0, done.out + done.err
-        (folder / "run" / "output.txt").write_text(done.out + done.err, encoding="utf-8")
-
-    return once(tmp_path_factory, "translation", train) / "run"
-
-
-def summary(run: Path) -> dict:
-    return json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    return finished(tmp_path_factory, "translation", "--data", files, *SHORT, "--verify-every", 60)
 
 
 def test_a_run_learns_and_says_what_it_did(run, files):
