@@ -62,6 +62,8 @@ class Config(FoldsConfig):
     """Of the cnn's convolutions: as many for each of its windows."""
     windows: tuple[int, ...] = (3, 4, 5)
     """How many words the cnn's convolutions see at once."""
+    pooling: models.Pooling = "maximum"
+    """What becomes of a convolution's feature over all words of a text."""
     layers: int = 1
     """The transformer's blocks."""
     dropout: float = 0.3
@@ -94,6 +96,8 @@ OWN = Config(
     batch_size=100,
     words=8_000,
     features=32,
+    windows=(1, 2, 3),
+    pooling="mean",
     dropout=0.5,
     word_dropout=0.3,
     label_smoothing=0.1,
@@ -170,7 +174,7 @@ class Sentiment(CrossValidated[Config, TextSignature]):
     def model(self, config: Config, signature: TextSignature) -> Layer:
         sizes = len(signature.vocabulary), len(signature.classes), config.width
         if config.model == "cnn":
-            return models.cnn(*sizes, config.features, config.windows, config.dropout)
+            return models.cnn(*sizes, config.features, config.windows, config.dropout, config.pooling)
         if config.model == "gru":
             return models.gru(*sizes, config.dropout)
         return models.transformer(*sizes, config.layers, HEADS, config.dropout)

@@ -1,7 +1,7 @@
 """Classifiers of texts: ids of words (batch, time), 0 behind the shorter ones, to logits; and what drove them."""
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,8 @@ from pipeline.layers.recurrent import GRU, Bidirectional
 from pipeline.layers.sequences import Masked, MaskPadding
 from pipeline.models.transformer import block
 
+Pooling = Literal["maximum", "mean"]
+
 
 def cnn(
     vocabulary: int,
@@ -30,15 +32,16 @@ def cnn(
     features: int = 64,
     windows: tuple[int, ...] = (3, 4, 5),
     dropout: float = 0.5,
+    pooling: Pooling = "maximum",
 ) -> Masked:
     """Convolutions over words, each feature's maximum over time (Kim 2014, CNN-rand), beside the mean of the words'
     vectors (Iyyer et al. 2015), which generalises from few texts where maxima learn them by heart.
 
     width: of a word's vector; features: of each of ``windows``. A text's padding is as the emptiness around it.
+    pooling: what becomes of a feature over time; its mean generalises from few texts, too.
     """
-    branches = tuple(
-        Serial((Conv(features, (window,), kernel_init=he_normal), ReLU(), GlobalMaxPool())) for window in windows
-    )
+    pool = GlobalMaxPool() if pooling == "maximum" else GlobalAveragePool()
+    branches = tuple(Serial((Conv(features, (window,), kernel_init=he_normal), ReLU(), pool)) for window in windows)
     return Masked(
         Serial(
             (
