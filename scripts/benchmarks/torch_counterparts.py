@@ -158,18 +158,46 @@ class GatedUnits(nn.Module):
         return self.down(self.activation(self.gate(x)) * self.up(x))
 
 
-class LanguageBlock(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.norms = nn.ModuleList([nn.RMSNorm(256), nn.RMSNorm(256)])
-        self.query, self.key, self.value, self.out = (nn.Linear(256, 256, bias=False) for _ in range(4))
-        self.feed_forward = GatedUnits(functional.silu, 256, 688)
+class Heads(nn.Module):
+    """Attention of 4 heads, between projections without biases; rotary to itself, without positions to a memory."""
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        normed = self.norms[0](x)
-        query, key, value = (part(normed).unflatten(-1, (4, 64)) for part in (self.query, self.key, self.value))
-        x = x + self.out(DotProductAttention(causal=True)(rotary(query), rotary(key), value).flatten(2))
-        return x + self.feed_forward(self.norms[1](x))
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.query, self.key, self.value, self.out = (nn.Linear(width, width, bias=False) for _ in range(4))
+
+    def forward(
+        self, x: torch.Tensor, memory: torch.Tensor | None = None, mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """mask: which keys each query sees, (batch, 1, queries or 1, keys); without one, those up to itself."""
+        parts = ((self.query, x), *((layer, x if memory is None else memory) for layer in (self.key, self.value)))
+        query, key, value = (layer(its).unflatten(-1, (4, -1)) for layer, its in parts)
+        if memory is None:
+            query, key = rotary(query), rotary(key)
+        heads_first = (part.transpose(1, 2) for part in (query, key, value))
+        y = functional.scaled_dot_product_attention(*heads_first, attn_mask=mask, is_causal=mask is None)
+        return self.out(y.transpose(1, 2).flatten(2))
+
+
+class TransformerBlock(nn.Module):
+    """Attention, attention to a memory where there is one, and SwiGLU."""
+
+    def __init__(self, width: int, hidden: int, memory: bool = False) -> None:
+        super().__init__()
+        self.attentions = nn.ModuleList(Heads(width) for _ in range(1 + memory))
+        self.norms = nn.ModuleList(nn.RMSNorm(width) for _ in range(2 + memory))
+        self.feed_forward = GatedUnits(functional.silu, width, hidden)
+
+    def forward(
+        self,
+        x: torch.Tensor,
+        mask: torch.Tensor | None = None,
+        memory: torch.Tensor | None = None,
+        memory_mask: torch.Tensor | None = None,
+    ) -> torch.Tensor:
+        x = x + self.attentions[0](self.norms[0](x), mask=mask)
+        if memory is not None:
+            x = x + self.attentions[1](self.norms[1](x), memory, memory_mask)
+        return x + self.feed_forward(self.norms[-1](x))
 
 
 class LanguageModel(nn.Module):
@@ -178,11 +206,52 @@ class LanguageModel(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.embedding = nn.Embedding(8000, 256)
-        self.blocks = nn.Sequential(*(LanguageBlock() for _ in range(4)), nn.RMSNorm(256))
+        self.blocks = nn.Sequential(*(TransformerBlock(256, 688) for _ in range(4)), nn.RMSNorm(256))
         nn.init.normal_(self.embedding.weight, std=0.02)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         return self.blocks(self.embedding(ids)) @ self.embedding.weight.T
+
+
+class Translator(nn.Module):
+    """Three blocks on either side, and one table of 6,000 vectors."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(6000, 192)
+        self.encoder = nn.ModuleList(TransformerBlock(192, 512) for _ in range(3))
+        self.decoder = nn.ModuleList(TransformerBlock(192, 512, memory=True) for _ in range(3))
+        self.norms = nn.ModuleList(nn.RMSNorm(192) for _ in range(2))
+        nn.init.normal_(self.embedding.weight, std=0.02)
+
+    def forward(self, source: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+        memory, y = self.embedding(source), self.embedding(target)
+        of_source, of_target = ((ids != 0)[:, None, None] for ids in (source, target))
+        before = of_target & torch.ones(target.shape[1:] * 2, dtype=torch.bool, device=target.device).tril()
+        for block in self.encoder:
+            memory = block(memory, of_source)
+        memory = self.norms[0](memory)
+        for block in self.decoder:
+            y = block(y, before, memory, of_source)
+        return self.norms[1](y) @ self.embedding.weight.T
+
+
+class TextClassifier(nn.Module):
+    """Convolutions over 3, 4 and 5 words, their maxima over time and the words' mean."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embedding = nn.Embedding(8000, 128)
+        self.convolutions = nn.ModuleList(nn.Conv1d(128, 64, window, padding="same") for window in (3, 4, 5))
+        self.dropout = nn.Dropout(0.5)
+        self.dense = nn.Linear(3 * 64 + 128, 2)
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        counts = (ids != 0)[:, None]
+        x = self.dropout(self.embedding(ids).movedim(-1, 1) * counts)
+        parts = [functional.relu(layer(x)).masked_fill(~counts, -torch.inf).amax(-1) for layer in self.convolutions]
+        parts.append((x * counts).sum(-1) / counts.sum(-1))
+        return self.dense(self.dropout(torch.cat(parts, -1)))
 
 
 class TiedBlock(nn.Module):
@@ -246,7 +315,7 @@ def resnet() -> nn.Module:
 
 
 # Without drop_path, which PyTorch does not have, and without flatten and reshape, which are views there: nothing is
-# computed, while a jitted function alone has to copy. The steps of sentiment and translation have no counterpart yet.
+# computed, while a jitted function alone has to copy.
 MODULES: dict[str, Callable[[], nn.Module]] = {
     "dense": lambda: nn.Linear(512, 512),
     "conv": lambda: OnImages(nn.Conv2d(32, 64, 3, padding=1)),
@@ -318,6 +387,8 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
     "convnet": lambda: OnImages(convnet()),
     "convnet_1d": convnet_1d,
     "resnet": lambda: OnImages(resnet()),
+    "sentiment": TextClassifier,
+    "translation": Translator,
     "language_model": LanguageModel,
 }
 
@@ -398,9 +469,9 @@ def gradient_of(case: Case, x: PyTree, d_y: Any, compile: bool) -> Callable[[], 
     module = MODULES[case.name]()
     model, parameters = wrap(module), list(module.parameters())
     if case.kind == "step":
-        inputs, labels = (tensor(case, leaf) for leaf in jax.tree.leaves(x))
+        *inputs, labels = (tensor(case, leaf) for leaf in jax.tree.leaves(x))
         return lambda: torch.autograd.grad(
-            functional.cross_entropy(model(inputs).flatten(0, -2), labels.flatten()), parameters
+            functional.cross_entropy(model(*inputs).flatten(0, -2), labels.flatten()), parameters
         )
     inputs, d_outputs = [tensor(case, leaf) for leaf in jax.tree.leaves(x)], tensor(case, d_y)
     parameters += [leaf.requires_grad_() for leaf in inputs if leaf.is_floating_point()]  # pyright: ignore
