@@ -242,14 +242,15 @@ class TextClassifier(nn.Module):
     def __init__(self) -> None:
         super().__init__()
         self.embedding = nn.Embedding(8000, 128)
-        self.convolutions = nn.ModuleList(nn.Conv1d(128, 64, window, padding="same") for window in (3, 4, 5))
+        self.convolutions = nn.ModuleList(nn.Conv1d(128, 64, window, padding=window // 2) for window in (3, 4, 5))
         self.dropout = nn.Dropout(0.5)
         self.dense = nn.Linear(3 * 64 + 128, 2)
 
     def forward(self, ids: torch.Tensor) -> torch.Tensor:
         counts = (ids != 0)[:, None]
         x = self.dropout(self.embedding(ids).movedim(-1, 1) * counts)
-        parts = [functional.relu(layer(x)).masked_fill(~counts, -torch.inf).amax(-1) for layer in self.convolutions]
+        features = (functional.relu(layer(x)[..., -ids.shape[1] :]) for layer in self.convolutions)
+        parts = [feature.masked_fill(~counts, -torch.inf).amax(-1) for feature in features]
         parts.append((x * counts).sum(-1) / counts.sum(-1))
         return self.dense(self.dropout(torch.cat(parts, -1)))
 
