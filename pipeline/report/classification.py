@@ -36,9 +36,8 @@ def gradient_sizes(metrics: Sequence[Mapping[str, Any]]) -> Plot:
     )
 
 
-def results(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> list[Plot | Table]:
-    """What the model gets right. labels: (examples,); probabilities: (examples, classes), both of the test set."""
-    predictions = probabilities.argmax(-1)
+def results(labels: np.ndarray, predictions: np.ndarray, classes: Sequence[str]) -> list[Plot | Table]:
+    """What the model gets right. labels, predictions: positions of classes, (examples,), both of the test set."""
     wrong = int((predictions != labels).sum())
     matrix = Plot(
         "confusion",
