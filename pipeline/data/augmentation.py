@@ -1,8 +1,9 @@
-"""Random changes of images, signals and texts that keep their label: pure functions of a key, for inside a jitted step.
+"""Random changes of images, signals, findings and texts that keep their label: pure functions of a key, for a jitted
+step.
 
-Images (batch, height, width, channels), signals (batch, time, channels) and findings (batch, features) are standardised,
-texts are ids (batch, time), and every example draws its own change. What comes in at an image's edge repeats or reflects the edge, so no
-background colour need be known.
+Images (batch, height, width, channels), signals (batch, time, channels) and findings (batch, features) are
+standardised, texts are ids (batch, time), and every example draws its own change. What comes in at an image's edge
+repeats or reflects the edge, so no background colour need be known.
 """
 
 import dataclasses
