@@ -160,7 +160,7 @@ class CrossValidated(Classification[C, S]):
                     (config.what, *self.columns.values(), "epochs", "seconds"),
                     [self._row(part) for part in parts],
                 ),
-                *self.pooled(config, parts),
+                *self.pooled(config, parts, test),
                 *(
                     dataclasses.replace(plot, title=f"{plot.title}, {parts[0].name}")
                     for plot in shown.learning(Run.open(parts[0].folder).metrics())
@@ -188,8 +188,11 @@ class CrossValidated(Classification[C, S]):
         del summary
         return ()
 
-    def pooled(self, config: C, parts: Sequence[Part]) -> Sequence[page.Plot | page.Table | page.Section]:
-        """What the report shows of all test results together."""
+    def pooled(
+        self, config: C, parts: Sequence[Part], test: Mapping[str, float]
+    ) -> Sequence[page.Plot | page.Table | page.Section]:
+        """What the report shows of all test results together. test: what they came to."""
+        del config, test
         tests = [part.data.test for part in parts]
         labels = np.concatenate([its.labels for its in tests])
         called = np.concatenate([self.called(part.folder, part.probabilities) for part in parts])

@@ -505,8 +505,9 @@ class MedicalDiagnosis(CrossValidated[Config, DiagnosisSignature]):
         texts = np.array([f"test row {row + 1}" for test in tests for row in range(len(test))], object)
         return shown.mistaken_texts(texts, labels, probabilities, classes)
 
-    def pooled(self, config: Config, parts: Sequence[Part]) -> Sequence[page.Plot | page.Table | page.Section]:
-        test = self.together(config, parts)
+    def pooled(
+        self, config: Config, parts: Sequence[Part], test: Mapping[str, float]
+    ) -> Sequence[page.Plot | page.Table | page.Section]:
         of = "ensemble" if config.seeds else "all folds"
         if config.seeds:
             labels, probabilities = parts[0].data.test.labels, _mean(parts)

@@ -62,7 +62,7 @@ def findings(names: Sequence[str], importance: np.ndarray, abnormal: str, most: 
     """The findings that move the answer most. importance: of each, signed: the mean over examples that have much of it
     minus the mean over those that have little."""
     order = np.argsort(-np.abs(importance), kind="stable")[:most]
-    chosen = [names[i] for i in order.tolist()]
+    chosen: list[str] = [names[int(i)] for i in order]
     return Plot(
         "findings",
         "Which findings drive the answer",

@@ -10,7 +10,8 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 from scipy.optimize import minimize
 from scipy.special import log_softmax
-from sklearn.metrics import accuracy_score, f1_score, roc_auc_score, roc_curve
+from scipy.stats import rankdata
+from sklearn.metrics import roc_curve
 
 Decision = Literal["likeliest", "balanced", "specificity"]
 Metric = Callable[[np.ndarray], Mapping[str, float]]
@@ -125,15 +126,27 @@ def measured(labels: np.ndarray, probabilities: np.ndarray, threshold: float) ->
     auc needs no threshold; sensitivity is the share of abnormal examples that are called so, specificity that of
     normal ones.
     """
-    called, abnormal = decided(probabilities, threshold), labels > 0
+    called, abnormal, classes = decided(probabilities, threshold), labels > 0, probabilities.shape[1]
+    of_class = np.bincount(labels, minlength=classes) + np.bincount(called, minlength=classes)
+    right = np.bincount(labels[called == labels], minlength=classes)
     return {
-        "accuracy": float(accuracy_score(labels, called)),
-        "macro_f1": float(f1_score(labels, called, average="macro", zero_division=0)),  # pyright: ignore[reportArgumentType]
-        "auc": float(roc_auc_score(abnormal, finding(probabilities))),
+        "accuracy": float((called == labels).mean()),
+        "macro_f1": float((2 * right / np.maximum(of_class, 1))[of_class > 0].mean()),
+        "auc": area(abnormal, finding(probabilities)),
         "sensitivity": float((called[abnormal] > 0).mean()),
         "specificity": float((called[~abnormal] == 0).mean()),
         "ece": expected_calibration_error(labels, probabilities),
     }
+
+
+def area(abnormal: np.ndarray, score: np.ndarray) -> float:
+    """Under the ROC curve: how often an abnormal example's score is larger than a normal one's, ties by half.
+
+    It is the rank sum of Mann & Whitney (1947), ten times as fast as the curve, for a bootstrap's thousands.
+    """
+    positive = int(abnormal.sum())
+    negative = len(abnormal) - positive
+    return float((rankdata(score)[abnormal].sum() - positive * (positive + 1) / 2) / (positive * negative))
 
 
 def intervals(

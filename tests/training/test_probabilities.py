@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from scipy.special import softmax
-from sklearn.metrics import recall_score, roc_auc_score
+from sklearn.metrics import f1_score, recall_score, roc_auc_score
 
 from pipeline.training.probabilities import (
     decided,
@@ -86,6 +86,9 @@ def test_metrics_are_those_of_scikit_learn():
     assert found["auc"] == pytest.approx(roc_auc_score(labels, p[:, 1]))
     assert found["sensitivity"] == pytest.approx(recall_score(labels, called))
     assert found["specificity"] == pytest.approx(recall_score(labels, called, pos_label=0))
+    assert found["macro_f1"] == pytest.approx(f1_score(labels, called, average="macro"))
+    tied = measured(labels, np.round(p, 1), 0.3)
+    assert tied["auc"] == pytest.approx(roc_auc_score(labels, np.round(p, 1)[:, 1]))
     assert found["accuracy"] == pytest.approx((called == labels).mean())
 
 
