@@ -128,10 +128,11 @@ class Config(FoldsConfig):
 # What trains well on each data set; an option on the command line changes only itself. The others are for your own.
 RECIPES = {
     "breast-cancer": Config(
-        epochs=30,
+        epochs=60,
         batch_size=32,
         widths=(64, 32),
         dropout=0.5,
+        average=0.99,
         optimizer=OptimizerConfig(learning_rate=1e-2, weight_decay=0.3, schedule="one_cycle", warmup=0.1),
         augmentation=Augmentation(noise=0.3),
     ),
@@ -502,8 +503,11 @@ class MedicalDiagnosis(CrossValidated[Config, DiagnosisSignature]):
         pixels = np.concatenate([test.pixels for test in tests])
         if pixels.ndim > 2:
             return shown.mistakes(_visible(pixels), labels, probabilities, classes)
-        texts = np.array([f"test row {row + 1}" for test in tests for row in range(len(test))], object)
-        return shown.mistaken_texts(texts, labels, probabilities, classes)
+        texts = np.array([f"example {row} of the test split" for test in tests for row in range(len(test))], object)
+        table = shown.mistaken_texts(texts, labels, probabilities, classes)
+        return dataclasses.replace(
+            table, caption=table.caption.replace("texts", "examples"), columns=("example", *table.columns[1:])
+        )
 
     def pooled(
         self, config: Config, parts: Sequence[Part], test: Mapping[str, float]
@@ -549,7 +553,7 @@ class MedicalDiagnosis(CrossValidated[Config, DiagnosisSignature]):
         if command.samples < 2:
             raise UserError(f"--samples is {command.samples}; it must be at least 2")
         members = self._members(command.run)
-        config, signature, _, _ = members[0][0]
+        signature = members[0][0].signature
         cases = [case for path in files_in(command.inputs) for case in _read(path, signature)]
         inputs = np.stack([case.inputs for case in cases])
         answers = [self._answer(trained, settled, inputs, command.samples) for trained, settled in members]
@@ -581,7 +585,6 @@ class MedicalDiagnosis(CrossValidated[Config, DiagnosisSignature]):
             folder.mkdir(parents=True, exist_ok=True)
             self._draw(folder, signature, cases, added, called, probabilities)
         print("Not a clinical device: not to be used to diagnose or treat anybody.")
-        del config
 
     def _members(self, run: Path) -> list[tuple[Trained, Settled]]:
         """The trained models of a run, and what was settled for each: one, or as many as it has seeds."""
@@ -597,7 +600,7 @@ class MedicalDiagnosis(CrossValidated[Config, DiagnosisSignature]):
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Calibrated probabilities, and the deviation of the probability of a finding among dropout samples."""
         model, params = self.scorer(trained.config, trained.objective), trained.params["model"]
-        probabilities = settled.calibration(all_outputs(model, params, _Cases(inputs), len(inputs)))
+        probabilities = settled.calibration(all_outputs(model, params, Unlabelled(inputs), len(inputs)))
         sampled = make_dropout_samples(model, samples)
         if sampled is None:
             return probabilities, None
@@ -655,8 +658,14 @@ class Case(NamedTuple):
     inputs: np.ndarray
 
 
-class _Cases(NamedTuple):
+@dataclass(frozen=True, eq=False)
+class Unlabelled:
+    """Inputs alone, scaled for the model: (cases, ...)."""
+
     inputs: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.inputs)
 
     def take(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return self.inputs[rows], np.zeros(len(rows), np.int32)
@@ -722,7 +731,12 @@ def _mean(parts: Sequence[Part]) -> np.ndarray:
 
 def _ends(found: Mapping[str, tuple[float, float]]) -> dict[str, float]:
     """Intervals as metrics of their own: auc_low, auc_high."""
-    return {f"{name}_{end}": value for name, ends in found.items() for end, value in zip(("low", "high"), ends)}
+    return {
+        f"{name}_{end}": value
+        for name, ends in found.items()
+        if not name.endswith("ece")  # see ``intervals``
+        for end, value in zip(("low", "high"), ends)
+    }
 
 
 def _is_end(name: str) -> bool:

@@ -12,14 +12,15 @@ from pipeline.report.page import Plot, Table
 
 
 def learning(metrics: Sequence[Mapping[str, Any]]) -> list[Plot]:
-    """How training went. metrics: the lines of ``metrics.jsonl``."""
+    """How training went. metrics: the lines of ``metrics.jsonl``; where no accuracy is in them, the loss says it all."""
+    metric = "accuracy" if any("accuracy" in line for line in metrics) else None
     return [
         Plot(
             "curves",
-            "Loss and accuracy",
+            "Loss and accuracy" if metric else "Loss",
             "Training as each step saw it (with dropout and augmentation where the recipe has them) and validation "
             "after every epoch.",
-            partial(plots.curves, metrics, "accuracy"),
+            partial(plots.curves, metrics, metric),
         ),
         gradient_sizes(metrics),
     ]
