@@ -219,6 +219,11 @@ class Classification(Task[Config], Generic[Config, S]):
             *self.pictures(outcome.params["model"], outcome.signature),
         ]
 
+    def headline(self, test: Mapping[str, float]) -> Sequence[tuple[str, str]]:
+        """What a report begins with besides the accuracy: a value and what it is, each."""
+        del test
+        return ()
+
     def notes(self, data: Any) -> Sequence[str]:
         """What a user should know about the data before training begins, line by line."""
         del data
@@ -293,7 +298,7 @@ class Classification(Task[Config], Generic[Config, S]):
         check, test = summary["gradient_check"], summary["test"]
         return page.Page(
             title=f"{self.title}: {config.model} on {data.name}",
-            headline=conclusion.headline(summary, (f"{test['accuracy']:.2%}", "test accuracy")),
+            headline=conclusion.headline(summary, (f"{test['accuracy']:.2%}", "test accuracy"), *self.headline(test)),
             summary=(
                 f"A {config.model} learnt {len(data.classes)} classes from {len(data.train):,} examples "
                 f"{signature.kind}, with {conclusion.BY[config.gradient]}. It stopped after {summary['epochs']} epochs "

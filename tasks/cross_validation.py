@@ -143,7 +143,9 @@ class CrossValidated(Classification[C, S]):
         kind = f"{count} seeds" if config.seeds else f"{count}-fold cross-validation"
         told = page.Page(
             title=f"{self.title}: {config.model} on {name}, {kind}",
-            headline=conclusion.headline(summary, (f"{test['accuracy']:.2%} ± {spread:.2%}", "test accuracy")),
+            headline=conclusion.headline(
+                summary, (f"{test['accuracy']:.2%} ± {spread:.2%}", "test accuracy"), *self.headline(test)
+            ),
             summary=_summary(config, parts, spread),
             facts=conclusion.facts(
                 config,
@@ -151,7 +153,7 @@ class CrossValidated(Classification[C, S]):
                 ("data", name),
                 ("model", config.model),
                 *((f"mean {told}", f"{test[metric]:.4f}") for metric, told in self.columns.items()),
-                (f"the accuracy's standard deviation among {config.what}s", f"{spread:.4f}"),
+                (f"accuracy's deviation among {config.what}s", f"{spread:.4f}"),
             ),
             sections=[
                 page.Table(

@@ -426,6 +426,9 @@ class MedicalDiagnosis(CrossValidated[Config, DiagnosisSignature]):
         strata = np.concatenate([its + fold * len(parts[0].data.classes) for fold, its in enumerate(labels)])
         return test | _ends(intervals(of_folds, strata, resamples=config.resamples))
 
+    def headline(self, test: Mapping[str, float]) -> Sequence[tuple[str, str]]:
+        return [(f"{test['auc']:.4f}", "area under the ROC curve")]
+
     def more_lines(self, summary: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
         test = summary["test"]
         lines = [("test AUC", f"{test['auc']:.4f} ± {test['auc_deviation']:.4f}")]

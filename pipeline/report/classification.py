@@ -12,7 +12,7 @@ from pipeline.report.page import Plot, Table
 
 
 def learning(metrics: Sequence[Mapping[str, Any]]) -> list[Plot]:
-    """How training went. metrics: the lines of ``metrics.jsonl``; where no accuracy is in them, the loss says it all."""
+    """How training went. metrics: the lines of ``metrics.jsonl``; where they have no accuracy, the loss says it all."""
     metric = "accuracy" if any("accuracy" in line for line in metrics) else None
     return [
         Plot(

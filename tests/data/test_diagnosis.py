@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -32,7 +33,7 @@ def read(path, **options):
 
 def test_a_table(file):
     cases = read(file("patients.csv", HEADING, *ROWS))
-    assert cases.classes == ("healthy", "sick") and cases.kind == "table"
+    assert cases.classes == ("healthy", "sick") and cases.kind == "table" and cases.columns is not None
     assert cases.columns.features == ("age", "pressure = high", "pressure = low")
     assert (len(cases.train), len(cases.validation), len(cases.test)) == (27, 3, 10)
     np.testing.assert_allclose(cases.train.inputs.mean(0), 0, atol=1e-5)
@@ -164,8 +165,9 @@ def test_training_images_that_stand_in_another_split_are_left_out(tmp_path):
     images = np.random.default_rng(0).integers(0, 256, (30, 4, 4), np.uint8)
     labels = np.arange(30) % 2
     parts = {"train": [*range(20)], "val": [18, 20, 21, 22], "test": [19, *range(23, 30)]}
-    arrays = {f"{part}_images": images[rows] for part, rows in parts.items()}
-    np.savez(tmp_path / "a.npz", **arrays, **{f"{part}_labels": labels[rows] for part, rows in parts.items()})
+    arrays: Any = {f"{part}_images": images[rows] for part, rows in parts.items()}
+    arrays |= {f"{part}_labels": labels[rows] for part, rows in parts.items()}
+    np.savez(tmp_path / "a.npz", **arrays)
     cases = load(str(tmp_path / "a.npz"), seed=0)
     assert (len(cases.train), len(cases.validation), len(cases.test)) == (18, 4, 8)
     assert "2 training images are left out" in cases.notes[0]
@@ -173,7 +175,8 @@ def test_training_images_that_stand_in_another_split_are_left_out(tmp_path):
 
 def test_breast_cancer():
     cases = load("breast-cancer", seed=0)
-    assert cases.classes == ("benign", "malignant") and cases.columns.features[0] == "mean radius"
+    assert cases.columns is not None and cases.classes == ("benign", "malignant")
+    assert cases.columns.features[0] == "mean radius"
     assert sum(len(split) for split in (cases.train, cases.validation, cases.test)) == 569
     assert cases.test.labels.sum() == 53
 

@@ -4,6 +4,7 @@ import json
 import re
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -47,7 +48,7 @@ def summary(run: Path) -> dict:
     return json.loads((run / "summary.json").read_text(encoding="utf-8"))
 
 
-def table(path: Path, rows: np.ndarray, names: list[str], **columns) -> Path:
+def table(path: Path, rows: Any, names: list[str], **columns) -> Path:
     """A .csv file of these rows, and of more columns behind them."""
     lines = [",".join([*names, *columns])]
     lines += [",".join([*map(str, row), *map(str, more)]) for row, *more in zip(rows, *columns.values())]
@@ -59,7 +60,7 @@ def table(path: Path, rows: np.ndarray, names: list[str], **columns) -> Path:
 def patients(tmp_path, monkeypatch) -> Path:
     """Three malignant and three benign cases of the data set, with a column that no model needs."""
     monkeypatch.chdir(tmp_path)
-    found = load_breast_cancer()
+    found: Any = load_breast_cancer()
     rows = np.concatenate([found.data[found.target == kind][:3] for kind in (0, 1)])
     return table(Path("patients.csv"), rows, [str(name) for name in found.feature_names], name=list("ABCDEF"))
 
@@ -107,7 +108,8 @@ def test_export_gives_what_predict_gives(run, task, patients):
     exported = jax.export.deserialize(bytearray((run / "export" / "model.jax").read_bytes()))
     assert DiagnosisSignature.read(run / "export") == DiagnosisSignature.read(run)
     assert Settled.read(run / "export") == Settled.read(run)
-    probabilities = np.asarray(exported.call(load_breast_cancer().data[:3].astype(np.float32)))
+    found: Any = load_breast_cancer()
+    probabilities = np.asarray(exported.call(found.data[:3].astype(np.float32)))
     said = re.findall(r"row \d\D*(\d\.\d{4})", task("predict", run, patients).out)
     np.testing.assert_allclose(probabilities[:, 1], list(map(float, said[:3])), atol=2e-4)
 
@@ -204,7 +206,7 @@ def test_signals(task, refused, tmp_path):
 
 def test_what_a_user_does_wrong(refused, run, patients, tmp_path):
     where = ("--run-dir", tmp_path / "run")
-    found = load_breast_cancer()
+    found: Any = load_breast_cancer()
     rows, names = found.data[:40, :2], ["size", "texture"]
     kinds = ["well", "ill"] * 20
     good = table(tmp_path / "good.csv", rows, names, diagnosis=kinds)
