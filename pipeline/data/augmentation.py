@@ -7,6 +7,7 @@ repeats or reflects the edge, so no background colour need be known.
 """
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,7 +122,7 @@ def relight(
     ``brightness``: as if it had been exposed otherwise."""
     stretch, offset = jax.random.uniform(key, (2, len(images), 1, 1, 1), images.dtype, -1, 1)
     mean = images.mean((1, 2, 3), keepdims=True)
-    return mean + jnp.exp(jnp.log1p(contrast) * stretch) * (images - mean) + brightness * offset
+    return mean + jnp.exp(math.log1p(contrast) * stretch) * (images - mean) + brightness * offset
 
 
 def shift(
