@@ -27,7 +27,8 @@ from pipeline.layers.sequences import EncoderDecoder
 from pipeline.losses.base import Targets
 from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
 from pipeline.losses.ctc import CTC, Transcripts
-from pipeline.models import sentiment, translation
+from pipeline.losses.regression import MeanSquaredError
+from pipeline.models import autoencoder, sentiment, signal, translation
 from pipeline.models.acoustic import convolutional_recurrent, frames_after
 from pipeline.models.image import convnet, convnet_1d, mlp, resnet
 from pipeline.models.language import language_objective, lstm, transformer
@@ -39,6 +40,11 @@ def classifier(name: str, model: Any, *shape: int, train: bool = True) -> Case:
     """A model and its loss on 5 examples of ``shape`` in 10 classes, dropout and batch statistics on."""
     batch = normal(5, *shape), Targets(ids(10, 5))
     return Case(name, Objective(model, SoftmaxCrossEntropy()), batch, train)
+
+
+def rebuilder(name: str, model: Any, *shape: int) -> Case:
+    """An autoencoder and its loss on 5 examples of ``shape``."""
+    return Case(name, Objective(model, MeanSquaredError()), (normal(5, *shape), Targets(normal(5, *shape))), train=True)
 
 
 def text_classifier(name: str, model: Any, vocabulary: int) -> Case:
@@ -79,6 +85,12 @@ MODELS = (
     classifier("image_recognition/convnet, mnist", convnet(10, (32, 64, 128)), 28, 28, 1),
     classifier("image_recognition/resnet, mnist", resnet(10), 28, 28, 1),
     classifier("image_recognition/convnet_1d, mnist1d", convnet_1d(10), 40, 1),
+    classifier("medical_diagnosis/mlp, findings", mlp(10, (256,)), 30),
+    classifier("medical_diagnosis/convnet, x-rays", convnet(10, (32, 64, 128)), 28, 28, 1),
+    classifier("medical_diagnosis/gru, signals", signal.gru(10), 96, 1),
+    rebuilder("medical_diagnosis/autoencoder, findings", autoencoder.dense((30,)), 30),
+    rebuilder("medical_diagnosis/autoencoder, images", autoencoder.convolutional((28, 28, 1)), 28, 28, 1),
+    Case("medical_diagnosis/anomaly score", autoencoder.AnomalyScore(autoencoder.dense((30,))), normal(5, 30)),
     text_classifier("sentiment/cnn", sentiment.cnn(99, 2), 99),
     text_classifier("sentiment/gru", sentiment.gru(99, 2), 99),
     text_classifier("sentiment/transformer", sentiment.transformer(99, 2), 99),

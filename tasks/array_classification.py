@@ -72,7 +72,7 @@ class ArrayClassification(Classification[Config, ArraySignature]):
         table = Table("file", "class")
         table.add_column("probability", justify="right")
         forward = jax.jit(objective.model.apply)
-        for path in _files(command.inputs):
+        for path in files_in(command.inputs):
             logits = forward(params["model"], self.read(path, signature), Context())
             for row in np.asarray(jax.nn.softmax(logits)):
                 table.add_row(str(path), signature.classes[row.argmax()], f"{row.max():.4f}")
@@ -101,7 +101,7 @@ class ArrayClassification(Classification[Config, ArraySignature]):
         signature.write(folder)
 
 
-def _files(inputs: Sequence[Path]) -> list[Path]:
+def files_in(inputs: Sequence[Path]) -> list[Path]:
     """The files among ``inputs`` and in the folders among them, in alphabetical order."""
     files = []
     for path in inputs:

@@ -12,7 +12,15 @@ import jax
 import numpy as np
 from sklearn.metrics import accuracy_score, f1_score
 
-from pipeline.data.batches import Examples, Sequences, by_length, evaluation_batches, steps_per_epoch, train_batches
+from pipeline.data.batches import (
+    Examples,
+    Sequences,
+    batch_of,
+    by_length,
+    evaluation_batches,
+    steps_per_epoch,
+    train_batches,
+)
 from pipeline.errors import UserError
 from pipeline.layers.base import Context, Layer, PyTree, leaves
 from pipeline.layers.combinators import Objective
@@ -24,6 +32,7 @@ from pipeline.training.checkpoints import load_params
 from pipeline.training.evaluation import make_evaluation, predict
 from pipeline.training.gradient_check import gradient_check
 from pipeline.training.loop import fit
+from pipeline.training.metrics import Metrics, classification
 from pipeline.training.precision import in_precision
 from pipeline.training.run import Run, read_config
 from pipeline.verify import Report, verify
@@ -164,6 +173,57 @@ class Classification(Task[Config], Generic[Config, S]):
         del params, signature
         return ()
 
+    def examples(self, config: Config, data: Any, part: str) -> Examples:
+        """What training sees of a part of the data: "train", "validation" or "test", as they are."""
+        del config
+        return getattr(data, part)
+
+    def metrics(self, config: Config) -> Metrics:
+        """What training and validation are judged by besides the loss."""
+        del config
+        return classification
+
+    def settle(self, config: Config, run: Path, objective: Objective, params: PyTree, data: Any) -> None:
+        """What else is chosen on the validation split when training is over, and kept in the folder ``run``."""
+        del config, run, objective, params, data
+
+    def probabilities(
+        self, config: Config, run: Path, objective: Objective, params: PyTree, examples: Labelled
+    ) -> np.ndarray:
+        """Of every class for every example, in their order: (examples, classes)."""
+        del run
+        logits = all_outputs(objective.model, params["model"], examples, config.batch_size)
+        return np.asarray(jax.nn.softmax(logits.astype(np.float32)))
+
+    def called(self, run: Path, probabilities: np.ndarray) -> np.ndarray:
+        """The class that each example gets: the likeliest."""
+        del run
+        return probabilities.argmax(-1)
+
+    def scores(self, config: Config, run: Path, labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+        """The metrics of a split."""
+        del config
+        predictions = self.called(run, probabilities)
+        return {
+            "accuracy": float(accuracy_score(labels, predictions)),
+            "macro_f1": float(f1_score(labels, predictions, average="macro", zero_division=0)),  # pyright: ignore[reportArgumentType]
+        }
+
+    def findings(self, config: Config, outcome: "Outcome") -> Sequence[page.Plot | page.Table | page.Section]:
+        """What the report shows of a run's test results."""
+        data, probabilities = outcome.data, outcome.probabilities
+        del config
+        return [
+            *shown.results(data.test.labels, self.called(outcome.run.directory, probabilities), data.classes),
+            self.mistakes([data.test], probabilities, data.classes),
+            *self.pictures(outcome.params["model"], outcome.signature),
+        ]
+
+    def headline(self, test: Mapping[str, float]) -> Sequence[tuple[str, str]]:
+        """What a report begins with besides the accuracy: a value and what it is, each."""
+        del test
+        return ()
+
     def notes(self, data: Any) -> Sequence[str]:
         """What a user should know about the data before training begins, line by line."""
         del data
@@ -176,7 +236,7 @@ class Classification(Task[Config], Generic[Config, S]):
         """Raises UserError where something does not fit, so that no run is begun."""
         data = self.load(config)
         signature = self.signature(config, data)
-        steps = steps_per_epoch(data.train, config.batch_size)
+        steps = steps_per_epoch(self.examples(config, data, "train"), config.batch_size)
         objective, augment = self.objective(config, signature), self.augment(config)
         if augment:
             one = signature.inputs
@@ -207,33 +267,38 @@ class Classification(Task[Config], Generic[Config, S]):
                 flush=True,
             )
 
-        validate, validation = make_evaluation(objective), evaluation_batches(data.validation, config.batch_size)
+        train, validation = (self.examples(config, data, part) for part in ("train", "validation"))
+        metrics, held_out = self.metrics(config), evaluation_batches(validation, config.batch_size)
+        validate = make_evaluation(objective, metrics)
         calibrated = any(isinstance(layer, BatchNorm) for _, layer in leaves(objective))
-        spare = train_batches(data.train, config.batch_size, config.seed + 1)
+        spare = train_batches(train, config.batch_size, config.seed + 1)
         result = fit(
             objective,
             params,
-            train_batches(data.train, config.batch_size, config.seed),
+            train_batches(train, config.batch_size, config.seed),
             config,
             run,
             steps_per_epoch=steps,
-            evaluate=lambda params: validate(params, validation),
+            evaluate=lambda params: validate(params, held_out),
             augment=augment,
+            metrics=metrics,
             calibration=list(islice(spare, CALIBRATION_BATCHES)) if calibrated else (),
         )
-        probabilities = class_probabilities(objective.model, result.params, data.test, config.batch_size)
-        inputs, labels = data.test.take(slice(CHECKED_EXAMPLES))
-        check = gradient_check(objective, result.params, (inputs, Targets(labels)))
-        summary = conclusion.summary(self, config, result, scores(data.test.labels, probabilities), check)
+        self.settle(config, run.directory, objective, result.params, data)
+        probabilities = self.probabilities(config, run.directory, objective, result.params, data.test)
+        test = self.scores(config, run.directory, data.test.labels, probabilities)
+        checked = batch_of(*self.examples(config, data, "test").take(np.arange(min(CHECKED_EXAMPLES, len(data.test)))))
+        check = gradient_check(objective, result.params, checked)
+        summary = conclusion.summary(self, config, result, test, check)
         run.finish(summary)
         return Outcome(data, signature, result.params, run, summary, probabilities)
 
     def _page(self, config: Config, outcome: Outcome) -> page.Page:
-        data, signature, params, run, summary, probabilities = outcome
+        data, signature, run, summary = outcome.data, outcome.signature, outcome.run, outcome.summary
         check, test = summary["gradient_check"], summary["test"]
         return page.Page(
             title=f"{self.title}: {config.model} on {data.name}",
-            headline=conclusion.headline(summary, (f"{test['accuracy']:.2%}", "test accuracy")),
+            headline=conclusion.headline(summary, (f"{test['accuracy']:.2%}", "test accuracy"), *self.headline(test)),
             summary=(
                 f"A {config.model} learnt {len(data.classes)} classes from {len(data.train):,} examples "
                 f"{signature.kind}, with {conclusion.BY[config.gradient]}. It stopped after {summary['epochs']} epochs "
@@ -251,9 +316,7 @@ class Classification(Task[Config], Generic[Config, S]):
             ),
             sections=[
                 *shown.learning(run.metrics()),
-                *shown.results(data.test.labels, probabilities, data.classes),
-                self.mistakes([data.test], probabilities, data.classes),
-                *self.pictures(params["model"], signature),
+                *self.findings(config, outcome),
                 *shown.gradients(check["relative_error"]),
             ],
             reproduce=command(self, config),
@@ -262,7 +325,7 @@ class Classification(Task[Config], Generic[Config, S]):
 
     def evaluate(self, run: Path) -> Mapping[str, float]:
         data, probabilities = self.tested(run)
-        return scores(data.test.labels, probabilities)
+        return self.scores(read_config(run, self.config), run, data.test.labels, probabilities)
 
     def tested(self, run: Path) -> tuple[Any, np.ndarray]:
         """The data that a run is about, and what its best checkpoint says of the test split's examples."""
@@ -270,17 +333,17 @@ class Classification(Task[Config], Generic[Config, S]):
         data = self.load(config)
         if self.signature(config, data) != signature:
             raise UserError(f"{config.data} is not the data that {run} was trained on: its classes or inputs differ")
-        return data, class_probabilities(objective.model, params, data.test, config.batch_size)
+        return data, self.probabilities(config, run, objective, params, data.test)
 
     def verify(self, config: Config) -> Report:
         data = self.load(config)
         signature = self.signature(config, data)
         objective = Objective(self.model(config, signature), self.loss(config))
         params = initial_params(objective, signature, config.seed)
-        inputs, labels = data.test.take(slice(VERIFIED_EXAMPLES))
+        batch = batch_of(*self.examples(config, data, "test").take(np.arange(VERIFIED_EXAMPLES)))
         context = Context(train=True, key=jax.random.key(config.seed))
         # In float32 rounding moves a few of so many units across their kinks, whoever differentiates.
-        return verify(objective, params, (inputs, Targets(labels)), context, precisions=(), checks=())
+        return verify(objective, params, batch, context, precisions=(), checks=())
 
     def trained(self, run: Path) -> Trained:
         """Raises UserError where there is no run, or one of another task."""
@@ -297,17 +360,7 @@ def initial_params(objective: Objective, signature: Signature, seed: int) -> PyT
     return objective.init(jax.random.key(seed), (signature.inputs, targets))
 
 
-def class_probabilities(model: Layer, params: PyTree, examples: Labelled, batch_size: int) -> np.ndarray:
-    """Of every class for every example, in their order: (examples, classes)."""
-    logits = predict(model, params["model"], evaluation_batches(examples, batch_size))
-    if isinstance(examples, Sequences):
-        logits = logits[np.argsort(by_length(examples))]
-    return np.asarray(jax.nn.softmax(logits.astype(np.float32)))
-
-
-def scores(labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
-    predictions = probabilities.argmax(-1)
-    return {
-        "accuracy": float(accuracy_score(labels, predictions)),
-        "macro_f1": float(f1_score(labels, predictions, average="macro", zero_division=0)),  # pyright: ignore[reportArgumentType]
-    }
+def all_outputs(model: Layer, params: PyTree, examples: Examples, batch_size: int) -> np.ndarray:
+    """The model's outputs for every example, in their order: (examples, ...)."""
+    outputs = predict(model, params, evaluation_batches(examples, batch_size))
+    return outputs[np.argsort(by_length(examples))] if isinstance(examples, Sequences) else outputs

@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 BY_HAND = [
     path for part in ("layers", "losses", "models") for path in sorted((ROOT / "pipeline" / part).glob("*.py"))
-] + [ROOT / "pipeline" / "backprop.py"]
+] + [ROOT / "pipeline" / name for name in ("backprop.py", "attribution.py")]
 
 AUTODIFF = {
     "grad",
@@ -37,8 +37,9 @@ BELOW = {
     "layers": set(),
     "losses": {"layers"},
     "backprop": {"layers", "losses"},
+    "attribution": {"layers"},
     "verify": {"layers", "losses", "report"},
-    "models": {"layers", "losses", "backprop", "verify"},
+    "models": {"layers", "losses", "backprop", "verify", "attribution"},
     "data": {"layers", "losses", "backprop", "verify"},
     "report": {"layers", "losses"},
     "training": {"layers", "losses", "backprop", "verify", "models", "data", "report"},

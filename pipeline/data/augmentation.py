@@ -1,11 +1,13 @@
-"""Random changes of images, signals and texts that keep their label: pure functions of a key, for inside a jitted step.
+"""Random changes of images, signals, findings and texts that keep their label: pure functions of a key, for a jitted
+step.
 
-Images (batch, height, width, channels) and signals (batch, time, channels) are standardised, texts are ids (batch,
-time), and every example draws its own change. What comes in at an image's edge repeats or reflects the edge, so no
-background colour need be known.
+Images (batch, height, width, channels), signals (batch, time, channels) and findings (batch, features) are
+standardised, texts are ids (batch, time), and every example draws its own change. What comes in at an image's edge
+repeats or reflects the edge, so no background colour need be known.
 """
 
 import dataclasses
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -40,6 +42,10 @@ class Augmentation:
     """Largest horizontal displacement of image rows, in pixels a row; of signals the rise of an added straight line."""
     elastic: float = 0.0
     """Deviation in pixels of a smooth random displacement of images (after Simard et al. 2003)."""
+    contrast: float = 0.0
+    """Stretch or squeeze an image's values about their own mean, by up to a factor of 1 + this."""
+    brightness: float = 0.0
+    """Largest change of all of an image's values, which have deviation 1."""
     noise: float = 0.0
     """Deviation of added normal noise; standardised inputs have deviation 1."""
 
@@ -52,9 +58,9 @@ class Augmentation:
 
 
 def augment(config: Augmentation, key: Any, inputs: Float[Array, "batch ..."]) -> Float[Array, "batch ..."]:
-    """A batch of images or signals, changed at random as ``config`` says; UserError where it cannot be."""
-    change = _augment_images if inputs.ndim == 4 else _augment_signals
-    keys = jax.random.split(key, 7)
+    """A batch of images, signals or findings, changed at random as ``config`` says; UserError where it cannot be."""
+    change = {4: _augment_images, 3: _augment_signals, 2: _augment_findings}[inputs.ndim]
+    keys = jax.random.split(key, 8)
     inputs = change(config, keys, inputs)
     return add_noise(keys[6], inputs, config.noise) if config.noise else inputs
 
@@ -81,13 +87,15 @@ def _augment_images(
         images = crop(keys[3], images, config.crop_padding)
     if config.flip:
         images = flip(keys[4], images)
+    if config.contrast or config.brightness:
+        images = relight(keys[7], images, config.contrast, config.brightness)
     return cutout(keys[5], images, config.cutout) if config.cutout else images
 
 
 def _augment_signals(
     config: Augmentation, keys: Any, signals: Float[Array, "batch time channels"]
 ) -> Float[Array, "batch time channels"]:
-    for name in ("crop_padding", "flip", "cutout", "rotate", "elastic"):
+    for name in ("crop_padding", "flip", "cutout", "rotate", "elastic", "contrast", "brightness"):
         if getattr(config, name):
             raise UserError(f"augmentation: {name} is for images, and these are signals; leave it at 0")
     if config.shift:
@@ -95,6 +103,26 @@ def _augment_signals(
     if config.scale:
         signals = amplify(keys[1], signals, config.scale)
     return tilt(keys[2], signals, config.shear) if config.shear else signals
+
+
+def _augment_findings(
+    config: Augmentation, keys: Any, findings: Float[Array, "batch features"]
+) -> Float[Array, "batch features"]:
+    del keys
+    for field in dataclasses.fields(config):
+        if field.name != "noise" and getattr(config, field.name):
+            raise UserError(f"augmentation: {field.name} is for images or signals, and these are tables; leave it at 0")
+    return findings
+
+
+def relight(
+    key: Any, images: Float[Array, "batch height width channels"], contrast: float, brightness: float
+) -> Float[Array, "batch height width channels"]:
+    """Stretch values about each image's mean by up to 1 + contrast (uniform in the logarithm), then shift them by up to
+    ``brightness``: as if it had been exposed otherwise."""
+    stretch, offset = jax.random.uniform(key, (2, len(images), 1, 1, 1), images.dtype, -1, 1)
+    mean = images.mean((1, 2, 3), keepdims=True)
+    return mean + jnp.exp(math.log1p(contrast) * stretch) * (images - mean) + brightness * offset
 
 
 def shift(

@@ -76,7 +76,7 @@ def train_batches(examples: Examples, batch_size: int, seed: int) -> grain.Datas
     # twenty times as long.
     def batch(index: int) -> Batch:
         epoch, step = divmod(index, steps)
-        return _batch(*examples.take(order(epoch)[step]))
+        return batch_of(*examples.take(order(epoch)[step]))
 
     return iter(grain.MapDataset.range(sys.maxsize).map(batch).to_iter_dataset(IN_MEMORY))
 
@@ -92,7 +92,7 @@ def evaluation_batches(examples: Examples, batch_size: int) -> Iterable[Batch]:
     def batch(index: int) -> Batch:
         places = np.arange(index * batch_size, (index + 1) * batch_size)
         real = places < len(examples)
-        inputs, targets = _batch(*examples.take(order[np.where(real, places, places[0])]))
+        inputs, targets = batch_of(*examples.take(order[np.where(real, places, places[0])]))
         weights = real.astype(np.float32)
         if targets.weights is not None:
             weights = targets.weights * weights.reshape(-1, *[1] * (targets.weights.ndim - 1))
@@ -106,7 +106,8 @@ def by_length(examples: Sequences) -> np.ndarray:
     return np.argsort(examples.lengths, kind="stable")
 
 
-def _batch(inputs: Any, labels: Any) -> Batch:
+def batch_of(inputs: Any, labels: Any) -> Batch:
+    """What an example set's ``take`` gives, with its labels, where they are alone, as Targets."""
     return inputs, labels if isinstance(labels, Targets) else Targets(labels)
 
 

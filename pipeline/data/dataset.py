@@ -114,15 +114,18 @@ def numbered(labels: np.ndarray) -> tuple[str, ...]:
     return tuple(str(label) for label in range(int(labels.max()) + 1 if labels.size else 0))
 
 
-def complete(name: str, source: Source, *, seed: int) -> Dataset:
+def complete(name: str, source: Source, *, seed: int, folds: int = 0, fold: int = 1) -> Dataset:
     """Check what a reader found, and hold out the splits that it did not find.
 
     A missing test split is a stratified quarter of ``train``, the same for every seed, so that runs compare. A missing
     validation split is a stratified tenth of what then is left of ``train``, 5,000 at most, drawn by ``seed``.
+    With ``folds``, the test split is part ``fold`` of a cross-validation: see ``in_folds``.
 
     Raises UserError where the data cannot be trained on: nothing there, pixels that are no numbers, unknown labels.
     """
     parts = {part: _checked(name, part, *arrays, source) for part, arrays in source.parts.items()}
+    if folds:
+        parts = in_folds(name, parts, source.classes, folds, fold)
     parts = with_held_out(name, parts, source.classes, seed)
     scaling = Scaling.of(parts["train"][0])
     train, validation, test = (Split(*parts[part], scaling) for part in ("train", "validation", "test"))
@@ -161,6 +164,14 @@ def in_folds(
     drawn = StratifiedKFold(folds, shuffle=True, random_state=0).split(labels, labels)
     rest, test = next(islice(drawn, fold - 1, None))
     return {"train": (inputs[rest], labels[rest]), "test": (inputs[test], labels[test])}
+
+
+def without_copies(parts: Mapping[str, Arrays]) -> tuple[dict[str, Arrays], int]:
+    """``parts`` without those training examples whose very inputs stand in another part, and how many these were."""
+    held = {row.tobytes() for part, (inputs, _) in parts.items() if part != "train" for row in inputs}
+    inputs, labels = parts["train"]
+    kept = np.array([row.tobytes() not in held for row in inputs], bool)
+    return {**parts, "train": (inputs[kept], labels[kept])}, int((~kept).sum())
 
 
 def _checked(name: str, part: str, pixels: np.ndarray, labels: np.ndarray, source: Source) -> Arrays:

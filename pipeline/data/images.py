@@ -26,11 +26,12 @@ def load(name_or_path: str, *, seed: int) -> Dataset:
 
     Raises UserError, saying what is wrong and where, for anything that cannot be trained on.
     """
-    source = KNOWN[name_or_path]() if name_or_path in KNOWN else _read(Path(name_or_path))
+    source = KNOWN[name_or_path]() if name_or_path in KNOWN else read(Path(name_or_path))
     return complete(name_or_path, source, seed=seed)
 
 
-def _read(path: Path) -> Source:
+def read(path: Path) -> Source:
+    """The labelled images at a path: see ``load``."""
     if find_idx(path):
         return read_idx_files(path)
     if path.is_dir():

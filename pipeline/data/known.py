@@ -4,13 +4,15 @@ import os
 import random
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import pooch
-from sklearn.datasets import load_digits
+from sklearn.datasets import load_breast_cancer, load_digits
 
 from pipeline.data.dataset import Source
 from pipeline.data.idx import find_idx, read_idx_files
+from pipeline.data.npz import read_npz
 from pipeline.errors import UserError
 
 DIGITS = tuple("0123456789")
@@ -24,6 +26,10 @@ MNIST_SHA256 = {
     "t10k-images-idx3-ubyte.gz": "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
     "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
 }
+
+PNEUMONIA = "pneumoniamnist.npz"
+PNEUMONIA_MIRRORS = ("https://zenodo.org/records/10519652/files/",)
+PNEUMONIA_MD5 = "md5:28209eda62fecd6e6a2d98b1501bb15f"  # the one that MedMNIST's authors publish
 
 
 def digits() -> Source:
@@ -66,15 +72,47 @@ def folder_of(files: Mapping[str, str], mirrors: Sequence[str], shared: str, cac
     return cache
 
 
-def download(file: str, sha256: str, mirrors: Sequence[str], folder: Path, put: str) -> None:
+def pneumonia_mnist() -> Source:
+    """PneumoniaMNIST (Yang et al. 2023, MedMNIST v2; Kermany et al. 2018): 5,856 chest X-rays of children, 28x28.
+
+    Read from ``$PIPELINE_DATA/pneumoniamnist`` or the user's cache; where it is in neither, downloaded into the cache.
+    """
+    own, cache = os.environ.get("PIPELINE_DATA"), Path(pooch.os_cache("backhand")) / "pneumoniamnist"
+    folders = [Path(own) / "pneumoniamnist", cache] if own else [cache]
+    here = [folder / PNEUMONIA for folder in folders if (folder / PNEUMONIA).is_file()]
+    if not here:
+        put = f"Put it into {cache}, or into a folder pneumoniamnist/"
+        download(PNEUMONIA, PNEUMONIA_MD5, PNEUMONIA_MIRRORS, cache, put)
+    return read_npz([*here, cache / PNEUMONIA][0])._replace(classes=("normal", "pneumonia"))
+
+
+class KnownTable(NamedTuple):
+    """names: of the columns; values (examples, columns); labels: positions of ``classes``."""
+
+    names: tuple[str, ...]
+    values: np.ndarray
+    labels: np.ndarray
+    classes: tuple[str, ...]
+
+
+def breast_cancer() -> KnownTable:
+    """Wisconsin diagnostic breast cancer (Street, Wolberg & Mangasarian 1993), scikit-learn's copy: 569 tumours by 30
+    measures of their cells' nuclei. It has no splits."""
+    found: Any = load_breast_cancer()
+    return KnownTable(tuple(map(str, found.feature_names)), found.data, 1 - found.target, ("benign", "malignant"))
+
+
+def download(file: str, checksum: str, mirrors: Sequence[str], folder: Path, put: str) -> None:
     """Fetches a file into a folder, from the first mirror that has it. Raises UserError where none does.
 
+    checksum: SHA-256, or another kind's name and its own, as in "md5:...".
     put: what to put where by hand: it becomes part of the message.
     """
+    checksum = checksum if ":" in checksum else f"sha256:{checksum}"
     failures = []
     for mirror in mirrors:
         try:
-            pooch.retrieve(mirror + file, known_hash=f"sha256:{sha256}", fname=file, path=folder)
+            pooch.retrieve(mirror + file, known_hash=checksum, fname=file, path=folder)
             return
         except (OSError, ValueError) as error:  # no network, no such file; another checksum
             failures.append(f"{mirror}: {error}")

@@ -8,7 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from pipeline.layers.activations import ReLU, Softmax
+from pipeline.attribution import input_gradients, log_probability
+from pipeline.layers.activations import ReLU
 from pipeline.layers.base import Context, Layer, PyTree
 from pipeline.layers.combinators import Parallel, Repeat, Serial
 from pipeline.layers.convolution import Conv
@@ -106,12 +107,9 @@ def contributions(
     context = replace(Context(), mask=jnp.asarray(ids != model.padding))
 
     def one(its_first: PyTree, its_others: PyTree, ids: Any) -> tuple[Array, Array]:
-        rest = Serial(tuple(others))
         vectors = first.apply(its_first, ids, context)
-        logits, kept = rest.forward({"layers": its_others}, vectors, context)
-        p = Softmax().apply({}, logits, context)
-        d_logits = (jnp.arange(logits.shape[-1])[None] == logits.argmax(-1, keepdims=True)).astype(p.dtype) - p
-        _, d_vectors = rest.backward({"layers": its_others}, kept, d_logits)
-        return logits, (d_vectors * vectors).sum(-1)
+        rest, its = Serial(tuple(others)), {"layers": its_others}
+        found = input_gradients(rest, its, vectors, score=log_probability, context=context)
+        return found.outputs, (found.d_x * vectors).sum(-1)
 
     return jax.jit(one)(its_first, its_others, jnp.asarray(ids))

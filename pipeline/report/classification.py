@@ -12,14 +12,15 @@ from pipeline.report.page import Plot, Table
 
 
 def learning(metrics: Sequence[Mapping[str, Any]]) -> list[Plot]:
-    """How training went. metrics: the lines of ``metrics.jsonl``."""
+    """How training went. metrics: the lines of ``metrics.jsonl``; where they have no accuracy, the loss says it all."""
+    metric = "accuracy" if any("accuracy" in line for line in metrics) else None
     return [
         Plot(
             "curves",
-            "Loss and accuracy",
+            "Loss and accuracy" if metric else "Loss",
             "Training as each step saw it (with dropout and augmentation where the recipe has them) and validation "
             "after every epoch.",
-            partial(plots.curves, metrics, "accuracy"),
+            partial(plots.curves, metrics, metric),
         ),
         gradient_sizes(metrics),
     ]
@@ -36,9 +37,8 @@ def gradient_sizes(metrics: Sequence[Mapping[str, Any]]) -> Plot:
     )
 
 
-def results(labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> list[Plot | Table]:
-    """What the model gets right. labels: (examples,); probabilities: (examples, classes), both of the test set."""
-    predictions = probabilities.argmax(-1)
+def results(labels: np.ndarray, predictions: np.ndarray, classes: Sequence[str]) -> list[Plot | Table]:
+    """What the model gets right. labels, predictions: positions of classes, (examples,), both of the test set."""
     wrong = int((predictions != labels).sum())
     matrix = Plot(
         "confusion",

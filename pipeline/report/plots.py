@@ -308,6 +308,84 @@ def alignment(weights: np.ndarray, source: Sequence[str], target: Sequence[str],
     return figure
 
 
+def roc(
+    alarms: np.ndarray, found: np.ndarray, points: Mapping[str, tuple[float, float]], area: float, theme: Theme
+) -> Figure:
+    """Sensitivity against the share of false alarms, threshold by threshold, with operating points by name.
+
+    alarms, found: of every threshold; points: (alarms, found) of each; area: under the curve.
+    """
+    figure = _figure(5.2, 4.8)
+    axis = figure.subplots()
+    axis.plot([0, 1], [0, 1], color=theme.grid, linestyle="--", linewidth=1.5)
+    axis.step(alarms, found, where="post", color=theme.training, label=f"area {area:.4f}")
+    for (name, (x, y)), marker in zip(points.items(), "os^"):
+        axis.plot(x, y, marker, color=theme.validation, markersize=8, label=name, linestyle="none", zorder=3)
+    axis.set(
+        xlabel="false alarms (1 - specificity)", ylabel="found (sensitivity)", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02)
+    )
+    axis.legend(loc="lower right")
+    return figure
+
+
+def reliability(diagrams: Mapping[str, Sequence[np.ndarray]], theme: Theme) -> Figure:
+    """How often what was said with some probability was so, one panel a diagram, by its title.
+
+    diagrams: mean probability, share that is right and count of each bin; a dot's area is its count.
+    """
+    figure = _figure(WIDTH, 4.4)
+    axes = figure.subplots(1, len(diagrams), squeeze=False)[0]
+    for axis, (title, (said, were, counts)) in zip(axes, diagrams.items()):
+        axis.plot([0, 1], [0, 1], color=theme.grid, linestyle="--", linewidth=1.5)
+        axis.vlines(said, np.minimum(said, were), np.maximum(said, were), color=theme.wrong, linewidth=2, alpha=0.7)
+        axis.scatter(said, were, s=30 + 400 * counts / counts.sum(), color=theme.training, alpha=0.85, zorder=3)
+        low = max(0.0, min(float(said.min()), float(were.min())) - 0.08)
+        axis.set(title=title, xlabel="said: mean probability", xlim=(low, 1.03), ylim=(low, 1.03))
+    axes[0].set_ylabel("were: share that is right")
+    return figure
+
+
+def bars(names: Sequence[str], values: np.ndarray, label: str, theme: Theme) -> Figure:
+    """A signed number for each name, from top to bottom."""
+    figure = _figure(WIDTH, 0.3 * len(names) + 0.8)
+    axis = figure.subplots()
+    colours = np.where(values >= 0, theme.wrong, theme.training)
+    axis.barh(np.arange(len(names)), values, color=list(colours), height=0.65)
+    axis.axvline(0, color=theme.text, linewidth=1)
+    axis.set_yticks(np.arange(len(names)), [name.replace("$", r"\$") for name in names], fontsize=9)
+    axis.invert_yaxis()
+    axis.grid(False, axis="y")
+    axis.set(xlabel=label)
+    return figure
+
+
+def attributions(inputs: np.ndarray, values: np.ndarray, titles: Sequence[str], theme: Theme) -> Figure:
+    """What each pixel or sample adds to an answer: red speaks for it, blue against it.
+
+    inputs: images (examples, height, width, channels) in [0, 1], each beside its values; or signals (examples, time,
+    channels), under their values. values: of the inputs' shape; channels are added up.
+    """
+    of_images = inputs.ndim == 4
+    sums = values.sum(-1)
+    columns = min(4 if of_images else 2, len(inputs))
+    rows = -(-len(inputs) // columns)
+    figure = _figure(WIDTH * columns / (4 if of_images else 2), (1.75 if of_images else 1.9) * rows, gap=0.03)
+    axes = figure.subplots(rows, columns * (1 + of_images), squeeze=False)
+    panels = axes.reshape(-1, 1 + of_images)
+    for pair, x, value, title in zip(panels, inputs, sums, titles):
+        most = float(np.abs(value).max(initial=1e-12))
+        if of_images:
+            pair[0].imshow(np.clip(x, 0, 1), cmap="gray", vmin=0, vmax=1)
+            pair[1].imshow(value, cmap="RdBu_r", vmin=-most, vmax=most)
+        else:
+            extent = (-0.5, len(x) - 0.5, float(x.min()), float(x.max()) + 1e-6)
+            pair[0].imshow(value[None], cmap="RdBu_r", vmin=-most, vmax=most, alpha=0.6, extent=extent, aspect="auto")
+            pair[0].plot(x, color=theme.text, linewidth=1.2)
+        pair[0].set_title(title, fontsize=8, linespacing=1.3)
+    _bare(axes)
+    return figure
+
+
 def _shown(token: str) -> str:
     """A token with its spaces visible, and without what matplotlib takes for mathematics."""
     return token.replace(" ", "\N{OPEN BOX}").replace("$", r"\$")

@@ -1,14 +1,14 @@
 """Judging a model: calibrated statistics, means over a whole set, and predictions."""
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pipeline.layers.base import Context, Layer, PyTree, map_children
+from pipeline.layers.base import Context, Layer, PyTree, leaves, map_children
 from pipeline.layers.combinators import Objective, Tied
 from pipeline.layers.dropout import Dropout
 from pipeline.training.metrics import Metrics, classification
@@ -53,6 +53,37 @@ def predict(model: Layer, params: PyTree, batches: Iterable[Batch]) -> np.ndarra
         rows = np.asarray(apply(params, inputs))
         outputs.append(rows if targets.weights is None else rows[np.asarray(targets.weights) != 0])
     return np.concatenate(outputs)
+
+
+def make_dropout_samples(model: Layer, samples: int) -> Callable[[PyTree, Any, Any], Any] | None:
+    """A function ``(params, x, key) -> outputs (samples, batch, ...)``: the model with units dropped as in training.
+
+    How far they lie apart says how unsure the model is (Monte Carlo dropout: Gal & Ghahramani 2016). All else is as in
+    evaluation. None for a model that drops nothing.
+    """
+    if not any(isinstance(layer, Dropout) and layer.dropped_levels for _, layer in leaves(model)):
+        return None
+    sampling = _sampling(model)
+
+    @jax.jit
+    def outputs(params: PyTree, x: Any, key: Any) -> Any:
+        return jax.lax.map(lambda its: sampling.apply(params, x, Context(key=its)), jax.random.split(key, samples))
+
+    return outputs
+
+
+@dataclass(frozen=True)
+class SampledDropout(Dropout):
+    """Dropout that drops in evaluation, too."""
+
+    def kept(self, x: Any, context: Context) -> Any:
+        return super().kept(x, replace(context, train=True))
+
+
+def _sampling(layer: Any) -> Any:
+    if type(layer) is Dropout:
+        return SampledDropout(layer.rate)
+    return map_children(lambda _, child: _sampling(child), layer)
 
 
 def make_calibration(objective: Objective | Tied) -> Callable[[PyTree, Iterable[Batch]], PyTree]:

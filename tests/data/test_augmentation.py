@@ -19,8 +19,9 @@ IMAGES = jax.random.normal(jax.random.key(0), (40, 9, 12, 2), jnp.float32)
 SIGNALS = jax.random.normal(jax.random.key(1), (40, 11, 2), jnp.float32)
 FOR_IMAGES = {
     "shift": 2, "crop_padding": 3, "flip": True, "cutout": 4, "rotate": 20.0, "scale": 0.2, "shear": 0.2,
-    "elastic": 0.8, "noise": 0.1,
+    "elastic": 0.8, "noise": 0.1, "contrast": 0.5, "brightness": 0.4,
 }  # fmt: skip
+FINDINGS = jax.random.normal(jax.random.key(2), (40, 11), jnp.float32)
 FOR_SIGNALS = {"shift": 4, "scale": 0.3, "shear": 0.5, "noise": 0.1}
 CHANGES = [(IMAGES, {name: value}) for name, value in FOR_IMAGES.items()]
 CHANGES += [(SIGNALS, {name: value}) for name, value in FOR_SIGNALS.items()]
@@ -175,6 +176,21 @@ def test_noise_has_the_deviation_asked_for():
     np.testing.assert_allclose([noise.mean(), noise.std()], [0, 0.3], atol=0.005)
 
 
+def test_light_is_stretched_about_the_mean_and_shifted_within_its_limits():
+    changed = augment(Augmentation(contrast=0.5, brightness=0.4), KEY, IMAGES)
+    before, after = (images.reshape(40, -1) for images in (IMAGES, changed))
+    stretch, offset = np.asarray(after.std(1) / before.std(1)), np.asarray(after.mean(1) - before.mean(1))
+    centred = (before - before.mean(1)[:, None]) * stretch[:, None]
+    np.testing.assert_allclose(after - after.mean(1)[:, None], centred, atol=1e-5)
+    assert 1 / 1.5 <= stretch.min() < 0.8 and 1.3 < stretch.max() <= 1.5
+    assert -0.4 <= offset.min() < -0.3 and 0.3 < offset.max() <= 0.4
+
+
+def test_findings_are_made_noisy():
+    changed = augment(Augmentation(noise=0.3), KEY, FINDINGS)
+    assert np.std(changed - FINDINGS) == pytest.approx(0.3, rel=0.1)
+
+
 def test_every_option_has_a_test():
     assert set(FOR_IMAGES) == {field.name for field in dataclasses.fields(Augmentation)}
 
@@ -187,6 +203,7 @@ def test_every_option_has_a_test():
         (IMAGES, {"cutout": 30}, ("cutout is 30", "too large")),
         (SIGNALS, {"flip": True}, ("flip is for images", "signals")),
         (SIGNALS, {"rotate": 5.0}, ("rotate is for images", "signals")),
+        (FINDINGS, {"scale": 0.1}, ("scale is for images or signals", "tables")),
     ],
 )
 def test_an_augmentation_that_does_not_fit(inputs, options, parts):

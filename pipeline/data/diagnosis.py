@@ -1,0 +1,182 @@
+"""What a diagnosis is learnt from, by name or path: tables of findings, medical images, signals."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from pipeline.data import images, known
+from pipeline.data.dataset import (
+    Arrays,
+    Dataset,
+    Scaling,
+    Source,
+    Split,
+    complete,
+    in_folds,
+    with_held_out,
+    without_copies,
+)
+from pipeline.data.delimited import SUFFIXES
+from pipeline.data.signal_rows import has_no_heading, read_signals
+from pipeline.data.table import Columns, Table, read_table
+from pipeline.errors import UserError
+
+Kind = Literal["table", "images", "signals"]
+KNOWN: Mapping[str, Kind] = {"breast-cancer": "table", "pneumoniamnist": "images"}
+
+
+@dataclass(frozen=True, eq=False)
+class Cases(Dataset):
+    """A labelled set whose class 0 is the normal one.
+
+    columns: of a table, whose splits hold its features (examples, features); else None.
+    notes: what a user should know about the data.
+    """
+
+    columns: Columns | None = None
+    notes: tuple[str, ...] = ()
+
+    @property
+    def kind(self) -> Kind:
+        """By the shape of an example."""
+        if self.columns:
+            return "table"
+        return "images" if len(self.input_shape) == 3 else "signals"
+
+
+def load(
+    name_or_path: str,
+    *,
+    seed: int,
+    label: str = "",
+    ignore: Sequence[str] = (),
+    normal: str = "",
+    folds: int = 0,
+    fold: int = 1,
+) -> Cases:
+    """The data set of that name, or the user's own at that path.
+
+    name_or_path: "breast-cancer" or "pneumoniamnist"; a ``.csv`` or ``.tsv`` file (with a first line of names a table,
+        without one a signal a line); a folder with one such file whose name has "train" in it and one with "test"; a
+        MedMNIST-style ``.npz``; a folder of class-named folders of images.
+    label: a table's column with the diagnosis ("": "label"); for signals "first" or "last".
+    ignore: columns of a table to leave out.
+    normal: the class without findings; "": the first in order.
+    seed, folds, fold: see ``complete``.
+
+    Raises UserError, saying what is wrong and where, for anything that cannot be trained on.
+    """
+    kind = kind_of(name_or_path)
+    if kind == "table":
+        names, parts, classes, notes = _table(name_or_path, label or "label", ignore)
+    else:
+        if ignore:
+            raise UserError(f"--ignore names columns of a table, and {name_or_path} is of {kind}; leave it out")
+        read = partial(_signals, label=label) if kind == "signals" else _images
+        names, (parts, classes, notes) = (), read(name_or_path)
+    parts, classes = _with_normal_first(name_or_path, parts, classes, normal)
+    if kind != "table":
+        found = complete(name_or_path, Source(dict(parts), classes), seed=seed, folds=folds, fold=fold)
+        return Cases(found.name, found.train, found.validation, found.test, classes, None, notes)
+    if folds:
+        parts = in_folds(name_or_path, parts, classes, folds, fold)
+    parts = with_held_out(name_or_path, parts, classes, seed)
+    columns = Columns.learn(names, parts["train"][0])
+    features = {part: columns.encode(values) for part, (values, _) in parts.items()}
+    scaling = Scaling.of(features["train"])
+    train, validation, test = (
+        Split(features[part], parts[part][1], scaling) for part in ("train", "validation", "test")
+    )
+    return Cases(name_or_path, train, validation, test, classes, columns, notes)
+
+
+def kind_of(name_or_path: str) -> Kind:
+    """Raises UserError where there is no such set."""
+    if name_or_path in KNOWN:
+        return KNOWN[name_or_path]
+    path = Path(name_or_path)
+    if not path.exists():
+        raise UserError(
+            f"{path} is neither a known data set nor an existing path; known ones are {', '.join(KNOWN)}, and a path "
+            "may be a .csv or .tsv file, a folder with one for training and one for testing, a .npz file with "
+            "train_images and train_labels, or a folder of class-named folders of images"
+        )
+    file = next(iter(_files(path).values()), path)
+    if file.suffix in SUFFIXES and file.is_file():
+        return "signals" if has_no_heading(file) else "table"
+    return "images"
+
+
+def _files(path: Path) -> dict[str, Path]:
+    """The delimited files at ``path`` by part; none where there are none."""
+    if path.is_file():
+        return {"train": path}
+    inside = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
+    found = {part: [file for file in inside if part in file.stem.lower()] for part in ("train", "test")}
+    return {part: files[0] for part, files in found.items() if files} if all(found.values()) else {}
+
+
+Read = tuple[dict[str, Arrays], tuple[str, ...], tuple[str, ...]]
+"""Parts, classes, notes."""
+
+
+def _table(name: str, label: str, ignore: Sequence[str]) -> tuple[tuple[str, ...], *Read]:
+    if name == "breast-cancer":
+        found = known.breast_cancer()
+        return found.names, {"train": (found.values.astype(object), found.labels.astype(np.int32))}, found.classes, ()
+    tables = {part: read_table(file, label, ignore) for part, file in _files(Path(name)).items()}
+    first = tables["train"]
+    for its in tables.values():
+        if its.names != first.names:
+            raise UserError(f"{name}: the train and the test file have other columns; they must be the same")
+    parts, classes = _numbered({part: (its.values, its.labels) for part, its in tables.items()})
+    return first.names, parts, classes, _notes(tables)
+
+
+def _notes(tables: Mapping[str, Table]) -> tuple[str, ...]:
+    several = len(tables) > 1
+    return tuple(f"{part}: {note}" if several else note for part, its in tables.items() for note in its.notes)
+
+
+def _signals(name: str, label: str) -> Read:
+    found = {part: read_signals(file, label) for part, file in _files(Path(name)).items()}
+    return *_numbered(found), ()
+
+
+def _images(name: str) -> Read:
+    source = known.pneumonia_mnist() if name == "pneumoniamnist" else images.read(Path(name))
+    parts, copies = without_copies(source.parts)
+    notes = (f"{copies} training images are left out: they also stand in another split",) if copies else ()
+    return parts, source.classes, notes
+
+
+def _numbered(parts: Mapping[str, Arrays]) -> tuple[dict[str, Arrays], tuple[str, ...]]:
+    """Labels as positions of the classes, in the order of numbers where all are some, else of the alphabet."""
+    names = sorted({str(label) for _, labels in parts.values() for label in labels})
+    try:
+        names.sort(key=float)
+    except ValueError:
+        names.sort()
+    numbers = {name: number for number, name in enumerate(names)}
+    numbered = {
+        part: (inputs, np.array([numbers[str(label)] for label in labels], np.int32))
+        for part, (inputs, labels) in parts.items()
+    }
+    return numbered, tuple(names)
+
+
+def _with_normal_first(
+    name: str, parts: Mapping[str, Arrays], classes: tuple[str, ...], normal: str
+) -> tuple[dict[str, Arrays], tuple[str, ...]]:
+    if not normal:
+        return dict(parts), classes
+    if normal not in classes:
+        raise UserError(f"--normal is {normal!r}, and the classes of {name} are {', '.join(classes)}; name one")
+    order = [classes.index(normal), *(i for i, other in enumerate(classes) if other != normal)]
+    places = np.argsort(order).astype(np.int32)
+    moved = {part: (inputs, places[labels]) for part, (inputs, labels) in parts.items()}
+    return moved, tuple(classes[i] for i in order)

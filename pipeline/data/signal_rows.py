@@ -1,0 +1,93 @@
+"""Signals in rows: each line of a ``.csv`` or ``.tsv`` file is one signal's samples and its class, without a heading.
+
+So come the MIT-BIH heartbeats (the class last) and the UCR archive's ECG200 (the class first).
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.data.delimited import rows
+from pipeline.data.table import read_text
+from pipeline.errors import UserError
+
+MOST_CLASSES = 50
+
+
+def has_no_heading(path: Path) -> bool:
+    """Whether already the first line of a file is of numbers."""
+    _, first = next(rows(path, read_text(path)))
+    try:
+        return bool(first) and [float(field) for field in first] != []
+    except ValueError:
+        return False
+
+
+def read_signals(path: Path, label: str) -> tuple[np.ndarray, np.ndarray]:
+    """Signals (examples, time, 1) in float32, and what the class column says (texts, (examples,)).
+
+    label: "first" or "last", where the class stands in each line; else it is the one of the two columns that is of few
+    whole numbers.
+    """
+    numbers = _numbers(path)
+    place = _place(path, numbers, label)
+    samples = numbers[:, 1:] if place == 0 else numbers[:, :-1]
+    labels = np.array([f"{value:g}" for value in numbers[:, place]], object)
+    return samples[..., None].astype(np.float32), labels
+
+
+def read_unlabelled(path: Path, length: int) -> np.ndarray:
+    """Signals of ``length`` samples, one a line: (examples, time, 1) in float32."""
+    numbers = _numbers(path)
+    if numbers.shape[1] != length:
+        raise UserError(
+            f"{path} has signals of {numbers.shape[1]} samples, but the model was trained on {length}; each line must "
+            "have that many, and no class"
+        )
+    return numbers[..., None].astype(np.float32)
+
+
+def _numbers(path: Path) -> np.ndarray:
+    """(lines, fields), float64."""
+    found: list[list[float]] = []
+    for line, row in rows(path, read_text(path)):
+        if not any(field.strip() for field in row):
+            continue
+        if found and len(row) != len(found[0]):
+            raise UserError(
+                f"{path}: line {line} has {len(row)} fields, and the first line {len(found[0])}; all signals must be "
+                "equally long: cut them, or pad them with zeros"
+            )
+        found.append([_number(path, line, i, field) for i, field in enumerate(row, 1)])
+    if not found or len(found[0]) < 2:
+        raise UserError(f"{path} has no signals; each line must have the samples of one, and its class")
+    return np.asarray(found)
+
+
+def _number(path: Path, line: int, place: int, field: str) -> float:
+    try:
+        number = float(field)
+    except ValueError:
+        number = np.nan
+    if not np.isfinite(number):
+        raise UserError(f"{path}: line {line} has {field.strip()!r} as field {place}; all must be finite numbers")
+    return number
+
+
+def _place(path: Path, numbers: np.ndarray, label: str) -> int:
+    if label in ("first", "last"):
+        return 0 if label == "first" else -1
+    fitting = [place for place in (0, -1) if _is_of_classes(numbers[:, place])]
+    if len(fitting) == 1:
+        return fitting[0]
+    which = "both the first and the last" if fitting else "neither the first nor the last"
+    raise UserError(
+        f"{path}: {which} column looks like classes (few different whole numbers); say which has them by --label first "
+        "or --label last"
+    )
+
+
+def _is_of_classes(column: Sequence[float] | np.ndarray) -> bool:
+    different = np.unique(column)
+    return bool((different == np.round(different)).all()) and len(different) <= MOST_CLASSES

@@ -1,0 +1,191 @@
+"""Tables of findings and signals in rows: what comes out of the files, and what is said about those that are wrong."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from pipeline.data.diagnosis import kind_of, load
+from pipeline.data.table import Columns, read_rows, read_table
+from pipeline.errors import UserError
+
+DATA = Path(os.environ.get("PIPELINE_DATA", Path(__file__).parents[3] / "shared" / "data"))
+ROWS = [f"{i},{20 + i},{'low' if i % 3 else 'high'},{'sick' if i % 2 else 'healthy'}" for i in range(40)]
+HEADING = "id,age,pressure,outcome"
+
+
+@pytest.fixture
+def file(tmp_path):
+    def write(name: str, *lines: str) -> str:
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("\n".join(lines) + "\n", encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+def read(path, **options):
+    return load(path, **{"seed": 0, "label": "outcome", "ignore": ("id",), **options})
+
+
+def test_a_table(file):
+    cases = read(file("patients.csv", HEADING, *ROWS))
+    assert cases.classes == ("healthy", "sick") and cases.kind == "table" and cases.columns is not None
+    assert cases.columns.features == ("age", "pressure = high", "pressure = low")
+    assert (len(cases.train), len(cases.validation), len(cases.test)) == (27, 3, 10)
+    np.testing.assert_allclose(cases.train.inputs.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(cases.train.inputs.std(0), 1, atol=1e-5)
+    ages = np.concatenate([split.pixels[:, 0] for split in (cases.train, cases.validation, cases.test)])
+    labels = np.concatenate([split.labels for split in (cases.train, cases.validation, cases.test)])
+    np.testing.assert_array_equal(labels, ages % 2 == 1)
+    tabs = file("patients.tsv", *(line.replace(",", "\t") for line in (HEADING, *ROWS)))
+    np.testing.assert_array_equal(read(tabs).test.pixels, cases.test.pixels)
+
+
+def test_the_normal_class_is_the_first(file):
+    path = file("patients.csv", HEADING, *ROWS)
+    cases = read(path, normal="sick")
+    assert cases.classes == ("sick", "healthy")
+    np.testing.assert_array_equal(cases.test.labels, cases.test.pixels[:, 0] % 2 == 0)
+    with pytest.raises(UserError, match="--normal is 'well'"):
+        read(path, normal="well")
+
+
+def test_missing_values_become_the_training_median_beside_a_feature_that_says_so(file):
+    rows = [row.replace("high", "?") for row in ROWS]
+    rows[3] = rows[3].replace(",23,", ",NA,")
+    path = file("patients.csv", HEADING + ",empty", *(f"{row}," for row in rows))
+    table = read_table(Path(path), "outcome", ("id",))
+    assert table.names == ("age", "pressure")
+    assert any("'empty' is left out" in note for note in table.notes)
+    assert any("15 values are missing" in note for note in table.notes)
+    columns = Columns.learn(table.names, table.values)
+    assert columns.features == ("age", "age is missing", "pressure = low")
+    encoded = columns.encode(table.values)
+    median = np.median([20 + i for i in range(40) if i != 3])
+    np.testing.assert_array_equal(encoded[3], [median, 1, 0])
+    np.testing.assert_array_equal(encoded[4], [24, 0, 1])
+    assert Columns.read(columns.stored()) == columns
+    learnt = Columns.learn(table.names, table.values[5:])  # whose training rows lack no age: nothing says that one does
+    assert learnt.features == ("age", "pressure = low") and learnt.encode(table.values[3:4])[0, 0] == 42
+
+
+def test_new_rows_may_have_their_columns_in_any_order(file):
+    table = read_table(Path(file("patients.csv", HEADING, *ROWS)), "outcome", ("id",))
+    columns = Columns.learn(table.names, table.values)
+    new = Path(file("new.csv", "pressure,name,age", "low,Ann,30", "-,Bob,41"))
+    np.testing.assert_array_equal(read_rows(new, columns), [[30, 0, 1], [41, 0, 0]])
+    for lines, said in (
+        (("age,name", "30,Ann"), "no column 'pressure', which the model was trained on"),
+        (("age,pressure", "30,medium"), "line 2 has 'medium' in column 'pressure', where training had high, low"),
+        (("age,pressure", "old,low"), "line 2 has 'old' in column 'age', which is of numbers"),
+    ):
+        with pytest.raises(UserError, match=said):
+            read_rows(Path(file("new.csv", *lines)), columns)
+
+
+@pytest.mark.parametrize(
+    ("lines", "options", "said"),
+    [
+        ((HEADING, *ROWS), {"label": "diagnosis"}, "has no column 'diagnosis'.*--label"),
+        ((HEADING, *ROWS), {"ignore": ("name",)}, "has no column 'name'.*--ignore"),
+        ((HEADING, *ROWS, "7,x,low,sick"), {}, "line 42 has 'x' in column 'age'"),
+        ((HEADING, *ROWS, "7,inf,low,sick"), {}, "line 42 has 'inf'"),
+        ((HEADING, *ROWS, "7,27,low,"), {}, "line 42 has no diagnosis"),
+        ((HEADING, *ROWS, "7,27,low"), {}, "line 42 has 3 fields, and the first line 4"),
+        (
+            (HEADING, *(f"{row}{'x' * i}" for i, row in enumerate(ROWS))),
+            {"label": "pressure"},
+            "'outcome' has 40 different",
+        ),
+        ((HEADING, *(row for row in ROWS if "sick" in row)), {}, "single class, sick"),
+        (("id,age,age,outcome", *ROWS), {}, "names 'age' twice"),
+        (("id,,age,outcome", *ROWS), {}, "column without a name"),
+        ((HEADING,), {}, "has no rows"),
+        (("id,outcome", *(f"{i},sick" for i in range(9))), {}, "no column besides 'outcome'"),
+    ],
+)
+def test_what_is_said_of_tables(file, lines, options, said):
+    with pytest.raises(UserError, match=said):
+        read(file("patients.csv", *lines), **options)
+
+
+def test_folds_of_a_table_learn_their_columns_from_their_own_training_rows(file):
+    path = file("patients.csv", HEADING, *ROWS)
+    folds = [read(path, folds=4, fold=fold) for fold in range(1, 5)]
+    tested = np.concatenate([fold.test.pixels[:, 0] for fold in folds])
+    assert sorted(tested) == [20 + i for i in range(40)]
+    assert len({fold.scaling.mean for fold in folds}) == 4
+
+
+def signals(count: int, first: bool, length: int = 12) -> list[str]:
+    random = np.random.default_rng(0)
+    rows = [[*(f"{x:.4f}" for x in random.normal(size=length))] for _ in range(count)]
+    labels = [f"{'-1' if i % 2 else '1.000e+00'}" for i in range(count)]
+    return [",".join([label, *row] if first else [*row, label]) for row, label in zip(rows, labels)]
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_signals_in_rows(file, first):
+    path = file("beats.csv", *signals(40, first))
+    cases = load(path, seed=0)
+    assert cases.kind == "signals" and cases.classes == ("-1", "1") and cases.input_shape == (12, 1)
+    samples = np.concatenate([split.pixels for split in (cases.train, cases.validation, cases.test)])
+    expected = [line.split(",")[first : 12 + first] for line in signals(40, first)]
+    assert {x.tobytes() for x in samples[..., 0]} == {np.float32(x).tobytes() for x in expected}
+
+
+def test_a_folder_with_a_file_for_training_and_one_for_testing(file, tmp_path):
+    file("ECG200/ECG200_TRAIN.tsv", *(line.replace(",", "\t") for line in signals(20, True)))
+    file("ECG200/ECG200_TEST.tsv", *(line.replace(",", "\t") for line in signals(30, True)))
+    cases = load(str(tmp_path / "ECG200"), seed=0)
+    assert (len(cases.train), len(cases.validation), len(cases.test)) == (18, 2, 30)
+
+
+def test_what_is_said_of_signals(file):
+    lines = signals(20, True)
+    for wrong, said in (
+        ([*lines, "1,0.5,0.25"], "line 21 has 3 fields, and the first line 13; all signals must be equally long"),
+        ([*lines, lines[0][:-6] + "nan"], "line 21 has .*nan.* as field 13"),
+        (["0,1,2", "1,2,0"], "both the first and the last column looks like classes.*--label"),
+        (["0.5,1,0.2", "1.5,2,0.1"], "neither the first nor the last"),
+    ):
+        with pytest.raises(UserError, match=said):
+            load(file("beats.csv", *wrong), seed=0)
+    with pytest.raises(UserError, match="--ignore names columns of a table"):
+        load(file("beats.csv", *lines), seed=0, ignore=("id",))
+    with pytest.raises(UserError, match="neither a known data set nor an existing path"):
+        kind_of("nowhere.csv")
+
+
+def test_training_images_that_stand_in_another_split_are_left_out(tmp_path):
+    images = np.random.default_rng(0).integers(0, 256, (30, 4, 4), np.uint8)
+    labels = np.arange(30) % 2
+    parts = {"train": [*range(20)], "val": [18, 20, 21, 22], "test": [19, *range(23, 30)]}
+    arrays: Any = {f"{part}_images": images[rows] for part, rows in parts.items()}
+    arrays |= {f"{part}_labels": labels[rows] for part, rows in parts.items()}
+    np.savez(tmp_path / "a.npz", **arrays)
+    cases = load(str(tmp_path / "a.npz"), seed=0)
+    assert (len(cases.train), len(cases.validation), len(cases.test)) == (18, 4, 8)
+    assert "2 training images are left out" in cases.notes[0]
+
+
+def test_breast_cancer():
+    cases = load("breast-cancer", seed=0)
+    assert cases.columns is not None and cases.classes == ("benign", "malignant")
+    assert cases.columns.features[0] == "mean radius"
+    assert sum(len(split) for split in (cases.train, cases.validation, cases.test)) == 569
+    assert cases.test.labels.sum() == 53
+
+
+@pytest.mark.skipif(not (DATA / "pneumoniamnist").exists(), reason=f"{DATA / 'pneumoniamnist'}: set PIPELINE_DATA")
+def test_pneumonia_mnist(monkeypatch):
+    monkeypatch.setenv("PIPELINE_DATA", str(DATA))
+    cases = load("pneumoniamnist", seed=0)
+    assert cases.classes == ("normal", "pneumonia") and cases.input_shape == (28, 28, 1)
+    assert (len(cases.validation), len(cases.test), cases.test.labels.sum()) == (524, 624, 390)
+    held = {image.tobytes() for image in (*cases.validation.pixels, *cases.test.pixels)}
+    assert not held & {image.tobytes() for image in cases.train.pixels}
