@@ -135,7 +135,7 @@ def test_signals_in_rows(file, first):
     assert cases.kind == "signals" and cases.classes == ("-1", "1") and cases.input_shape == (12, 1)
     samples = np.concatenate([split.pixels for split in (cases.train, cases.validation, cases.test)])
     expected = [line.split(",")[first : 12 + first] for line in signals(40, first)]
-    assert {x.tobytes() for x in samples[..., 0]} == {np.float32(x).tobytes() for x in expected}
+    assert {x.tobytes() for x in samples[..., 0]} == {np.array(x, np.float32).tobytes() for x in expected}
 
 
 def test_a_folder_with_a_file_for_training_and_one_for_testing(file, tmp_path):
