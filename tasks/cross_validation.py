@@ -72,13 +72,13 @@ class CrossValidated(Classification[C, S]):
             return
         self.prepared(dataclasses.replace(config, fold=1))  # complains now, rather than with a run begun
         run = open_run(self, config)
-        with _compiled_once():
+        with compiled_once():
             parts = [self._part(config, run, fold) for fold in range(1, config.folds + 1)]
         self._conclude(config, run, parts)
 
     def _part(self, config: C, run: Run, fold: int) -> Part:
         """Trains on all but one part and tests on that; or goes on with it, or tests again what is done already."""
-        folder = _folder(run.directory, fold)
+        folder = fold_folder(run.directory, fold)
         config = dataclasses.replace(config, fold=fold, run_dir=folder, resume=None)
         if (folder / "summary.json").is_file():
             data, probabilities = self.tested(folder)
@@ -94,7 +94,7 @@ class CrossValidated(Classification[C, S]):
     def _conclude(self, config: C, run: Run, parts: Sequence[Part]) -> None:
         """Puts together what the folds came to: summary.json, report.html, a few lines."""
         summaries = [part.summary for part in parts]
-        summary = _together(summaries)
+        summary: dict[str, Any] = {**together(summaries), "test": _means([its["test"] for its in summaries])}
         run.finish(summary)
         test, spread = summary["test"], summary["test"]["accuracy_deviation"]
         name, classes = parts[0].data.name, parts[0].data.classes
@@ -131,7 +131,7 @@ class CrossValidated(Classification[C, S]):
                 self.mistakes(tests, pooled, classes),
                 *(
                     dataclasses.replace(plot, title=f"{plot.title}, fold 1")
-                    for plot in shown.learning(Run.open(_folder(run.directory, 1)).metrics())
+                    for plot in shown.learning(Run.open(fold_folder(run.directory, 1)).metrics())
                 ),
                 *shown.gradients(summary["gradient_check"]["relative_error"]),
             ],
@@ -151,19 +151,19 @@ class CrossValidated(Classification[C, S]):
         config = read_config(run, self.config)
         if not config.is_whole:
             return super().evaluate(run)
-        return _means([self.evaluate(_folder(run, fold)) for fold in range(1, config.folds + 1)])
+        return _means([self.evaluate(fold_folder(run, fold)) for fold in range(1, config.folds + 1)])
 
     def trained(self, run: Path) -> Trained:
         if (config := read_config(run, self.config)).is_whole:
             raise UserError(
                 f"{run} is a cross-validation of {config.folds} models; give the folder of one of them, as in "
-                f"{_folder(run, 1)}"
+                f"{fold_folder(run, 1)}"
             )
         return super().trained(run)
 
 
 @contextmanager
-def _compiled_once() -> Iterator[None]:
+def compiled_once() -> Iterator[None]:
     """The folds' programs are the same where their arrays have the same shapes: each is compiled for the first of them.
 
     They are kept in a folder for the time; where the user has one for all that is compiled, it is that.
@@ -187,7 +187,7 @@ def _configure(settings: Mapping[str, Any]) -> None:
     reset_cache()  # whether there is a cache is else found out once a process
 
 
-def _folder(run: Path, fold: int) -> Path:
+def fold_folder(run: Path, fold: int) -> Path:
     return run / f"fold_{fold}"
 
 
@@ -203,15 +203,14 @@ def _means(tests: Sequence[Mapping[str, float]]) -> dict[str, float]:
     return means | {"accuracy_deviation": float(np.std([test["accuracy"] for test in tests], ddof=1))}
 
 
-def _together(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """One summary of all folds': means of what was tested, sums of what it took, the worst of the gradient checks."""
+def together(summaries: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """One summary of all folds': sums of what they took, the worst of the gradient checks; the mean is the task's."""
     sums = {name: sum(its[name] for its in summaries) for name in ("steps", "epochs", "train_seconds")}
     check = max((its["gradient_check"] for its in summaries), key=lambda check: check["max_relative_error"])
     return {
         **summaries[0],
         **sums,
         "stopped_because": f"all {len(summaries)} folds are done",
-        "test": _means([its["test"] for its in summaries]),
         "folds": [its["test"] for its in summaries],
         "gradient_check": check,
     }

@@ -26,7 +26,7 @@ class Baseline:
 
     @classmethod
     def of(cls, ratings: Ratings, users: int, items: int) -> "Baseline":
-        """Damped means (Bell & Koren 2007), which follow from each other in rounds. users, items: how many there are."""
+        """Damped means (Bell & Koren 2007), each following from the others. users, items: how many there are."""
         mean = float(ratings.values.mean())
         left = ratings.values.astype(np.float64) - mean
         levels = {"users": np.zeros(users), "items": np.zeros(items)}

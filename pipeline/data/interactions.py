@@ -1,6 +1,7 @@
 """What recommenders are trained on: pairs of users and items, or the whole table of both."""
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -72,19 +73,20 @@ def table(ratings: Ratings, values: np.ndarray, shape: tuple[int, int]) -> np.nd
 class Choices:
     """A user, the item that was chosen, and ``negatives`` others that the user never chose in training.
 
-    count: of items, place 0 being none's. The others are drawn evenly, anew for every batch, and follow from its rows:
-    the same ones in the same order have the same others.
+    train: all that was chosen in training; count: of items, place 0 being none's. The others are drawn evenly, anew for
+    every batch, and follow from its rows: the same ones in the same order have the same others.
     """
 
     ratings: Ratings
+    train: Ratings
     count: int
     negatives: int
     seed: int
     sampled_softmax: bool = False
 
-    def __post_init__(self) -> None:
-        keys = self.ratings.users.astype(np.int64) * self.count + self.ratings.items
-        object.__setattr__(self, "_chosen", np.unique(keys))
+    @cached_property
+    def _chosen(self) -> np.ndarray:
+        return np.unique(self.train.users.astype(np.int64) * self.count + self.train.items)
 
     def __len__(self) -> int:
         return len(self.ratings)
@@ -102,7 +104,7 @@ class Choices:
         return (users, candidates), Targets(candidates)
 
     def _is_chosen(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
-        keys, chosen = users.astype(np.int64) * self.count + items, getattr(self, "_chosen")
+        keys, chosen = users.astype(np.int64) * self.count + items, self._chosen
         places = np.minimum(np.searchsorted(chosen, keys), len(chosen) - 1)
         return chosen[places] == keys
 

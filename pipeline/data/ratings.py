@@ -1,11 +1,10 @@
 """Ratings of items by users: MovieLens' files as they come, tables of one's own, and tasters of real wines."""
 
 import csv
-import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from sklearn.datasets import load_wine
@@ -339,7 +338,7 @@ def _check_scale(name: str, read: Read, scale: tuple[float, float] | None) -> No
 def _without_duplicates(read: Read, notes: list[str]) -> Read:
     """Of several ratings of one item by one user the latest: by time, or by its place in the file."""
     order = np.arange(len(read.lines)) if read.times is None else np.argsort(read.times, kind="stable")
-    latest = {pair: row for pair, row in zip(zip(read.users[order], read.items[order]), order.tolist())}
+    latest = dict(zip(zip(read.users[order], read.items[order]), order.tolist()))
     if len(latest) == len(read.lines):
         return read
     by = "by its timestamp" if read.times is not None else "the one furthest down"
@@ -351,7 +350,8 @@ def _without_duplicates(read: Read, notes: list[str]) -> Read:
 
 
 def _taken(read: Read, rows: np.ndarray) -> Read:
-    return Read(*(None if column is None else column[rows] for column in read))
+    values, times = (None if column is None else column[rows] for column in (read.values, read.times))
+    return Read(read.users[rows], read.items[rows], values, times, read.lines[rows])
 
 
 def _share(random: np.random.Generator, size: int, share: float) -> np.ndarray:
@@ -411,12 +411,12 @@ def _in_order(name: str) -> tuple[bool, int, str]:
 
 def _placed(read: Read, users: Sequence[str], items: Sequence[str]) -> Ratings:
     places = ({name: place for place, name in enumerate(names)} for names in (users, items))
-    columns = (
+    users_at, items_at = (
         np.fromiter((its.get(name, UNSEEN) for name in column), np.int32, len(column))
         for its, column in zip(places, (read.users, read.items))
     )
     values = np.ones(len(read.lines), np.float32) if read.values is None else read.values
-    return Ratings(*columns, values, read.times)
+    return Ratings(users_at, items_at, values, read.times)
 
 
 def _unseen(test: Ratings) -> list[str]:
@@ -435,20 +435,20 @@ def wine_tasters() -> Found:
     The wines and what a laboratory found in them (13 measurements: Forina et al. 1988) are real. The tasters are not:
     each has a level and a taste, a direction among the wines' four principal components, and rates
 
-        round(3.3 + 0.8 z_q + b_u + t_u . z_i + e),    between 1 and 5,
+        round(3.0 + 0.8 z_q + b_u + t_u . z_i + e),    between 1 and 5,
 
     where z_i are a wine's four components, each of variance 1, z_q is the first of them, b_u and t_u are normal with
     deviations 0.4 and 0.5, and e with 0.5. Everyone has 50 wines, drawn with weights exp(what they would rate them),
     and drinks what they like best rather late. As the tasters are known, so is the least possible error.
     """
-    data = load_wine()
+    data: Any = load_wine()
     measured = (data.data - data.data.mean(0)) / data.data.std(0)
     components = np.linalg.svd(measured, full_matrices=False)[0][:, :4] * np.sqrt(len(measured))
     components *= np.sign(components[np.abs(components).argmax(0), range(4)])  # a decomposition leaves signs open
     random = np.random.default_rng(0)
     tasters, each = 300, 50
     levels = random.normal(0, 0.4, tasters)[:, None]
-    liking = 3.3 + 0.8 * components[:, 0] + levels + random.normal(0, 0.5, (tasters, 4)) @ components.T
+    liking = 3.0 + 0.8 * components[:, 0] + levels + random.normal(0, 0.5, (tasters, 4)) @ components.T
     users = np.repeat(np.arange(tasters), each)
     drawn = np.argsort(-liking - random.gumbel(size=liking.shape), axis=1)[:, :each]
     items = np.take_along_axis(

@@ -72,7 +72,7 @@ def item_vectors(model: Layer, params: PyTree, items: int) -> Array:
 
 
 def tables(model: Layer, path: str = "model") -> tuple[tuple[tuple[str, ...], str], ...]:
-    """Of a model of pairs, the paths of what has a row for each user, or each item, and which of the inputs they are."""
+    """Of a model of pairs, the paths of what has a row for each user, or each item, and of the ids these are of."""
     for name, layer in leaves(model, path):
         if isinstance(layer, BiasedFactorization | Interaction):
             arrays = ("kernel", "bias") if isinstance(layer, BiasedFactorization) else ("kernel",)
