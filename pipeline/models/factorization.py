@@ -11,6 +11,7 @@ from pipeline.layers.base import Layer, PyTree, leaves
 from pipeline.layers.combinators import Parallel, Serial, Transposed
 from pipeline.layers.dropout import Dropout
 from pipeline.layers.factorization import BiasedFactorization, ImplicitVectors, Interaction
+from pipeline.layers.initializers import zeros
 from pipeline.layers.linear import Dense
 from pipeline.layers.shape import Reshape
 
@@ -49,13 +50,13 @@ def autoencoder(users: int, items: int, hidden: int, dropout: float = 0.0) -> Pa
     """AutoRec (Sedhain et al. 2015) of users and of items, summed: a table of ratings to one without gaps.
 
     x is (users, items), what ratings have beside a baseline, and 0 where there is none. One half makes each row again
-    from what is known of it, the other each column; both learn what the other leaves.
+    from what is known of it, the other each column; both learn what the other leaves. Both begin with 0 everywhere, the baseline.
     """
     return Parallel((_encoded(items, hidden, dropout), Transposed(_encoded(users, hidden, dropout))))
 
 
 def _encoded(size: int, hidden: int, dropout: float) -> Serial:
-    return Serial((Dense(hidden), Sigmoid(), Dropout(dropout), Dense(size)))
+    return Serial((Dense(hidden), Sigmoid(), Dropout(dropout), Dense(size, kernel_init=zeros)))
 
 
 def item_vectors(model: Layer, params: PyTree, items: int) -> Array:
