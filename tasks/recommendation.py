@@ -137,9 +137,9 @@ RATING: dict[str, dict[str, Any]] = {
     "autoencoder": {
         "epochs": 60,
         "batch_size": 1,
-        "dropout": 0.5,
+        "dropout": 0.7,
         "log_every": 1,
-        "optimizer": OptimizerConfig(learning_rate=5e-3, weight_decay=10.0, schedule="one_cycle", warmup=0.1),
+        "optimizer": OptimizerConfig(learning_rate=5e-3, weight_decay=5.0, schedule="one_cycle", warmup=0.1),
         "stop": StopConfig(metric="rmse"),
     },
 }
