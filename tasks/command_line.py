@@ -146,7 +146,8 @@ def _run(task: Task[Any], arguments: Sequence[str]) -> int:
         case Predictions():
             task.predict(command)
         case Verify(data=data, model=model, seed=seed):
-            report = task.verify(dataclasses.replace(task.recipe(data), model=model, seed=seed))
+            recipe = task.recipe(data, **({"model": model} if "model" in task.chooses else {}))
+            report = task.verify(dataclasses.replace(recipe, model=model, seed=seed))
             console().print(report.leaf_table(), report)
             return 0 if report.ok else 1
         case Export(run=run):
