@@ -50,7 +50,8 @@ def autoencoder(users: int, items: int, hidden: int, dropout: float = 0.0) -> Pa
     """AutoRec (Sedhain et al. 2015) of users and of items, summed: a table of ratings to one without gaps.
 
     x is (users, items), what ratings have beside a baseline, and 0 where there is none. One half makes each row again
-    from what is known of it, the other each column; both learn what the other leaves. Both begin with 0 everywhere, the baseline.
+    from what is known of it, the other each column; both learn what the other leaves. Both begin with 0
+    everywhere, the baseline.
     """
     return Parallel((_encoded(items, hidden, dropout), Transposed(_encoded(users, hidden, dropout))))
 

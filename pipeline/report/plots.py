@@ -179,6 +179,7 @@ def gradient_norms(metrics: Sequence[Line], theme: Theme) -> Figure:
     x = [line["step"] for line in steps]
     for layer, position in zip(layers, np.linspace(low, high, len(layers))):
         y = np.array([line["gradient_norm"][layer] for line in steps], float)
+        y[y == 0] = np.nan  # behind a kernel of zeros nothing arrives at the first step
         smooth, window = _running_mean(np.log(np.maximum(y, 1e-30)))
         colour = mpl.colormaps["viridis"](position)
         axis.plot(x, y, color=colour, alpha=0.2, linewidth=1)
@@ -338,12 +339,14 @@ def by_amount(
         edges = np.unique(np.quantile(amount, np.linspace(0, 1, 9)))
         group = np.clip(np.searchsorted(edges, amount, side="right") - 1, 0, max(0, len(edges) - 2))
         present = np.unique(group)
-        x = [float(amount[group == its].mean()) for its in present]
+        x = [max(1.0, float(amount[group == its].mean())) for its in present]
         for (label, error), colour in zip(errors.items(), (theme.training, theme.wrong)):
             y = [float(np.sqrt(np.mean(error[group == its] ** 2))) for its in present]
             axis.plot(x, y, color=colour, marker="o", markersize=5, label=label)
-        axis.set_xscale("symlog", linthresh=10)
+        axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_locator(NullLocator())
         axis.set(xlabel=name)
     figure.axes[0].set(ylabel="RMSE")
     figure.axes[1].legend()
@@ -380,7 +383,10 @@ def points(
     area = 8 + 110 * sizes / max(float(sizes.max(initial=1)), 1e-12)
     drawn = axis.scatter(*places[order].T, s=area[order], c=values[order], cmap="viridis", alpha=0.75, linewidths=0)
     figure.colorbar(drawn, ax=axis, label=scale, fraction=0.04, pad=0.01).outline.set_visible(False)  # pyright: ignore
+    middle = places[:, 0].mean()
     for i, name in named.items():
-        axis.annotate(_shown(name), places[i], xytext=(5, 4), textcoords="offset points", fontsize=8, color=theme.text)
+        side, where = (-6, "right") if places[i, 0] > middle else (6, "left")
+        text = name.replace("$", r"\$")
+        axis.annotate(text, places[i], (side, 4), textcoords="offset points", fontsize=8, ha=where, color=theme.text)
     axis.set(xlabel="first principal component", ylabel="second")
     return figure

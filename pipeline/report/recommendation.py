@@ -93,14 +93,24 @@ def ranking(cutoffs: Sequence[int], places: np.ndarray, popularity: np.ndarray, 
 def item_map(vectors: np.ndarray, values: np.ndarray, counts: np.ndarray, names: Sequence[str], scale: str) -> Plot:
     """The items' vectors in the plane. values: their colours, named by scale; counts: training ratings of each."""
     places = PCA(2, svd_solver="full").fit_transform(vectors)
-    named = {int(i): str(names[i])[:34] for i in np.argsort(-counts, kind="stable")[:NAMED]}
+    named = {i: str(names[i])[:34] for i in _apart(places, np.argsort(-counts, kind="stable"))[:NAMED]}
     return Plot(
         "items",
         "Map of the items",
         "What the model has learnt of each item, in the two directions in which items differ most; large points have "
-        f"many ratings, and the {len(named)} with most have names.",
+        "many ratings, and of those with most some have their names.",
         partial(plots.points, places, values, np.sqrt(counts), named, scale),
     )
+
+
+def _apart(places: np.ndarray, order: np.ndarray) -> list[int]:
+    """Of points in the plane, in this order, those that are far enough from all before them for a name beside each."""
+    scaled = places / np.maximum(np.ptp(places, axis=0), 1e-12) / (0.3, 0.05)
+    found: list[int] = []
+    for i in order:
+        if all(np.abs(scaled[i] - scaled[j]).max() > 1 for j in found):
+            found.append(int(i))
+    return found
 
 
 def folds(tests: Sequence[Mapping[str, float]], seconds: Sequence[float]) -> Table:

@@ -114,7 +114,7 @@ def test_export_gives_ratings_and_what_is_known_of_strangers(run):
     catalogue = json.loads((run / "export" / "catalogue.json").read_text(encoding="utf-8"))
     users, items = (catalogue[name] for name in ("users", "items"))
     pairs = [(f"user {u}", f"film {i}") for u in range(6) for i in range(6)]
-    ids = (np.int32([users.index(u) for u, _ in pairs]), np.int32([items.index(i) for _, i in pairs]))
+    ids = [np.array([names.index(pair[k]) for pair in pairs], np.int32) for k, names in enumerate((users, items))]
     ratings = np.asarray(exported.call(*ids))
     liked = np.array([(int(u.split()[1]) + int(i.split()[1])) % 2 == 0 for u, i in pairs])
     assert ratings[liked].mean() > 4 > 2 > ratings[~liked].mean()
