@@ -116,10 +116,10 @@ class Config(FoldsConfig):
 
 # What trains well; an option on the command line changes only itself.
 PLAIN = Config(
-    epochs=20,
+    epochs=40,
     batch_size=512,
     features=16,
-    optimizer=OptimizerConfig(learning_rate=5e-3, weight_decay=2.0, schedule="cosine"),
+    optimizer=OptimizerConfig(learning_rate=2e-2, weight_decay=2.0, schedule="cosine"),
     stop=StopConfig(metric="rmse", patience=5),
 )
 RATING: dict[str, dict[str, Any]] = {
@@ -148,9 +148,9 @@ BEST = StopConfig(metric="ndcg@10", patience=5)
 MOVIELENS: dict[str, Any] = {"mood_window": 200.0, "validation": 0.02}
 """Ratings of MovieLens 100K. People gave most of them in one sitting, one after the other."""
 RANKING: dict[str, dict[str, Any]] = {
-    "factorization": {"features": 64, "optimizer": RANK, "stop": BEST},
-    "neural": {"hidden": 64, "dropout": 0.2, "optimizer": RANK, "stop": BEST},
-    "implicit": {"features": 64, "dropout": 0.5, "optimizer": RANK, "stop": BEST},
+    "factorization": {"epochs": 20, "features": 64, "optimizer": RANK, "stop": BEST},
+    "neural": {"epochs": 20, "hidden": 64, "dropout": 0.2, "optimizer": RANK, "stop": BEST},
+    "implicit": {"epochs": 20, "features": 64, "dropout": 0.5, "optimizer": RANK, "stop": BEST},
 }
 
 
@@ -205,8 +205,7 @@ class Recommendation(Task[Config]):
 
     def recipe(self, data: str | None, objective: str | None = None, model: str | None = None) -> Config:
         data, objective = data or "wine", objective or "rating"
-        best = {"movielens-100k": {"rating": "autoencoder", "ranking": "implicit"}}
-        model = model or best.get(data, {}).get(objective, "factorization")
+        model = model or ("autoencoder" if (data, objective) == ("movielens-100k", "rating") else "factorization")
         options = (RATING if objective == "rating" else RANKING).get(model, {})
         if data == "movielens-100k" and objective == "rating":
             options = options | MOVIELENS
