@@ -164,13 +164,6 @@ class Recommend(Predictions):
     """How many items."""
 
 
-class Split(NamedTuple):
-    """Ratings to be judged on: they, and what is expected of each without a model (None in a ranking)."""
-
-    ratings: Ratings
-    expected: np.ndarray | None
-
-
 class Trained(NamedTuple):
     """What answers: options, data, what is expected without a model (None in a ranking), objective and parameters.
 
