@@ -86,15 +86,11 @@ class Read(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a reader found. parts: "train", and "test" where the data have their own.
-
-    folds: how many official ones there are, of which the parts are one; 0: none.
-    """
+    """What a reader found. parts: "train", and "test" where the data have their own."""
 
     parts: Mapping[str, Read]
     titles: Mapping[str, str]
     notes: tuple[str, ...] = ()
-    folds: int = 0
     floor: float | None = None
 
 
@@ -199,7 +195,7 @@ def read_folder(path: Path, encoding: str, folds: int, fold: int, ranking: bool)
     files = [path / f"u{fold}.{part}" for part in ("base", "test")]
     if not ranking and folds in (0, MOVIELENS_FOLDS) and all(file.is_file() for file in files):
         base, test = (read_table(file, encoding) for file in files)
-        return Found({"train": base, "test": test}, titles, folds=MOVIELENS_FOLDS)
+        return Found({"train": base, "test": test}, titles)
     whole = next((path / name for name in RATING_FILES if (path / name).is_file()), None)
     if whole is None:
         raise UserError(f"{path} has none of the files {', '.join(RATING_FILES)}; put the ratings into one of these")
@@ -207,7 +203,7 @@ def read_folder(path: Path, encoding: str, folds: int, fold: int, ranking: bool)
     if not ranking and folds in (0, MOVIELENS_FOLDS) and path.name == "movielens-100k":
         part = len(read.lines) // MOVIELENS_FOLDS
         test = np.arange(len(read.lines)) // part == fold - 1
-        return Found({"train": _taken(read, ~test), "test": _taken(read, test)}, titles, folds=MOVIELENS_FOLDS)
+        return Found({"train": _taken(read, ~test), "test": _taken(read, test)}, titles)
     return Found({"train": read}, titles)
 
 
