@@ -27,8 +27,9 @@ from pipeline.layers.sequences import EncoderDecoder
 from pipeline.losses.base import Targets
 from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
 from pipeline.losses.ctc import CTC, Transcripts
+from pipeline.losses.ranking import PairwiseRanking
 from pipeline.losses.regression import MeanSquaredError
-from pipeline.models import autoencoder, sentiment, signal, translation
+from pipeline.models import autoencoder, factorization, sentiment, signal, translation
 from pipeline.models.acoustic import convolutional_recurrent, frames_after
 from pipeline.models.image import convnet, convnet_1d, mlp, resnet
 from pipeline.models.language import language_objective, lstm, transformer
@@ -76,6 +77,28 @@ def recognizer(name: str, model: Any, symbols: int, *lengths: int) -> Case:
     return Case(name, Objective(model, CTC()), batch, train=True, mask=mask(size, *lengths))
 
 
+def recommenders() -> tuple[Case, ...]:
+    """The models of 9 users and 12 items, on ratings and on choices, dropout on."""
+    users, items, known = ids(9, 5), ids(12, 5, 4), normal(9, 12) > 0
+    ratings, choices = Targets(normal(5, 4)), Targets(ids(12, 5, 4))
+    every = np.arange(9, dtype=np.int32)
+    biased, neural = factorization.biased(9, 12, 4), factorization.neural(9, 12, 4, 6, 0.2)
+    implicit, autoencoder = factorization.implicit(9, 12, 4, 0.2), factorization.autoencoder(9, 12, 5, 0.2)
+    whole = Targets(normal(9, 12), known.astype(np.float64))
+    parts = (
+        ("factorization, rating", biased, MeanSquaredError(), ((users, items), ratings)),
+        ("factorization, ranking", biased, PairwiseRanking(), ((users, items), choices)),
+        ("neural, rating", neural, MeanSquaredError(), ((users, items), ratings)),
+        ("neural, ranking", neural, PairwiseRanking(), ((users, items), choices)),
+        ("implicit, rating", implicit, MeanSquaredError(), ((every, known), whole)),
+        ("implicit, ranking", implicit, SoftmaxCrossEntropy(), ((every, known), Targets(ids(12, 9)))),
+        ("autoencoder, rating", autoencoder, MeanSquaredError(), (np.where(known, normal(9, 12), 0), whole)),
+    )
+    return tuple(
+        Case(f"recommendation/{name}", Objective(model, loss), batch, train=True) for name, model, loss, batch in parts
+    )
+
+
 MODELS = (
     classifier("image_recognition/mlp, digits", mlp(10), 8, 8, 1),
     classifier("image_recognition/convnet, digits", convnet(10), 8, 8, 1),
@@ -98,6 +121,7 @@ MODELS = (
     language_model("language_model/lstm", lstm(66, 128, 2, 0.1), 66),
     translator("translation/transformer", translation.transformer(800, 128, 2, 4, 0.1), 800),
     translator("translation/gru", translation.attention_gru(800, 128, 2, 0.1), 800),
+    *recommenders(),
     recognizer("speech_recognition/convolutional_recurrent", convolutional_recurrent(12, 32, 32), 12, 31, 24, 19),
 )
 """A task's model joins by one line. In float32 rounding moves a few of so many units across their kinks, whoever

@@ -87,17 +87,21 @@ class Task(ABC, Generic[Config]):
     """What a task's commands do. ``main`` runs them.
 
     name: of the module in ``tasks``; title: for people; config, predictions: the classes of ``train``'s and
-    ``predict``'s options.
+    ``predict``'s options; chooses: options that, like ``--data``, choose among the recipes.
     """
 
     name: ClassVar[str]
     title: ClassVar[str]
     config: type[Config]
     predictions: type[Predictions] = Predict
+    chooses: ClassVar[tuple[str, ...]] = ()
 
     @abstractmethod
     def recipe(self, data: str | None) -> Config:
-        """The defaults of ``train`` for this data set, or for the task's own one."""
+        """The defaults of ``train`` for this data set, or for the task's own one.
+
+        A task whose other options choose too takes them as keywords, each a string, or None where it is not given.
+        """
 
     @abstractmethod
     def train(self, config: Config) -> None: ...
@@ -142,7 +146,8 @@ def _run(task: Task[Any], arguments: Sequence[str]) -> int:
         case Predictions():
             task.predict(command)
         case Verify(data=data, model=model, seed=seed):
-            report = task.verify(dataclasses.replace(task.recipe(data), model=model, seed=seed))
+            recipe = task.recipe(data, **({"model": model} if "model" in task.chooses else {}))
+            report = task.verify(dataclasses.replace(recipe, model=model, seed=seed))
             console().print(report.leaf_table(), report)
             return 0 if report.ok else 1
         case Export(run=run):
@@ -154,10 +159,11 @@ def _run(task: Task[Any], arguments: Sequence[str]) -> int:
 
 def _parse(task: Task[Any], arguments: Sequence[str]) -> Any:
     given = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
-    given.add_argument("--data")
+    for option in ("data", *task.chooses):
+        given.add_argument(f"--{_flag(option)}")
     given.add_argument("--resume", type=Path)
     first = given.parse_known_args(arguments)[0]
-    recipe = task.recipe(first.data)
+    recipe = task.recipe(first.data, **{option: getattr(first, option) for option in task.chooses})
     if arguments[0] == "train" and first.resume:
         recipe = dataclasses.replace(read_config(first.resume, task.config), run_dir=None, resume=None)
     model = get_type_hints(task.config)["model"]
@@ -214,12 +220,14 @@ def _flag(name: str) -> str:
 def command(task: Task[Any], config: Any) -> str:
     """The command that repeats a run: the options that are not the recipe's own."""
     parts = ["scripts/run", task.name]
-    recipe = task.recipe(None)
-    if config.data != recipe.data:
-        parts += ["--data", config.data]
-        recipe = task.recipe(config.data)
-    for name, (value, _) in _differences(config, recipe):
-        if name in ("data", "run_dir", *FREE):
+    chosen = {}
+    for name in ("data", *task.chooses):
+        value = getattr(config, name)
+        if value != getattr(task.recipe(**({"data": None} | chosen)), name):
+            parts += [f"--{_flag(name)}", str(value)]
+        chosen[name] = value
+    for name, (value, _) in _differences(config, task.recipe(**chosen)):
+        if name in ("run_dir", *FREE):
             continue
         if isinstance(value, bool):
             path, _, last = _flag(name).rpartition(".")

@@ -24,14 +24,12 @@ from tasks.command_line import TaskConfig, command, open_run
 
 @dataclass(frozen=True)
 class FoldsConfig(TaskConfig):
-    """The options of a task that can train several models in a run."""
+    """The options of a task that can be cross-validated."""
 
     folds: int = 0
     """Parts of a cross-validation, each the test set of a model trained on the others. 0: the data's own test set."""
     fold: int = 0
     """The one part to test on, counted from 1. 0: all of them, one after the other."""
-    seeds: int = 0
-    """Models that differ in their seed alone, counted from --seed: how much is chance, and an ensemble. 0: one."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -39,6 +37,42 @@ class FoldsConfig(TaskConfig):
             raise UserError(f"--folds is {self.folds}; it must be at least 2, or 0 for none")
         if not 0 <= self.fold <= self.folds:
             raise UserError(f"--fold is {self.fold}; it must be from 0 to --folds, which is {self.folds}")
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether several models are meant."""
+        return self.folds > 0 and self.fold == 0
+
+    @property
+    def what(self) -> str:
+        """What each of them is called."""
+        return "fold"
+
+    def changes(self) -> dict[str, dict[str, int]]:
+        """The name of each of them, and the options in which it differs."""
+        return {f"fold {fold}": {"fold": fold} for fold in range(1, self.folds + 1)}
+
+    def parts(self: "F", run: Path) -> list[tuple[str, "F"]]:
+        """The name of each of them, and its options: those of a run of its own, in a folder of ``run``."""
+        return [
+            (name, dataclasses.replace(self, **change, run_dir=folder, resume=None))
+            for (name, change), folder in zip(self.changes().items(), self.folders(run))
+        ]
+
+    def folders(self, run: Path) -> list[Path]:
+        """Of each of them in ``run``."""
+        return [run / name.replace(" ", "_") for name in self.changes()]
+
+
+@dataclass(frozen=True)
+class SeedsConfig(FoldsConfig):
+    """The options of a task that can train a model for each of several seeds, too."""
+
+    seeds: int = 0
+    """Models that differ in their seed alone, counted from --seed: how much is chance, and an ensemble. 0: one."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if self.seeds == 1 or self.seeds < 0:
             raise UserError(f"--seeds is {self.seeds}; it must be at least 2, or 0 for one model")
         if self.seeds and self.folds:
@@ -46,31 +80,20 @@ class FoldsConfig(TaskConfig):
 
     @property
     def is_whole(self) -> bool:
-        """Whether several models are meant."""
-        return self.seeds > 0 or (self.folds > 0 and self.fold == 0)
+        return self.seeds > 0 or super().is_whole
 
     @property
     def what(self) -> str:
-        """What each of them is called."""
-        return "seed" if self.seeds else "fold"
+        return "seed" if self.seeds else super().what
 
-    def parts(self: "F", run: Path) -> list[tuple[str, "F"]]:
-        """The name of each of them, and its options: those of a run of its own, in a folder of ``run``."""
-        if self.seeds:
-            changes = {f"seed {seed}": {"seed": seed} for seed in range(self.seed, self.seed + self.seeds)}
-        else:
-            changes = {f"fold {fold}": {"fold": fold} for fold in range(1, self.folds + 1)}
-        return [
-            (
-                name,
-                dataclasses.replace(self, **change, seeds=0, run_dir=run / name.replace(" ", "_"), resume=None),
-            )
-            for name, change in changes.items()
-        ]
+    def changes(self) -> dict[str, dict[str, int]]:
+        if not self.seeds:
+            return super().changes()
+        return {f"seed {seed}": {"seed": seed, "seeds": 0} for seed in range(self.seed, self.seed + self.seeds)}
 
 
 F = TypeVar("F", bound=FoldsConfig)
-C = TypeVar("C", bound=FoldsConfig)
+C = TypeVar("C", bound=SeedsConfig)
 
 CACHE = "jax_compilation_cache_dir"
 ALL_PROGRAMS = {"jax_persistent_cache_min_compile_time_secs": 0.0, "jax_persistent_cache_min_entry_size_bytes": -1}
@@ -114,7 +137,7 @@ class CrossValidated(Classification[C, S]):
         _, first = config.parts(Path())[0]
         self.prepared(first)  # complains now, rather than with a run begun
         run = open_run(self, config)
-        with _compiled_once():
+        with compiled_once():
             parts = [self._part(name, its) for name, its in config.parts(run.directory)]
         self._conclude(config, run, parts)
 
@@ -136,7 +159,7 @@ class CrossValidated(Classification[C, S]):
     def _conclude(self, config: C, run: Run, parts: Sequence[Part]) -> None:
         """Puts together what the models came to: summary.json, report.html, a few lines."""
         summaries = [part.summary for part in parts]
-        summary = _together(config, summaries, self.together(config, parts))
+        summary = together(config, summaries, self.together(config, parts))
         run.finish(summary)
         test, spread = summary["test"], summary["test"]["accuracy_deviation"]
         name, count = parts[0].data.name, len(parts)
@@ -227,14 +250,12 @@ class CrossValidated(Classification[C, S]):
     def trained(self, run: Path) -> Trained:
         if (config := read_config(run, self.config)).is_whole:
             what = f"{config.seeds} seeds" if config.seeds else f"a cross-validation of {config.folds} models"
-            raise UserError(
-                f"{run} is a run of {what}; give the folder of one of them, as in {config.parts(run)[0][1].run_dir}"
-            )
+            raise UserError(f"{run} is a run of {what}; give the folder of one of them, as in {config.folders(run)[0]}")
         return super().trained(run)
 
 
 @contextmanager
-def _compiled_once() -> Iterator[None]:
+def compiled_once() -> Iterator[None]:
     """The folds' programs are the same where their arrays have the same shapes: each is compiled for the first of them.
 
     They are kept in a folder for the time; where the user has one for all that is compiled, it is that.
@@ -258,7 +279,7 @@ def _configure(settings: Mapping[str, Any]) -> None:
     reset_cache()  # whether there is a cache is else found out once a process
 
 
-def _summary(config: FoldsConfig, parts: Sequence[Part], spread: float) -> str:
+def _summary(config: SeedsConfig, parts: Sequence[Part], spread: float) -> str:
     classes, count = len(parts[0].data.classes), len(parts)
     learnt = f"{count} models of the kind {config.model} learnt {classes} classes, each from random parameters"
     by = f"with {conclusion.BY[config.gradient]}"
@@ -282,7 +303,7 @@ def means(tests: Sequence[Mapping[str, float]], deviating: Sequence[str]) -> dic
     return found | {f"{name}_deviation": float(np.std([test[name] for test in tests], ddof=1)) for name in deviating}
 
 
-def _together(config: FoldsConfig, summaries: Sequence[Mapping[str, Any]], test: Mapping[str, float]) -> dict[str, Any]:
+def together(config: FoldsConfig, summaries: Sequence[Mapping[str, Any]], test: Mapping[str, float]) -> dict[str, Any]:
     """One summary of all models': what was tested, sums of what it took, the worst of the gradient checks."""
     sums = {name: sum(its[name] for its in summaries) for name in ("steps", "epochs", "train_seconds")}
     check = max((its["gradient_check"] for its in summaries), key=lambda check: check["max_relative_error"])

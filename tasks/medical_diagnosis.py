@@ -63,7 +63,7 @@ from tasks import artifact
 from tasks.array_classification import ArraySignature, files_in
 from tasks.classification import Labelled, Outcome, Trained, all_outputs, read_signature, write_signature
 from tasks.command_line import Predictions, console, main
-from tasks.cross_validation import CrossValidated, FoldsConfig, Part, means
+from tasks.cross_validation import CrossValidated, Part, SeedsConfig, means
 
 DRIVERS = 4  # findings that predict names
 EXAMPLES = 8  # test examples whose attributions the report shows
@@ -72,7 +72,7 @@ UNLIKE = "unlike normal"
 
 
 @dataclass(frozen=True)
-class Config(FoldsConfig):
+class Config(SeedsConfig):
     """Trains a model that tells normal from abnormal cases, and leaves a run folder with its report."""
 
     data: str = "breast-cancer"

@@ -35,14 +35,14 @@ from pipeline.training.optimizer import OptimizerConfig
 from tasks import artifact
 from tasks.classification import Signature, read_signature, write_signature
 from tasks.command_line import Predictions, console, main
-from tasks.cross_validation import CrossValidated, FoldsConfig
+from tasks.cross_validation import CrossValidated, SeedsConfig
 
 HEADS = 4  # of the transformer's attention
 DRIVERS = 4  # words of a sentence that predict names
 
 
 @dataclass(frozen=True)
-class Config(FoldsConfig):
+class Config(SeedsConfig):
     """Trains a classifier of texts and leaves a run folder with its report."""
 
     data: str = "lexicon"

@@ -201,6 +201,31 @@ class Parallel(Layer):
 
 
 @dataclass(frozen=True)
+class Transposed(Layer):
+    """y = f(x^T)^T, of a layer f and a matrix x (rows, columns): what f does to each row is done to each column."""
+
+    layer: Layer
+
+    def init(self, key: Any, x: PyTree) -> PyTree:
+        return {"layer": self.layer.init(key, jax.ShapeDtypeStruct(x.shape[::-1], x.dtype))}
+
+    def apply(self, params: PyTree, x: PyTree, context: Context) -> PyTree:
+        return self.layer.apply(params["layer"], x.T, context).T
+
+    def forward(self, params: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
+        y, residuals = self.layer.forward(params["layer"], x.T, context)
+        return y.T, residuals
+
+    def backward(self, params: PyTree, residuals: PyTree, d_y: PyTree) -> tuple[PyTree, PyTree]:
+        """Transposing moves elements and does no more: (1) d_x = (J_f^T d_y^T)^T. Nothing is kept for it."""
+        d_params, d_x = self.layer.backward(params["layer"], residuals, d_y.T)
+        return {"layer": d_params}, d_x.T  # (1)
+
+    def statistics(self, params: PyTree, residuals: PyTree) -> PyTree:
+        return {"layer": self.layer.statistics(params["layer"], residuals)}
+
+
+@dataclass(frozen=True)
 class Repeat(Layer):
     """``times`` equal layers with parameters of their own, stacked along a first axis and run as one scan.
 

@@ -179,6 +179,7 @@ def gradient_norms(metrics: Sequence[Line], theme: Theme) -> Figure:
     x = [line["step"] for line in steps]
     for layer, position in zip(layers, np.linspace(low, high, len(layers))):
         y = np.array([line["gradient_norm"][layer] for line in steps], float)
+        y[y == 0] = np.nan  # behind a kernel of zeros nothing arrives at the first step
         smooth, window = _running_mean(np.log(np.maximum(y, 1e-30)))
         colour = mpl.colormaps["viridis"](position)
         axis.plot(x, y, color=colour, alpha=0.2, linewidth=1)
@@ -389,3 +390,81 @@ def attributions(inputs: np.ndarray, values: np.ndarray, titles: Sequence[str], 
 def _shown(token: str) -> str:
     """A token with its spaces visible, and without what matplotlib takes for mathematics."""
     return token.replace(" ", "\N{OPEN BOX}").replace("$", r"\$")
+
+
+def progress(metrics: Sequence[Line], names: Sequence[str], theme: Theme) -> Figure:
+    """Each of the named validation metrics against epochs."""
+    figure = _figure(WIDTH, 3.2)
+    evaluations = [line for line in metrics if line["kind"] == "evaluation" and line["split"] == "validation"]
+    for axis, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names):
+        x, y = [line["epoch"] for line in evaluations], [line[name] for line in evaluations]
+        axis.plot(x, y, color=theme.validation, marker="o", markersize=3)
+        axis.set(title=name, xlabel="epoch")
+        axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+    return figure
+
+
+def by_amount(
+    amounts: Sequence[np.ndarray], errors: Mapping[str, np.ndarray], names: Sequence[str], theme: Theme
+) -> Figure:
+    """Root mean square of each kind of error, by how many training ratings a user, and an item, has.
+
+    amounts: for the users and for the items, of each test rating, (ratings,); errors: by name, (ratings,), the first of
+    them the model's; names: of the two axes. The groups are about equally large.
+    """
+    figure = _figure(WIDTH, 3.6)
+    for axis, amount, name in zip(figure.subplots(1, 2, sharey=True), amounts, names):
+        edges = np.unique(np.quantile(amount, np.linspace(0, 1, 9)))
+        group = np.clip(np.searchsorted(edges, amount, side="right") - 1, 0, max(0, len(edges) - 2))
+        present = np.unique(group)
+        x = [max(1.0, float(amount[group == its].mean())) for its in present]
+        for (label, error), colour in zip(errors.items(), (theme.training, theme.wrong)):
+            y = [float(np.sqrt(np.mean(error[group == its] ** 2))) for its in present]
+            axis.plot(x, y, color=colour, marker="o", markersize=5, label=label)
+        axis.set_xscale("log")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.set(xlabel=name)
+    figure.axes[0].set(ylabel="RMSE")
+    figure.axes[1].legend()
+    return figure
+
+
+def ranking(cutoffs: Sequence[int], places: Mapping[str, np.ndarray], theme: Theme) -> Figure:
+    """The share of targets among the first k, and their NDCG, against k. places: from 1, by name, (users,)."""
+    figure = _figure(WIDTH, 3.6)
+    both = figure.subplots(1, 2)
+    for (label, its), colour in zip(places.items(), (theme.training, theme.wrong)):
+        hits = [(its <= k).mean() for k in cutoffs]
+        gains = [np.where(its <= k, 1 / np.log2(1 + its), 0).mean() for k in cutoffs]
+        for axis, y in zip(both, (hits, gains)):
+            axis.plot(cutoffs, y, color=colour, marker="o", markersize=4, label=label)
+    for axis, name in zip(both, ("HR@k, and recall@k", "NDCG@k")):
+        axis.set_xscale("log")
+        axis.set_xticks([k for k in cutoffs if k in (1, 2, 5, 10, 20, 50, 100)])
+        axis.xaxis.set_major_formatter("{x:g}")
+        axis.xaxis.set_minor_locator(NullLocator())
+        axis.set(title=name, xlabel="k")
+        axis.set_ylim(bottom=0)
+    both[0].legend()
+    return figure
+
+
+def points(
+    places: np.ndarray, values: np.ndarray, sizes: np.ndarray, named: Mapping[int, str], scale: str, theme: Theme
+) -> Figure:
+    """Points in the plane, (points, 2), coloured by ``values`` and as large as ``sizes``; some with their names."""
+    figure = _figure(WIDTH, 5.6)
+    axis = figure.subplots()
+    order = np.argsort(-sizes)
+    area = 8 + 110 * sizes / max(float(sizes.max(initial=1)), 1e-12)
+    drawn = axis.scatter(*places[order].T, s=area[order], c=values[order], cmap="viridis", alpha=0.75, linewidths=0)
+    figure.colorbar(drawn, ax=axis, label=scale, fraction=0.04, pad=0.01).outline.set_visible(False)  # pyright: ignore
+    middle = places[:, 0].mean()
+    for i, name in named.items():
+        side, where = (-6, "right") if places[i, 0] > middle else (6, "left")
+        text = name.replace("$", r"\$")
+        axis.annotate(text, places[i], (side, 4), textcoords="offset points", fontsize=8, ha=where, color=theme.text)
+    axis.set(xlabel="first principal component", ylabel="second")
+    return figure

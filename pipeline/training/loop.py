@@ -23,6 +23,7 @@ from pipeline.training.metrics import Metrics, classification
 from pipeline.training.nonfinite import NonFiniteError, locate
 from pipeline.training.optimizer import make_optimizer, make_schedule
 from pipeline.training.progress import Display
+from pipeline.training.rows import Table, on_rows
 from pipeline.training.run import Run
 from pipeline.training.state import TrainState, start
 from pipeline.training.step import Augment, Batch, drawn, make_train_step, split
@@ -67,6 +68,7 @@ def fit(
     augment: Augment | None = None,
     metrics: Metrics = classification,
     calibration: Sequence[Batch] = (),
+    tables: tuple[Table, ...] = (),
 ) -> Result:
     """Trains ``objective`` from ``params``, or goes on from the run's last checkpoint where there is one.
 
@@ -75,12 +77,13 @@ def fit(
     evaluate: judges parameters on the validation set: ``params -> {"loss": ..., ...}``; called where an epoch ends.
     augment, metrics: see ``make_train_step``.
     calibration: a few training batches for BatchNorm's statistics; other models need none.
+    tables: large ones, of which a step touches the rows of its batch alone; see ``on_rows`` for what that changes.
 
     Raises NonFiniteError at the first step whose loss, gradient or update is not finite.
     """
     total_steps = config.epochs * steps_per_epoch
     optimizer = make_optimizer(config.optimizer, objective, params, total_steps)
-    train_step = _compiled_step(objective, optimizer, config, augment, metrics)
+    train_step = _compiled_step(objective, optimizer, config, augment, metrics, tables)
     compare = make_comparison(objective, config.seed, augment)
     calibrate = make_calibration(objective)
     with Checkpoints(run.checkpoints) as checkpoints:
@@ -133,6 +136,7 @@ def _compiled_step(
     config: TrainingConfig,
     augment: Augment | None,
     metrics: Metrics,
+    tables: tuple[Table, ...],
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Any]]]:
     step = make_train_step(
         objective,
@@ -144,7 +148,7 @@ def _compiled_step(
         augment=augment,
         metrics=metrics,
     )
-    return jax.jit(step, donate_argnums=0)
+    return jax.jit(on_rows(step, tables) if tables else step, donate_argnums=0)
 
 
 def _learning_rates(config: TrainingConfig, total_steps: int) -> np.ndarray:

@@ -5,7 +5,10 @@ from dataclasses import replace
 from pipeline.layers.base import Layer
 from pipeline.layers.combinators import Cast, Serial
 from pipeline.layers.embedding import Embedding
+from pipeline.layers.factorization import BiasedFactorization, ImplicitVectors, Interaction
 from pipeline.layers.sequences import EncoderDecoder, Masked
+
+TAKE_IDS = (Embedding, BiasedFactorization, ImplicitVectors, Interaction)
 
 
 def in_precision(model: Layer, precision: str) -> Layer:
@@ -25,5 +28,5 @@ def in_precision(model: Layer, precision: str) -> Layer:
 
 def _narrowed(model: Layer, precision: str) -> tuple[Layer, ...]:
     layers = model.layers if isinstance(model, Serial) else (model,)
-    ids = layers[:1] if isinstance(layers[0], Embedding) else ()  # which hold no floats to cast before they are rows
+    ids = layers[:1] if isinstance(layers[0], TAKE_IDS) else ()  # which hold no floats to cast before they are rows
     return (*ids, Cast(precision), *layers[len(ids) :])

@@ -25,10 +25,11 @@ from pipeline.layers.activations import (
 )
 from pipeline.layers.attention import CrossAttention, DotProductAttention, SelfAttention
 from pipeline.layers.base import Context, Layer, PyTree
-from pipeline.layers.combinators import Cast, Objective, Parallel, Remat, Repeat, Residual, Serial, Tied
+from pipeline.layers.combinators import Cast, Objective, Parallel, Remat, Repeat, Residual, Serial, Tied, Transposed
 from pipeline.layers.convolution import Conv, ConvTranspose
 from pipeline.layers.dropout import Dropout, DropPath
 from pipeline.layers.embedding import Embedding
+from pipeline.layers.factorization import BiasedFactorization, ImplicitVectors, Interaction
 from pipeline.layers.gated import GEGLU, SwiGLU
 from pipeline.layers.linear import Dense
 from pipeline.layers.normalization import BatchNorm, GroupNorm, LayerNorm, RMSNorm
@@ -161,6 +162,31 @@ LINEAR = (
     Case("Flatten/vectors", Flatten(), normal(2, 3)),
     Case("Reshape", Reshape((4, 3)), normal(5, 2, 6)),
     Case("Reshape/rest", Reshape((3, -1)), normal(5, 2, 6)),
+)
+
+FACTORIZATION = (
+    Case("BiasedFactorization", BiasedFactorization(6, 7, 4), (ids(6, 5), ids(7, 5))),
+    Case("BiasedFactorization/candidates", BiasedFactorization(6, 7, 4), (ids(6, 5), ids(7, 5, 3))),
+    Case("BiasedFactorization/sequence", BiasedFactorization(5, 7, 4), (ids(5, 2, 3), ids(7, 2, 3))),
+    Case(
+        "BiasedFactorization/one pair, again and again",
+        BiasedFactorization(3, 4, 2),
+        (np.full(5, 1, np.int32), np.full((5, 6), 2, np.int32)),
+    ),
+    Case("BiasedFactorization/one of each", BiasedFactorization(1, 1, 1), (ids(1, 1), ids(1, 1))),
+    Case("Interaction", Interaction(6, 7, 4), (ids(6, 5), ids(7, 5))),
+    Case("Interaction/candidates", Interaction(6, 7, 4), (ids(6, 5), ids(7, 5, 3))),
+    Case(
+        "Interaction/one pair, again and again",
+        Interaction(3, 4, 2),
+        (np.full(5, 1, np.int32), np.full((5, 6), 2, np.int32)),
+    ),
+    Case("ImplicitVectors", ImplicitVectors(7, 4), (ids(7, 5), shares(5, 6) < 0.5)),
+    Case(
+        "ImplicitVectors/one user, again and again",
+        ImplicitVectors(3, 4),
+        (np.full(5, 2, np.int32), mask(6, 0, 6, 3, 1, 2)),
+    ),
 )
 
 CONVOLUTION = (
@@ -395,6 +421,7 @@ COMBINATORS = (
     Case("Parallel", Parallel((Dense(5), Serial((Dense(2), Dense(5))))), normal(3, 4)),
     Case("Parallel/concatenate", Parallel((Dense(5), Tanh(), Dense(2)), "concatenate"), normal(3, 4)),
     Case("Parallel/one path", Parallel((Dense(5),)), normal(3, 4)),
+    Case("Transposed", Transposed(Serial((Dense(2), Tanh(), Dense(5)))), normal(4, 3)),
     Case("Repeat", Repeat(_block, 3), normal(2, 5, 4), train=True),
     Case("Repeat/once", Repeat(Dense(4), 1), normal(3, 4)),
     Case("Repeat/nested", Repeat(Serial((Repeat(Residual(Tanh()), 2), Dense(4))), 3), normal(2, 5, 4)),
@@ -590,6 +617,7 @@ LOSSES = (
 CASES = (
     *ACTIVATIONS,
     *LINEAR,
+    *FACTORIZATION,
     *CONVOLUTION,
     *POOLING,
     *NORMALIZATION,

@@ -21,10 +21,11 @@ from pipeline.layers.activations import (
 )
 from pipeline.layers.attention import CrossAttention, DotProductAttention, SelfAttention
 from pipeline.layers.base import Context, Layer, PyTree
-from pipeline.layers.combinators import Cast, Objective, Parallel, Remat, Repeat, Residual, Serial, Tied
+from pipeline.layers.combinators import Cast, Objective, Parallel, Remat, Repeat, Residual, Serial, Tied, Transposed
 from pipeline.layers.convolution import Conv, ConvTranspose
 from pipeline.layers.dropout import Dropout, DropPath
 from pipeline.layers.embedding import Embedding
+from pipeline.layers.factorization import BiasedFactorization, ImplicitVectors, Interaction
 from pipeline.layers.gated import GEGLU, SwiGLU
 from pipeline.layers.linear import Dense
 from pipeline.layers.normalization import BatchNorm, GroupNorm, LayerNorm, RMSNorm
@@ -40,7 +41,7 @@ from pipeline.losses.focal import Focal
 from pipeline.losses.ranking import Candidates, PairwiseRanking, SampledSoftmax
 from pipeline.losses.regression import Huber, MeanAbsoluteError, MeanSquaredError
 from pipeline.losses.vocabulary import VocabularyCrossEntropy
-from pipeline.models import sentiment, translation
+from pipeline.models import factorization, sentiment, translation
 from pipeline.models.image import convnet, convnet_1d, mlp, resnet
 from pipeline.models.language import language_objective, transformer
 
@@ -156,6 +157,8 @@ TOKENS = normal(8, 256, 512)
 DIGITS = judged(normal(128, 28, 28, 1), whole(10, 128))
 TEXTS = judged(whole(8000, 100, 32), whole(2, 100))
 SIGNALS = judged(normal(128, 40, 1), whole(10, 128))
+CANDIDATES = together(whole(6_000, 1024), whole(4_000, 1024, 21))
+HISTORIES = together(whole(6_000, 512), lambda random: random.random((512, 4_000), np.float32) < 0.05)
 
 BLOCK = Serial((Dense(256), ReLU()))
 
@@ -196,6 +199,9 @@ CASES: tuple[Case, ...] = (
     Case("dropout", "layer", Dropout(0.5), IMAGES),
     Case("drop_path", "layer", DropPath(0.5), IMAGES),
     Case("embedding", "layer", Embedding(20_000, 256), whole(20_000, 8192)),
+    Case("biased_factorization", "layer", BiasedFactorization(6_000, 4_000, 64), CANDIDATES),
+    Case("interaction", "layer", Interaction(6_000, 4_000, 64), CANDIDATES),
+    Case("implicit_vectors", "layer", ImplicitVectors(6_000, 64), HISTORIES),
     Case("rnn", "layer", RNN(128), SEQUENCES),
     Case("rnn_wide", "layer", RNN(256), WIDE_SEQUENCES),
     Case("rnn_long", "layer", RNN(128), LONG_SEQUENCES),
@@ -225,6 +231,7 @@ CASES: tuple[Case, ...] = (
     Case("residual", "layer", Residual(BLOCK), FEATURES),
     Case("parallel_sum", "layer", Parallel((BLOCK, BLOCK)), FEATURES),
     Case("parallel_concatenate", "layer", Parallel((BLOCK, BLOCK), combine="concatenate"), FEATURES),
+    Case("transposed", "layer", Transposed(BLOCK), normal(256, 4096)),
     Case("repeat", "layer", Repeat(BLOCK, 4), FEATURES),
     Case("repeat_remat", "layer", Repeat(Remat(BLOCK), 4), FEATURES, definition=Repeat(Checkpointed(BLOCK), 4)),
     Case("cast", "layer", Cast("bfloat16"), IMAGES),
@@ -276,6 +283,12 @@ CASES: tuple[Case, ...] = (
     Case("convnet", "step", Objective(convnet(10), SoftmaxCrossEntropy()), DIGITS),
     Case("convnet_1d", "step", Objective(convnet_1d(10), SoftmaxCrossEntropy()), SIGNALS),
     Case("resnet", "step", Objective(resnet(10), SoftmaxCrossEntropy()), DIGITS),
+    Case(
+        "recommendation",
+        "step",
+        Objective(factorization.implicit(6_000, 4_000, features=64), SoftmaxCrossEntropy()),
+        judged(HISTORIES, whole(4_000, 512)),
+    ),
     Case("sentiment", "step", Objective(sentiment.cnn(8000, 2), SoftmaxCrossEntropy()), TEXTS),
     Case(
         "translation",

@@ -225,6 +225,48 @@ class TextClassifier(nn.Module):
         return nn.Dense(2)(nn.Dropout(0.5, deterministic=False)(jnp.concatenate(parts, -1)))
 
 
+class BiasedFactorization(nn.Module):
+    """Vectors and biases of 6,000 users and 4,000 items."""
+
+    @nn.compact
+    def __call__(self, ids: tuple[jax.Array, jax.Array]) -> jax.Array:
+        users, items = ids
+        p, q = nn.Embed(6_000, 64)(users)[:, None], nn.Embed(4_000, 64)(items)
+        return ((p * q).sum(-1, keepdims=True) + nn.Embed(6_000, 1)(users)[:, None] + nn.Embed(4_000, 1)(items))[..., 0]
+
+
+class Interaction(nn.Module):
+    @nn.compact
+    def __call__(self, ids: tuple[jax.Array, jax.Array]) -> jax.Array:
+        users, items = ids
+        q = nn.Embed(4_000, 64)(items)
+        p = jnp.broadcast_to(nn.Embed(6_000, 64)(users)[:, None], q.shape)
+        return jnp.concatenate([p * q, p, q], -1)
+
+
+class ImplicitVectors(nn.Module):
+    """What 6,000 users rated of 4,000 items, and who they are."""
+
+    @nn.compact
+    def __call__(self, given: tuple[jax.Array, jax.Array]) -> jax.Array:
+        users, known = given
+        counts = known.astype(jnp.float32)
+        rated = counts / jnp.sqrt(jnp.maximum(counts.sum(-1, keepdims=True), 1))
+        return nn.Embed(6_000, 64)(users) + nn.Dense(64, use_bias=False)(rated)
+
+
+class Recommender(nn.Module):
+    @nn.compact
+    def __call__(self, given: tuple[jax.Array, jax.Array]) -> jax.Array:
+        return nn.Dense(4_000)(ImplicitVectors()(given))
+
+
+class TransposedBlock(nn.Module):
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        return Block()(x.T).T
+
+
 def pooled(pool: Callable, window: int, stride: int, padding: str = "VALID") -> nn.Module:
     return nn.Sequential([partial(pool, window_shape=(window, window), strides=(stride, stride), padding=padding)])
 
@@ -271,6 +313,9 @@ MODULES: dict[str, nn.Module] = {
     "dropout": nn.Dropout(0.5, deterministic=False),
     "drop_path": nn.Dropout(0.5, broadcast_dims=(1, 2, 3), deterministic=False),
     "embedding": nn.Embed(20_000, 256),
+    "biased_factorization": BiasedFactorization(),
+    "interaction": Interaction(),
+    "implicit_vectors": ImplicitVectors(),
     "rnn": nn.RNN(nn.SimpleCell(128)),
     "rnn_wide": nn.RNN(nn.SimpleCell(256)),
     "rnn_long": nn.RNN(nn.SimpleCell(128)),
@@ -300,6 +345,7 @@ MODULES: dict[str, nn.Module] = {
     "residual": ResidualBlock(),
     "parallel_sum": ParallelBlocks(),
     "parallel_concatenate": ParallelBlocks(concatenate=True),
+    "transposed": TransposedBlock(),
     "repeat": RepeatedBlocks(),
     "repeat_remat": RepeatedBlocks(remat=True),
     "cast": function(lambda x: x.astype(jnp.bfloat16)),
@@ -308,6 +354,7 @@ MODULES: dict[str, nn.Module] = {
     "convnet": ConvNet((32, 64)),
     "convnet_1d": ConvNet((32, 64, 64)),
     "resnet": ResNet(),
+    "recommendation": Recommender(),
     "sentiment": TextClassifier(),
     "translation": Translator(),
     "language_model": LanguageModel(),

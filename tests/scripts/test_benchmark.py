@@ -29,7 +29,10 @@ from pipeline.losses.vocabulary import VocabularyCrossEntropy
 
 ROOT = Path(__file__).parents[2]
 LAYERS_AND_STEPS = [case for case in CASES if case.kind != "loss"]
-WITHOUT_TORCH = ("drop_path", "flatten", "reshape")
+WITHOUT_TORCH = (
+    *("drop_path", "flatten", "reshape", "transposed", "recommendation"),
+    *("biased_factorization", "interaction", "implicit_vectors"),
+)
 WITH_TORCH = [case for case in LAYERS_AND_STEPS if case.name not in WITHOUT_TORCH]
 CONTEXT = Context(train=True, key=jax.random.key(1))
 

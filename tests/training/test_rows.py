@@ -5,8 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from small_problem import same_bytes
+from small_problem import Dying, Killed, same_bytes
 
+from pipeline.data.batches import train_batches
 from pipeline.layers.attention import CrossAttention
 from pipeline.layers.combinators import Objective, Residual, Serial
 from pipeline.layers.embedding import Embedding
@@ -15,7 +16,12 @@ from pipeline.layers.pooling import GlobalAveragePool
 from pipeline.layers.sequences import EncoderDecoder
 from pipeline.losses.base import Targets
 from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
+from pipeline.training.config import TrainingConfig
+from pipeline.training.loop import fit
+from pipeline.training.nonfinite import NonFiniteError
+from pipeline.training.optimizer import OptimizerConfig
 from pipeline.training.rows import Table, on_rows
+from pipeline.training.run import Run
 from pipeline.training.state import start
 from pipeline.training.step import make_train_step
 
@@ -42,6 +48,56 @@ def states(objective, optimizer, batches, average=0.0, tables=None):
     for batch in batches:
         found.append(step(found[-1], batch)[0])
     return found
+
+
+class Bags:
+    """Forty bags of ids, and their labels."""
+
+    def __len__(self):
+        return 40
+
+    def take(self, rows):
+        ids, targets = bag_batch(60, 0)
+        ids, labels = np.tile(ids, (5, 1)), np.tile(targets.values, 5)
+        ids = (ids + np.arange(40, dtype=np.int32)[:, None]) % 60
+        return ids[rows], labels[rows]
+
+
+def fitted(folder, tables=(), params=None, die_at=None, resume=False):
+    """Three epochs of plain descent by ``fit``, on all rows or on those of the batch."""
+    rule = OptimizerConfig(name="sgd", learning_rate=0.5, momentum=0.0)
+    config = TrainingConfig(epochs=3, batch_size=8, quiet=True, optimizer=rule)
+    batches = train_batches(Bags(), 8, 0)
+    objective = bags(60)
+    params = params or objective.init(jax.random.key(0), jax.tree.map(jnp.asarray, bag_batch(60, 0)))
+    return fit(
+        objective,
+        params,
+        batches if die_at is None else Dying(batches, die_at),
+        config,
+        Run.open(folder) if resume else Run.create(folder, "test", config),
+        steps_per_epoch=5,
+        evaluate=lambda params: {"loss": float(np.square(params["model"]["layers"][2]["kernel"]).sum())},
+        tables=tables,
+    )
+
+
+def test_fit_on_the_rows_of_each_batch(tmp_path):
+    dense, on_the_rows = (fitted(tmp_path / name, tables) for name, tables in (("all", ()), ("rows", (TABLE,))))
+    compare = partial(np.testing.assert_allclose, rtol=1e-5, atol=1e-7)
+    jax.tree.map(compare, on_the_rows.state.params, dense.state.params)
+    with pytest.raises(Killed):
+        fitted(tmp_path / "killed", (TABLE,), die_at=8)
+    resumed = fitted(tmp_path / "killed", (TABLE,), resume=True)
+    assert same_bytes(resumed.state, on_the_rows.state)
+
+
+def test_fit_on_rows_names_the_layer_that_is_not_finite(tmp_path):
+    params = bags(60).init(jax.random.key(0), jax.tree.map(jnp.asarray, bag_batch(60, 0)))
+    params["model"]["layers"][0]["embedding"] *= 1e38
+    params["model"]["layers"][2]["kernel"] *= 1e8
+    with pytest.raises(NonFiniteError, match=r"of step 1 is not finite.*model/layers/2 \(Dense\), in its forward pass"):
+        fitted(tmp_path / "run", (TABLE,), params)
 
 
 def assert_close(one, other):

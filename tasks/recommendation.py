@@ -1,0 +1,764 @@
+"""Recommendation: what a user will think of an item, or which items a user will choose next.
+
+scripts/run recommendation                                        ratings of real wines by simulated tasters
+scripts/run recommendation --data movielens-100k --folds 5        MovieLens 100K, its official five folds
+scripts/run recommendation --data movielens-100k --objective ranking
+scripts/run recommendation --data my_ratings.csv                  lines 'user item rating [timestamp]'
+scripts/run recommendation predict runs/... --user 42
+"""
+
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from rich.table import Table as Printed
+
+from pipeline.data.baseline import Baseline, moods
+from pipeline.data.batches import Examples, evaluation_batches, steps_per_epoch, train_batches
+from pipeline.data.interactions import Choices, LeftOut, Pairs, Rows, Table, table
+from pipeline.data.ratings import UNSEEN, RatingData, Ratings, load
+from pipeline.errors import UserError
+from pipeline.layers.base import Context, Layer, PyTree
+from pipeline.layers.combinators import Objective
+from pipeline.losses.base import Targets
+from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
+from pipeline.losses.ranking import PairwiseRanking, SampledSoftmax
+from pipeline.losses.regression import MeanSquaredError
+from pipeline.models import factorization as models
+from pipeline.options import require, require_at_least, require_shares
+from pipeline.report import classification as shown
+from pipeline.report import page
+from pipeline.report import recommendation as shown_here
+from pipeline.training import rows
+from pipeline.training.checkpoints import load_params
+from pipeline.training.evaluation import make_evaluation
+from pipeline.training.gradient_check import gradient_check
+from pipeline.training.loop import fit
+from pipeline.training.metrics import nothing
+from pipeline.training.optimizer import OptimizerConfig
+from pipeline.training.precision import in_precision
+from pipeline.training.recommendation import (
+    make_pair_scores,
+    make_scores,
+    make_table_scores,
+    ranking_metrics,
+    ranks,
+)
+from pipeline.training.run import Run, read_config
+from pipeline.training.stopping import StopConfig
+from pipeline.verify import Report, verify
+from tasks import artifact, conclusion
+from tasks.command_line import Predictions, Task, command, console, main, open_run
+from tasks.cross_validation import FoldsConfig, compiled_once, means, together
+
+CHECKED, VERIFIED = 64, 8  # examples of a gradient check
+LARGEST_TABLE = 100_000_000  # users times items that a model of the whole table may have
+CUTOFFS = (1, 2, 3, 5, 10, 20, 30, 50, 100)
+OF_PAIRS = ("factorization", "neural")
+REASONS = 3
+
+
+@dataclass(frozen=True)
+class Config(FoldsConfig):
+    """Trains a recommender and leaves a run folder with its report."""
+
+    data: str = "wine"
+    """wine (simulated tasters rate scikit-learn's real wines, by a stated model), movielens-100k; or a file of lines
+    'user item rating [timestamp]' between tabs, commas, :: or spaces, or a folder with MovieLens' files."""
+    objective: Literal["rating", "ranking"] = "rating"
+    """Predict ratings (rmse, mae); or rank all items so that the ones a user chose come first (hr, ndcg, recall)."""
+    model: Literal["factorization", "neural", "implicit", "autoencoder"] = "factorization"
+    """Vectors of users and items, and biases; a network over both; SVD++: what a user rated, too; an autoencoder."""
+    validation: float = 0.1
+    """The share of the training ratings that is held out and chooses the checkpoint. A ranking holds out one item of
+    every user instead."""
+    scale: tuple[float, float] | None = None
+    """The lowest and the highest rating. None: as they are found."""
+    mood_window: float = 0.0
+    """Seconds over which a user's ratings share a mood: what they have in common then is part of the prediction.
+    0: times do not count."""
+    features: int = 16
+    """Of the vector of each user and item."""
+    hidden: int = 200
+    """Units of the networks' hidden layers."""
+    dropout: float = 0.0
+    """The share of units that each training step leaves out."""
+    ranking_loss: Literal["pairwise", "softmax"] = "softmax"
+    """Of factorization and neural: each chosen item before each other, or before all others that are drawn."""
+    negatives: int = 100
+    """How many other items each chosen one is ranked with in training."""
+    encoding: str = ""
+    """Of the files. Nothing: UTF-8, and latin-1 for u.item and .dat files."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_at_least(self, features=1, hidden=2, negatives=1, mood_window=0)
+        require_shares(self, "dropout")
+        require(0 < self.validation < 1, self, "validation", "more than 0 and less than 1")
+        if self.scale is not None and not self.scale[0] < self.scale[1]:
+            raise UserError(f"--scale is {self.scale[0]:g} {self.scale[1]:g}; give the lowest rating, then the highest")
+        if self.objective == "ranking":
+            if self.model == "autoencoder":
+                raise UserError("--model autoencoder predicts ratings; to rank, choose factorization, neural, implicit")
+            if self.folds:
+                raise UserError("--folds is for ratings; a ranking tests every user's last item, all at once")
+        if self.model == "autoencoder" and (self.batch_size != 1 or self.accumulate != 1):
+            raise UserError(
+                "--model autoencoder sees the whole table of ratings at every step: leave --batch-size and --accumulate"
+            )
+
+
+# What trains well; an option on the command line changes only itself.
+PLAIN = Config(
+    epochs=40,
+    batch_size=512,
+    features=16,
+    optimizer=OptimizerConfig(learning_rate=2e-2, weight_decay=2.0, schedule="cosine"),
+    stop=StopConfig(metric="rmse", patience=5),
+)
+RATING: dict[str, dict[str, Any]] = {
+    "factorization": {},
+    "neural": {
+        "hidden": 64,
+        "dropout": 0.3,
+        "optimizer": OptimizerConfig(learning_rate=2e-3, weight_decay=1.0, schedule="cosine"),
+    },
+    "implicit": {
+        "batch_size": 64,
+        "dropout": 0.5,
+        "optimizer": OptimizerConfig(learning_rate=5e-3, weight_decay=2.0, schedule="cosine"),
+    },
+    "autoencoder": {
+        "epochs": 60,
+        "batch_size": 1,
+        "dropout": 0.7,
+        "log_every": 1,
+        "optimizer": OptimizerConfig(learning_rate=5e-3, weight_decay=5.0, schedule="one_cycle", warmup=0.1),
+        "stop": StopConfig(metric="rmse"),
+    },
+}
+RANK = OptimizerConfig(learning_rate=2e-3, weight_decay=0.5, schedule="cosine")
+BEST = StopConfig(metric="ndcg@10", patience=5)
+MOVIELENS: dict[str, Any] = {"mood_window": 200.0, "validation": 0.02}
+"""Ratings of MovieLens 100K. People gave most of them in one sitting, one after the other."""
+RANKING: dict[str, dict[str, Any]] = {
+    "factorization": {"epochs": 20, "features": 64, "optimizer": RANK, "stop": BEST},
+    "neural": {"epochs": 20, "hidden": 64, "dropout": 0.2, "optimizer": RANK, "stop": BEST},
+    "implicit": {"epochs": 20, "features": 64, "dropout": 0.5, "optimizer": RANK, "stop": BEST},
+}
+
+
+@dataclass(frozen=True)
+class Recommend(Predictions):
+    """Items for a user, the best first, and why: the items that the user knows and that are nearest to each."""
+
+    user: str = ""
+    """As the data name the user."""
+    count: int = 10
+    """How many items."""
+
+
+class Trained(NamedTuple):
+    """What answers: options, data, what is expected without a model (None in a ranking), objective and parameters.
+
+    known: of models of a whole table, what they see of each user, (users, items).
+    left: what the training ratings have beside the baseline.
+    """
+
+    config: Config
+    data: RatingData
+    baseline: Baseline | None
+    left: np.ndarray
+    known: np.ndarray | None
+    objective: Objective
+    params: PyTree
+
+
+class Outcome(NamedTuple):
+    """What a run came to. baselines: metrics of what needs no training, by name."""
+
+    trained: Trained
+    run: Run
+    summary: Mapping[str, Any]
+    baselines: Mapping[str, Mapping[str, float]]
+
+
+class Recommendation(Task[Config]):
+    name = "recommendation"
+    title = "Recommendation"
+    config = Config
+    predictions = Recommend
+    chooses = ("objective", "model")
+
+    def recipe(self, data: str | None, objective: str | None = None, model: str | None = None) -> Config:
+        data, objective = data or "wine", objective or "rating"
+        model = model or ("autoencoder" if (data, objective) == ("movielens-100k", "rating") else "factorization")
+        options = (RATING if objective == "rating" else RANKING).get(model, {})
+        if data == "movielens-100k" and objective == "rating":
+            options = options | MOVIELENS
+        return dataclasses.replace(PLAIN, **{"data": data, "objective": objective, "model": model} | options)
+
+    def load(self, config: Config) -> RatingData:
+        data = load(
+            config.data,
+            seed=config.seed,
+            ranking=config.objective == "ranking",
+            scale=config.scale,
+            validation=config.validation,
+            folds=config.folds,
+            fold=config.fold or 1,
+            encoding=config.encoding,
+        )
+        if config.mood_window and data.train.times is None:
+            raise UserError(f"{config.data} has no timestamps, which --mood-window needs; leave it out")
+        size = len(data.users) * len(data.items)
+        if config.model not in OF_PAIRS and size > LARGEST_TABLE:
+            raise UserError(
+                f"--model {config.model} sees the whole table of {len(data.users):,} users and {len(data.items):,} "
+                f"items, which may have {LARGEST_TABLE:,} places at most; choose factorization or neural"
+            )
+        return data
+
+    def objective(self, config: Config, data: RatingData) -> Objective:
+        users, items = len(data.users), len(data.items)
+        if config.model == "factorization":
+            model: Layer = models.biased(users, items, config.features)
+        elif config.model == "neural":
+            model = models.neural(users, items, config.features, config.hidden, config.dropout)
+        elif config.model == "implicit":
+            model = models.implicit(users, items, config.features, config.dropout)
+        else:
+            model = models.autoencoder(users, items, config.hidden, config.dropout)
+        if config.objective == "rating":
+            loss: Layer = MeanSquaredError()
+        elif config.model == "implicit":
+            loss = SoftmaxCrossEntropy()
+        else:
+            loss = PairwiseRanking() if config.ranking_loss == "pairwise" else SampledSoftmax()
+        return Objective(in_precision(model, config.precision), loss)
+
+    def train(self, config: Config) -> None:
+        if config.is_whole:
+            self._train_folds(config)
+            return
+        outcome = self.fitted(config)
+        report = page.write(outcome.run.directory, self._page(outcome))
+        conclusion.tell(outcome.summary, report, *_told(outcome.summary["test"], outcome.baselines))
+
+    def fitted(self, config: Config) -> Outcome:
+        """Trains, tests the best checkpoint and checks its gradients: all of a run but its report."""
+        data = self.load(config)
+        trained = self._untrained(config, data)
+        examples = self._examples(trained, data.train, trained.left - _moods(trained, data.train))
+        steps = steps_per_epoch(examples, config.batch_size)
+        run = open_run(self, config)
+        _write_catalogue(run.directory, data)
+        if not config.quiet:
+            sizes = ", ".join(f"{len(getattr(data, n)):,} {n}" for n in ("train", "validation", "test"))
+            print(
+                f"{config.model} with {conclusion.count(trained.params):,} parameters on {data.name} "
+                f"({len(data.users) - 1:,} users, {len(data.items) - 1:,} items; {sizes} ratings)",
+                *data.notes,
+                sep="\n",
+                flush=True,
+            )
+        result = fit(
+            trained.objective,
+            trained.params,
+            train_batches(examples, config.batch_size, config.seed),
+            config,
+            run,
+            steps_per_epoch=steps,
+            evaluate=self._evaluation(trained),
+            metrics=nothing,
+            tables=tuple(rows.Table(paths, (ids,)) for paths, ids in models.tables(trained.objective.model)),
+        )
+        trained = trained._replace(params=result.params)
+        check = gradient_check(trained.objective, result.params, _batch(examples, CHECKED))
+        test = _scored(trained, data.test)
+        summary = conclusion.summary(self, config, result, test, check)
+        baselines = _baselines(trained)
+        summary |= {"objective": config.objective, "baselines": baselines}
+        run.finish(summary)
+        return Outcome(trained, run, summary, baselines)
+
+    def _untrained(self, config: Config, data: RatingData) -> Trained:
+        """With fresh parameters."""
+        objective, shape = self.objective(config, data), (len(data.users), len(data.items))
+        baseline, known = None, None
+        left = np.ones(len(data.train), np.float32)
+        if config.objective == "rating":
+            baseline = Baseline.of(data.train, *shape)
+            left = data.train.values - baseline(data.train.users, data.train.items)
+        if config.model == "autoencoder":
+            known = table(data.train, left, shape)
+        elif config.model == "implicit":
+            known = table(data.train, np.ones(len(left), bool), shape)
+        trained = Trained(config, data, baseline, left, known, objective, None)
+        batch = _batch(self._examples(trained, data.train, left), 1)
+        return trained._replace(params=objective.init(jax.random.key(config.seed), jax.tree.map(jnp.asarray, batch)))
+
+    def _examples(self, trained: Trained, ratings: Ratings, targets: np.ndarray) -> Examples:
+        """What is learnt: ``targets`` of ratings; or, in a ranking, which items were chosen."""
+        config, data, known = trained.config, trained.data, trained.known
+        shape = len(data.users), len(data.items)
+        if config.objective == "ranking":
+            if known is not None:
+                return LeftOut(ratings, known)
+            softmax = config.ranking_loss == "softmax"
+            return Choices(ratings, data.train, len(data.items), config.negatives, config.seed, softmax)
+        if known is None:
+            return Pairs(ratings.users, ratings.items, targets)
+        weights = table(ratings, np.ones(len(ratings), np.float32), shape)
+        kind = Table if config.model == "autoencoder" else Rows
+        return kind(known, table(ratings, targets, shape), weights)
+
+    def _evaluation(self, trained: Trained) -> Callable[[PyTree], Mapping[str, float]]:
+        """Judges parameters on the validation split."""
+        held = trained.data.validation
+        answer = _answering(trained)
+        if trained.config.objective == "rating":
+            expected = _expected(trained, held)
+
+            def rated(params: PyTree) -> Mapping[str, float]:
+                added = answer.pairs(params, held.users, held.items)
+                loss = float(np.mean(np.square(held.values - expected - added)))
+                return {"loss": loss, **_errors(trained.data, held, expected + added)}
+
+            return rated
+        known = held.at(np.flatnonzero(held.items != UNSEEN))
+        examples = self._examples(trained, known, np.ones(len(known), np.float32))
+        validate = make_evaluation(trained.objective, nothing)
+        batches = evaluation_batches(examples, min(trained.config.batch_size, len(known)))
+        seen = table(trained.data.train, np.ones(len(trained.data.train), bool), _shape(trained.data))
+
+        def ranked(params: PyTree) -> Mapping[str, float]:
+            places = ranks(answer.all(params, held.users), seen[held.users], held.items)
+            return {**validate(params, batches), **ranking_metrics(places)}
+
+        return ranked
+
+    def _page(self, outcome: Outcome) -> page.Page:
+        trained, run, summary, baselines = outcome
+        config, data, test = trained.config, trained.data, summary["test"]
+        is_rating = config.objective == "rating"
+        first = next(iter(test))
+        name = Path(data.name).name
+        task = (
+            "predict ratings: it learnt what they are beside the mean and the levels of user and item"
+            if is_rating
+            else "rank items: it learnt which ones users choose"
+        )
+        judged = (
+            f"{len(data.test):,} test ratings"
+            if is_rating
+            else f"the last items of {len(data.test):,} users, each among all that its user had not chosen before,"
+        )
+        return page.Page(
+            title=f"{self.title}: {config.model} on {name}",
+            headline=conclusion.headline(summary, *((f"{test[it]:.4f}", f"test {it}") for it in list(test)[:2])),
+            summary=(
+                f"A model of the kind {config.model} learnt to {task}, from {len(data.train):,} ratings of "
+                f"{len(data.items) - 1:,} items by {len(data.users) - 1:,} users, with "
+                f"{conclusion.BY[config.gradient]}. It stopped after {summary['epochs']} epochs "
+                f"({summary['stopped_because']}); the checkpoint that was best on {len(data.validation):,} held-out "
+                f"validation ratings is judged on {judged} that neither training nor that choice has seen."
+                f"{_about(config)}"
+            ),
+            facts=conclusion.facts(
+                config,
+                summary,
+                ("data", name),
+                ("model", config.model),
+                ("objective", config.objective),
+                *((f"test {it}", f"{value:.4f}") for it, value in test.items()),
+                *((f"{first}, {its}", f"{values[first]:.4f}") for its, values in baselines.items()),
+            ),
+            sections=[
+                shown_here.beside(test, baselines, config.model, data.floor if is_rating else None),
+                *self._findings(trained),
+                _map(trained),
+                *shown_here.learning(run.metrics(), ("rmse", "mae") if is_rating else ("hr@10", "ndcg@10")),
+                shown.gradient_sizes(run.metrics()),
+                *shown.gradients(summary["gradient_check"]["relative_error"]),
+            ],
+            reproduce=command(self, config),
+            environment=conclusion.environment(config, summary),
+        )
+
+    def _findings(self, trained: Trained) -> Sequence[page.Plot | page.Table]:
+        """What there is to see of the test split."""
+        data, test = trained.data, trained.data.test
+        counts = [
+            np.bincount(of, minlength=size) for of, size in zip((data.train.users, data.train.items), _shape(data))
+        ]
+        if trained.baseline is not None:
+            predicted = np.clip(_predicted(trained, test), *data.scale)
+            plain = np.clip(trained.baseline(test.users, test.items), *data.scale)
+            amounts = [its[of] for its, of in zip(counts, (test.users, test.items))]
+            return shown_here.errors(amounts, predicted - test.values, plain - test.values, test.values, predicted)
+        scores = _answering(trained).all(trained.params, test.users)
+        places, popular = (_places(trained, its, test) for its in (scores, _popularity(trained, test)))
+        return [shown_here.ranking(CUTOFFS, places, popular, len(data.items) - 1)]
+
+    def _train_folds(self, config: Config) -> None:
+        """A model for every fold, each a run in a folder of this one; goes on where it was interrupted."""
+        self.load(dataclasses.replace(config, fold=1))  # complains now, rather than with a run begun
+        run = open_run(self, config)
+        with compiled_once():
+            summaries = [self._fold(name, its) for name, its in config.parts(run.directory)]
+        test = _means([its["test"] for its in summaries])
+        baselines = {name: _means([its["baselines"][name] for its in summaries]) for name in summaries[0]["baselines"]}
+        summary = {**together(config, summaries, test), "baselines": baselines}
+        run.finish(summary)
+        name, curves = Path(config.data).name, Run.open(config.folders(run.directory)[0]).metrics()
+        told = page.Page(
+            title=f"{self.title}: {config.model} on {name}, {config.folds} folds",
+            headline=conclusion.headline(
+                summary, *((f"{test[it]:.4f} ± {test[f'{it}_deviation']:.4f}", f"test {it}") for it in ("rmse", "mae"))
+            ),
+            summary=(
+                f"{config.folds} models of the kind {config.model} learnt to predict ratings, each from random "
+                f"parameters and with {conclusion.BY[config.gradient]}. Each is tested on a fold of the ratings "
+                "that it has not seen, and chosen among its checkpoints by a share of its own training ratings. The "
+                "result is the mean over the folds, and its standard deviation among them."
+                f"{_about(config)}"
+            ),
+            facts=conclusion.facts(
+                config,
+                summary,
+                ("data", name),
+                ("model", config.model),
+                *((f"test {it}", f"{value:.4f}") for it, value in test.items()),
+            ),
+            sections=[
+                shown_here.folds([its["test"] for its in summaries], [its["train_seconds"] for its in summaries]),
+                shown_here.beside({it: test[it] for it in ("rmse", "mae")}, baselines, config.model, None),
+                *(
+                    dataclasses.replace(plot, title=f"{plot.title}, fold 1")
+                    for plot in shown_here.learning(
+                        Run.open(config.folders(run.directory)[0]).metrics(), ("rmse", "mae")
+                    )
+                ),
+                *shown.gradients(summary["gradient_check"]["relative_error"]),
+            ],
+            reproduce=command(self, config),
+            environment=conclusion.environment(config, summary),
+        )
+        report = page.write(run.directory, told)
+        each = " ".join(f"{its['rmse']:.4f}" for its in summary["folds"])
+        conclusion.tell(
+            summary,
+            report,
+            (
+                "test rmse",
+                f"{test['rmse']:.4f} ± {test['rmse_deviation']:.4f}  (mean, deviation: {config.folds} folds)",
+            ),
+            ("test mae", f"{test['mae']:.4f} ± {test['mae_deviation']:.4f}"),
+            ("fold by fold", each),
+            *(("beside it", f"{its['rmse']:.4f} by {name} alone") for name, its in list(baselines.items())[1:]),
+        )
+
+    def _fold(self, name: str, config: Config) -> Mapping[str, Any]:
+        """The summary of one fold's run, which begins here, goes on, or is done already."""
+        folder = config.run_dir
+        assert folder is not None
+        if (folder / "summary.json").is_file():
+            summary = Run.open(folder).summary()
+        else:
+            if (folder / "config.json").is_file():
+                config = dataclasses.replace(config, run_dir=None, resume=folder)
+            summary = self.fitted(config).summary
+        print(f"{name}  test rmse {summary['test']['rmse']:.4f}", flush=True)
+        return summary
+
+    def evaluate(self, run: Path) -> Mapping[str, float]:
+        Run.open(run)
+        config = read_config(run, Config)
+        if config.is_whole:
+            return _means([self.evaluate(folder) for folder in config.folders(run)])
+        trained = self.trained(run)
+        return _scored(trained, trained.data.test)
+
+    def trained(self, run: Path) -> Trained:
+        """Raises UserError where there is no run, or its data are no more what they were."""
+        Run.open(run)
+        config = read_config(run, Config)
+        if config.is_whole:
+            raise UserError(
+                f"{run} is a cross-validation of {config.folds} models; give the folder of one of them, as in "
+                f"{config.folders(run)[0]}"
+            )
+        data = self.load(config)
+        if _catalogue(data) != _read_catalogue(run):
+            raise UserError(f"{config.data} is not the data that {run} was trained on: its users or items differ")
+        trained = self._untrained(config, data)
+        return trained._replace(params=load_params(run, trained.params))
+
+    def predict(self, command: Recommend) -> None:
+        if not command.user:
+            raise UserError("predict needs a user: predict RUN --user 42")
+        require_at_least(command, count=1)
+        trained = self.trained(command.run)
+        data = trained.data
+        user = data.users.index(command.user) if command.user in data.users else UNSEEN
+        if user == UNSEEN:
+            print(
+                f"{command.user} is not among the {len(data.users) - 1:,} users of {data.name} (such as "
+                f"{', '.join(data.users[1:4])}): what follows is for anybody"
+            )
+        answers = _answers(trained, user)
+        known = np.unique(np.concatenate([its.items[its.users == user] for its in (data.train, data.validation)]))
+        if user == UNSEEN:
+            known = known[:0]
+        answers[[UNSEEN, *known]] = -np.inf
+        vectors = _normalised(models.item_vectors(trained.objective.model, trained.params["model"], len(data.items)))
+        seen = data.train.items[data.train.users == user]
+        printed = Printed("item", "title")
+        printed.add_column("rating" if trained.baseline else "score", justify="right")
+        printed.add_column("nearest of those that the user knows")
+        for item in np.argsort(-answers, kind="stable")[: command.count]:
+            if not np.isfinite(answers[item]):
+                break
+            reasons = "; ".join(_title(data, its) for its in _reasons(vectors, int(item), seen))
+            printed.add_row(data.items[item], data.titles.get(data.items[item], ""), f"{answers[item]:.2f}", reasons)
+        console().print(printed)
+
+    def verify(self, config: Config) -> Report:
+        data = self.load(config)
+        trained = self._untrained(config, data)
+        examples = self._examples(trained, data.train, trained.left)
+        context = Context(train=True, key=jax.random.key(config.seed))
+        return verify(trained.objective, trained.params, _batch(examples, VERIFIED), context, precisions=(), checks=())
+
+    def export(self, run: Path) -> None:
+        """Users and items to ratings, or to scores that order items."""
+        trained = self.trained(run)
+        baseline, data, params = trained.baseline, trained.data, trained.params["model"]
+        model, known = trained.objective.model, trained.known
+
+        def answer(users: jax.Array, items: jax.Array) -> jax.Array:
+            if known is None:
+                added = model.apply(params, (users, items[:, None]), Context())[:, 0]
+            elif trained.config.model == "autoencoder":
+                added = model.apply(params, jnp.asarray(known), Context())[users, items]
+            else:
+                scores = model.apply(params, (users, jnp.asarray(known)[users]), Context())
+                added = jnp.take_along_axis(scores, items[:, None], 1)[:, 0]
+            if baseline is None:
+                return added
+            added = jnp.where((users == UNSEEN) | (items == UNSEEN), 0.0, added)
+            expected = baseline.mean + jnp.asarray(baseline.users)[users] + jnp.asarray(baseline.items)[items]
+            return jnp.clip(expected + added, *data.scale)
+
+        ids = ((), jnp.int32)
+        folder = artifact.write(
+            run,
+            answer,
+            [ids, ids],
+            lambda random, shape: random.integers(min(len(data.users), len(data.items)), size=shape, dtype=np.int32),
+            takes="two int32 (batch,): places of users and of items in catalogue.json, 0 for those that are not there",
+            gives=f"float32 (batch,): {'ratings' if baseline else 'scores, by which items of a user are ordered'}",
+        )
+        _write_catalogue(folder, data)
+
+
+class _Answering(NamedTuple):
+    """pairs: (params, users, items) -> what the model says of each; all: (params, users) -> of all items."""
+
+    pairs: Callable[[PyTree, np.ndarray, np.ndarray], np.ndarray]
+    all: Callable[[PyTree, np.ndarray], np.ndarray]
+
+
+def _answering(trained: Trained) -> _Answering:
+    """What the model adds to what is expected: nothing, of a user or an item that no training rating is of."""
+    model, known, items = trained.objective.model, trained.known, len(trained.data.items)
+    if trained.config.model == "autoencoder":
+        assert known is not None
+        every = make_table_scores(model, known)
+    else:
+        every = make_scores(model, items, known)
+    one = make_pair_scores(model) if known is None else None
+    is_rating = trained.baseline is not None
+
+    def pairs(params: PyTree, users: np.ndarray, its: np.ndarray) -> np.ndarray:
+        if one is not None:
+            added = one(params["model"], users, its)
+        else:
+            different, places = np.unique(users, return_inverse=True)
+            added = every(params["model"], different)[places, its]
+        return np.where((users == UNSEEN) | (its == UNSEEN), 0.0, added).astype(np.float32)
+
+    def of_all(params: PyTree, users: np.ndarray) -> np.ndarray:
+        added = np.array(every(params["model"], users))
+        if is_rating:
+            added[users == UNSEEN] = 0.0
+            added[:, UNSEEN] = 0.0
+        return added
+
+    return _Answering(pairs, of_all)
+
+
+def _shape(data: RatingData) -> tuple[int, int]:
+    return len(data.users), len(data.items)
+
+
+def _moods(trained: Trained, ratings: Ratings) -> np.ndarray:
+    """Of each rating, its user's mood at the time; 0 where times do not count."""
+    if trained.baseline is None or not trained.config.mood_window:
+        return np.zeros(len(ratings), np.float32)
+    return moods(trained.data.train, trained.left, ratings, trained.config.mood_window)
+
+
+def _expected(trained: Trained, ratings: Ratings) -> np.ndarray:
+    """What is expected of ratings without a model: float32, (ratings,)."""
+    assert trained.baseline is not None
+    return trained.baseline(ratings.users, ratings.items) + _moods(trained, ratings)
+
+
+def _errors(data: RatingData, ratings: Ratings, predicted: np.ndarray) -> dict[str, float]:
+    error = np.clip(predicted, *data.scale).astype(np.float64) - ratings.values
+    return {"rmse": float(np.sqrt(np.mean(error**2))), "mae": float(np.mean(np.abs(error)))}
+
+
+def _answers(trained: Trained, user: int) -> np.ndarray:
+    """Of all items for a user: ratings on the scale, or scores. Of a user that is not known: what all users say."""
+    data = trained.data
+    if trained.baseline is None and user == UNSEEN:
+        return np.bincount(data.train.items, minlength=len(data.items)).astype(np.float32)
+    added = _answering(trained).all(trained.params, np.array([user], np.int32))[0]
+    if trained.baseline is None:
+        return added
+    return np.clip(trained.baseline(np.array([user]), np.arange(len(data.items))) + added, *data.scale)
+
+
+def _predicted(trained: Trained, ratings: Ratings) -> np.ndarray:
+    return _expected(trained, ratings) + _answering(trained).pairs(trained.params, ratings.users, ratings.items)
+
+
+def _places(trained: Trained, scores: np.ndarray, ratings: Ratings) -> np.ndarray:
+    """The ranks of the chosen items among all that their users did not choose before. scores: (ratings, items)."""
+    data = trained.data
+    seen = table(data.train, np.ones(len(data.train), bool), _shape(data))
+    if ratings is data.test:
+        seen |= table(data.validation, np.ones(len(data.validation), bool), _shape(data))
+    return ranks(scores, seen[ratings.users], ratings.items)
+
+
+def _scored(trained: Trained, ratings: Ratings) -> dict[str, float]:
+    if trained.config.objective == "rating":
+        return _errors(trained.data, ratings, _predicted(trained, ratings))
+    return ranking_metrics(_places(trained, _answering(trained).all(trained.params, ratings.users), ratings))
+
+
+def _popularity(trained: Trained, ratings: Ratings) -> np.ndarray:
+    """For every one of the ratings how often each item was chosen in training: (ratings, items)."""
+    counts = np.bincount(trained.data.train.items, minlength=len(trained.data.items)).astype(np.float32)
+    return np.broadcast_to(counts, (len(ratings), len(counts)))
+
+
+def _baselines(trained: Trained) -> dict[str, dict[str, float]]:
+    """On the test split, what needs no training."""
+    data, test = trained.data, trained.data.test
+    if trained.baseline is None:
+        return {"popularity": ranking_metrics(_places(trained, _popularity(trained, test), test))}
+    plain = trained.baseline(test.users, test.items)
+    found = {
+        "mean": _errors(data, test, np.full(len(test), trained.baseline.mean, np.float32)),
+        "biases": _errors(data, test, plain),
+    }
+    if trained.config.mood_window:
+        found["biases and moods"] = _errors(data, test, _expected(trained, test))
+    return found
+
+
+def _batch(examples: Examples, size: int) -> tuple[Any, Any]:
+    inputs, targets = examples.take(np.arange(min(size, len(examples))))
+    return inputs, targets if isinstance(targets, Targets) else Targets(targets)
+
+
+def _about(config: Config) -> str:
+    """What else to know of a run's data and prediction."""
+    said = ""
+    if config.data == "wine":
+        said += " The wines and what was measured in them are real; the tasters who rate them are simulated."
+    if config.objective == "rating" and config.mood_window:
+        said += (
+            f" A prediction uses the time of the rating: what its user's other training ratings within about "
+            f"{config.mood_window:g} seconds, before it and after, have in common."
+        )
+    return said
+
+
+def _map(trained: Trained) -> page.Plot:
+    """Of the items, coloured by their mean rating or, in a ranking, by how often they were chosen."""
+    data = trained.data
+    counts = np.bincount(data.train.items, minlength=len(data.items))
+    rated = np.flatnonzero(counts)
+    if trained.baseline is not None:
+        values, scale = trained.baseline.mean + trained.baseline.items, "mean rating"
+    else:
+        values, scale = np.log10(np.maximum(counts, 1)), "log10 of how often it was chosen"
+    vectors = _normalised(models.item_vectors(trained.objective.model, trained.params["model"], len(data.items)))
+    names = [_title(data, int(i)) for i in rated]
+    return shown_here.item_map(vectors[rated], values[rated], counts[rated], names, scale)
+
+
+def _catalogue(data: RatingData) -> dict[str, Any]:
+    return {"users": list(data.users), "items": list(data.items), "scale": list(data.scale)}
+
+
+def _write_catalogue(folder: Path, data: RatingData) -> None:
+    """``catalogue.json``: users and items at their places, titles of items, the scale."""
+    content = _catalogue(data) | {"titles": {name: data.titles[name] for name in data.items if name in data.titles}}
+    (folder / "catalogue.json").write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _read_catalogue(run: Path) -> dict[str, Any]:
+    """Without the titles."""
+    try:
+        stored = json.loads((run / "catalogue.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"{run} is not the folder of a run: its catalogue.json cannot be read ({error})") from error
+    return {name: its for name, its in stored.items() if name != "titles"}
+
+
+def _title(data: RatingData, item: int) -> str:
+    return data.titles.get(data.items[item], data.items[item])
+
+
+def _normalised(vectors: Any) -> np.ndarray:
+    """Of length 1, so that their products are the cosines between them."""
+    vectors = np.asarray(vectors, np.float32)
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+
+def _reasons(vectors: np.ndarray, item: int, known: np.ndarray) -> list[int]:
+    """Of the items that a user knows, those whose vectors point most nearly where this one's does."""
+    near = vectors[known] @ vectors[item]
+    return [int(known[i]) for i in np.argsort(-near, kind="stable")[:REASONS]]
+
+
+def _told(test: Mapping[str, float], baselines: Mapping[str, Mapping[str, float]]) -> list[tuple[str, str]]:
+    """The last lines: test metrics, and those of the best that needs no training."""
+    first = next(iter(test))
+    name = list(baselines)[-1]
+    return [
+        (f"test {first}", f"{test[first]:.4f}  ({', '.join(f'{k} {v:.4f}' for k, v in list(test.items())[1:])})"),
+        ("beside it", f"{baselines[name][first]:.4f} by {name} alone"),
+    ]
+
+
+def _means(tests: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """The mean of every metric over the folds, and its standard deviation among them."""
+    return means(tests, tuple(tests[0]))
+
+
+if __name__ == "__main__":
+    main(Recommendation())
