@@ -442,9 +442,7 @@ class Recommendation(Task[Config]):
                 shown_here.beside({it: test[it] for it in ("rmse", "mae")}, baselines, config.model, None),
                 *(
                     dataclasses.replace(plot, title=f"{plot.title}, fold 1")
-                    for plot in shown_here.learning(
-                        Run.open(config.folders(run.directory)[0]).metrics(), ("rmse", "mae")
-                    )
+                    for plot in shown_here.learning(curves, ("rmse", "mae"))
                 ),
                 *shown.gradients(summary["gradient_check"]["relative_error"]),
             ],
