@@ -64,9 +64,20 @@ class PairwiseRanking(Loss):
         self, params: dict, x: tuple[Scores, Targets], context: Context
     ) -> tuple[Float[Array, ""], tuple[Array, Targets]]:
         del params, context
-        z, shares = self.differences(x)
+        z, weights, share = self._weighted(x)
         # softplus without its choices, which nothing but its derivative at 0 needs: one fusion with the sum.
-        return (shares * (jnp.maximum(z, 0.0) + jnp.log1p(jnp.exp(-jnp.abs(z))))).sum(), x
+        return share * (weights * (jnp.maximum(z, 0.0) + jnp.log1p(jnp.exp(-jnp.abs(z))))).sum(), x
+
+    def _weighted(self, x: tuple[Scores, Targets]) -> tuple[Array, Array, Array]:
+        """``differences`` with the pairs' weights, not their shares; and the share of a weight of 1, one number for all:
+        every pair's own would be an array that is written and read again."""
+        scores, targets = x
+        _check_scores(self, scores, targets.values)
+        s, pairs = scores.astype(reduction_dtype(scores.dtype)), self.pairs(targets)
+        assert pairs.weights is not None
+        weights, count = pairs.weights.astype(s.dtype), self.count(targets).astype(s.dtype)
+        share = jnp.where(count == 0, 0.0, 1 / jnp.where(count == 0, 1.0, count))
+        return jnp.where(weights == 0, 0.0, s - s[..., :1]), weights, share
 
     def backward(
         self, params: dict, residuals: tuple[Array, Targets], d_y: Float[Array, ""]
@@ -82,8 +93,8 @@ class PairwiseRanking(Loss):
         """
         del params
         scores, _ = residuals
-        z, shares = self.differences(residuals)
-        d_z = shares * lax.logistic(z) * d_y  # (1)
+        z, weights, share = self._weighted(residuals)
+        d_z = weights * lax.logistic(z) * (share * d_y)  # (1)
         d_scores = jnp.where(_first(z), -d_z.sum(-1, keepdims=True), d_z)  # (2), (3)
         return {}, (d_scores.astype(scores.dtype), None)
 
