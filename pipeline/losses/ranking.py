@@ -69,7 +69,7 @@ class PairwiseRanking(Loss):
         return share * (weights * (jnp.maximum(z, 0.0) + jnp.log1p(jnp.exp(-jnp.abs(z))))).sum(), x
 
     def _weighted(self, x: tuple[Scores, Targets]) -> tuple[Array, Array, Array]:
-        """``differences`` with the pairs' weights, not their shares; and the share of a weight of 1, one number for all:
+        """``differences`` with the pairs' weights, not their shares; and the share of a weight of 1, a number for all:
         every pair's own would be an array that is written and read again."""
         scores, targets = x
         _check_scores(self, scores, targets.values)
