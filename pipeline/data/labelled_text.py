@@ -1,15 +1,13 @@
 """Labelled texts by name or path, ready for training: sentences, lines or whole files, each of a class."""
 
-import csv
-import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.data import lexicon
+from pipeline.data import lexicon, table
 from pipeline.data.batches import padded
 from pipeline.data.dataset import Arrays, in_folds, with_held_out
 from pipeline.data.folder import labelled_files
@@ -184,7 +182,7 @@ def _read_lines(files: Mapping[str, Sequence[Path]], encoding: str) -> Found:
 
 def read_table(path: Path, encoding: str) -> Found:
     """Lines of a ``.tsv`` (split at tabs alone) or rows of a ``.csv`` file; the first one names the columns."""
-    rows = _rows(path, read_text(path, encoding))
+    rows = table.rows(path, read_text(path, encoding))
     _, names = next(rows)
     columns = [name.strip().lower() for name in names]
     for name in ("label", "text"):
@@ -207,19 +205,6 @@ def read_table(path: Path, encoding: str) -> Found:
     classes = tuple(sorted({name for _, name in pairs}))
     numbered = [(text, classes.index(name)) for text, name in pairs]
     return _without_empty(path, {"train": numbered}, classes, "lines", blank)
-
-
-def _rows(path: Path, content: str) -> Iterator[tuple[int, list[str]]]:
-    """The fields of every row, with the number of the line it ends at."""
-    if path.suffix == ".tsv":
-        lines = content.removesuffix("\n").split("\n")
-        yield from ((i, line.removesuffix("\r").split("\t")) for i, line in enumerate(lines, 1))
-        return
-    rows = csv.reader(io.StringIO(content or "\n", newline=""), strict=True)
-    try:
-        yield from ((rows.line_num, row) for row in rows)
-    except csv.Error as error:
-        raise UserError(f"{path}: line {rows.line_num} cannot be read ({error}); correct it") from error
 
 
 def read_text(path: Path, encoding: str) -> str:
