@@ -10,6 +10,7 @@ scripts/run speech_recognition predict runs/... hello.wav
 
 import dataclasses
 import json
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -20,7 +21,6 @@ import jax
 import jax.numpy as jnp
 import jiwer
 import numpy as np
-from rich.table import Table
 from tyro.conf import Positional
 
 from pipeline.data import vocabulary as vocabularies
@@ -34,11 +34,12 @@ from pipeline.layers.combinators import Objective
 from pipeline.layers.sequences import MaskedByLength
 from pipeline.losses.base import Targets
 from pipeline.losses.ctc import CTC, Transcripts
-from pipeline.models.acoustic import convolutional_recurrent, frames_after
-from pipeline.models.ctc_decoding import Labels, NGram, Reading, align, best_path, prefix_beam_search
-from pipeline.options import require, require_at_least, require_shares
+from pipeline.models.acoustic import conformer, convolutional_recurrent, frames_after
+from pipeline.models.ctc_decoding import Labels, NGram, align, best_path, prefix_beam_search
+from pipeline.options import require, require_at_least, require_equal_heads, require_shares
 from pipeline.report import classification as shown
-from pipeline.report import page, plots
+from pipeline.report import page
+from pipeline.report import speech as reported
 from pipeline.training.checkpoints import load_params
 from pipeline.training.gradient_check import gradient_check
 from pipeline.training.loop import Result, fit
@@ -48,10 +49,12 @@ from pipeline.training.precision import in_precision
 from pipeline.training.run import Run, read_config
 from pipeline.verify import Report, verify
 from tasks import artifact, conclusion
-from tasks.command_line import Predictions, Task, TaskConfig, command, console, main, open_run
+from tasks.command_line import Predictions, Task, TaskConfig, command, main, open_run
 
 CHECKED = 4  # utterances in a gradient check: float64 autodiff of the whole model
+PICTURES = 3  # in the report
 TEXTS = "training_texts.json"
+AUDIO = (".wav", ".flac")
 
 
 @dataclass(frozen=True)
@@ -61,8 +64,8 @@ class Config(TaskConfig):
     data: str = "commands"
     """commands (spoken by espeak-ng), fsdd (recorded digits); or a .tsv, .csv or .jsonl file with the columns path and
     text, and maybe speaker; or a folder with one in it, or with train.*, dev.*, test.*."""
-    model: Literal["recurrent"] = "recurrent"
-    """A convolution and recurrent networks in both directions."""
+    model: Literal["recurrent", "conformer"] = "recurrent"
+    """A convolution, and recurrent networks in both directions; or attention and convolutions in turn."""
     connected: int = 1
     """Of how many recordings of one speaker an utterance is made, with random pauses between."""
     hold_out_speaker: str = ""
@@ -82,7 +85,9 @@ class Config(TaskConfig):
     width: int = 128
     """Features of every step, and units of a recurrent network in each direction."""
     layers: int = 2
-    """Recurrent networks, one after the other."""
+    """Recurrent networks, or blocks of a conformer, one after the other."""
+    heads: int = 4
+    """Of the conformer's attention; they share the width."""
     dropout: float = 0.1
     """The share of features that each training step leaves out."""
     speed: float = 0.1
@@ -99,13 +104,16 @@ class Config(TaskConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_at_least(self, connected=1, rate=1, mels=1, stride=1, width=1, layers=1, beam=1, ngram=0)
+        require_at_least(self, connected=1, rate=1, mels=1, stride=1, width=1, layers=1, heads=1, beam=1, ngram=0)
+        require_equal_heads(self.width, self.heads)
         require_at_least(self, ngram_weight=0)
         require_shares(self, "dropout", "speed")
         require(self.longest > 0, self, "longest", "more than 0")
         require(self.noise[0] <= self.noise[1], self, "noise", "two numbers, the second not less than the first")
         if self.ngram and self.beam == 1:
-            raise UserError(f"--ngram is {self.ngram}, and --beam 1: statistics of texts need a beam, such as --beam 16")
+            raise UserError(
+                f"--ngram is {self.ngram}, and --beam 1: statistics of texts need a beam, such as --beam 16"
+            )
         self.spectrum  # noqa: B018  (which says what is wrong with it)
 
     @property
@@ -119,11 +127,15 @@ OWN = Config(
     batch_size=32,
     log_every=20,
     save_seconds=300.0,
-    optimizer=OptimizerConfig(learning_rate=3e-3, weight_decay=0.01, schedule="one_cycle", warmup=0.2, clip=1.0),
+    optimizer=OptimizerConfig(
+        name="muon", learning_rate=1e-2, weight_decay=0.02, schedule="one_cycle", warmup=0.2, clip=1.0
+    ),
 )
 RECIPES = {
     "commands": dataclasses.replace(OWN, epochs=12),
-    "fsdd": dataclasses.replace(OWN, rate=8_000, stride=2, epochs=30),
+    "fsdd": dataclasses.replace(
+        OWN, rate=8_000, stride=2, width=96, epochs=30, spec_augment=SpecAugment(2, 6, 1, 10, 0.15)
+    ),
 }
 
 
@@ -173,6 +185,9 @@ class SpeechRecognition(Task[Config]):
         )
 
     def model(self, config: Config, alphabet: Characters) -> Layer:
+        if config.model == "conformer":
+            sizes = config.width, config.layers, config.heads
+            return conformer(len(alphabet), *sizes, stride=config.stride, dropout=config.dropout)
         return convolutional_recurrent(
             len(alphabet), config.width, config.width, config.layers, config.stride, config.dropout
         )
@@ -238,20 +253,129 @@ class SpeechRecognition(Task[Config]):
         check = gradient_check(trained.objective, result.params, batch)
         summary = conclusion.summary(self, trained.config, result, test, check)
         run.finish(summary)
-        print(summary["test"])
+        examples = np.linspace(0, len(speech.test) - 1, PICTURES, dtype=int).tolist()
+        pictures = [_heard(trained, speech.test.of([row]), heard[row], texts[row]) for row in dict.fromkeys(examples)]
+        found = self._page(trained, speech, summary, run.metrics(), texts, pictures)
+        report = page.write(run.directory, found)
+        right = [("test accuracy", f"{test['accuracy']:.4f}")] if "accuracy" in test else []
+        conclusion.tell(
+            summary,
+            report,
+            *right,
+            ("test WER", f"{test['wer']:.2%} of words  (CER {test['cer']:.2%} of characters)"),
+            ("test loss", f"{test['loss']:.4f} nats an utterance"),
+        )
+
+    def _page(
+        self,
+        trained: Trained,
+        speech: Speech,
+        summary: Mapping[str, Any],
+        metrics: Sequence[Mapping[str, Any]],
+        texts: Sequence[str],
+        pictures: Sequence[reported.Heard],
+    ) -> page.Page:
+        config, test = trained.config, summary["test"]
+        right = [(f"{test['accuracy']:.1%}", "test accuracy")] if "accuracy" in test else []
+        speakers = f", {len(set(speech.train.speakers))} speakers" if any(speech.train.speakers) else ""
+        whose = f"the {len(speech.test):,} test utterances"
+        if config.hold_out_speaker:
+            whose += f" of {config.hold_out_speaker}, whom training has not heard,"
+        return page.Page(
+            title=f"{self.title}: {config.model} on {Path(speech.name).name}",
+            headline=conclusion.headline(
+                summary, *right, (f"{test['wer']:.1%}", "test word errors"), (f"{test['cer']:.1%}", "of characters")
+            ),
+            summary=(
+                f"A {config.model} network learnt to write down what is said from {len(speech.train):,} "
+                f"recordings{speakers}, with {conclusion.BY[config.gradient]} and connectionist temporal "
+                f"classification: nobody told it when a character is spoken. It stopped after {summary['epochs']} "
+                f"epochs ({summary['stopped_because']}); the checkpoint that was best on {len(speech.validation):,} "
+                f"validation utterances is judged on {whose} that neither training nor that choice has seen."
+            ),
+            facts=conclusion.facts(
+                config,
+                summary,
+                ("data", speech.name),
+                ("model", config.model),
+                *([("test accuracy", f"{test['accuracy']:.4f}")] if right else []),
+                ("test word error rate", f"{test['wer']:.4f}"),
+                ("test character error rate", f"{test['cer']:.4f}"),
+                ("test loss, nats an utterance", f"{test['loss']:.4f}"),
+                ("decoding", _decoding(config)),
+                ("features", f"{config.mels} log-mel bands every {1000 * config.hop:g} ms, {config.rate:,} Hz"),
+                ("a step of the model", f"{1000 * config.hop * config.stride:g} ms"),
+            ),
+            sections=[
+                *reported.learning(metrics),
+                *reported.examples(pictures),
+                reported.confusions(speech.test.texts, texts),
+                reported.worst(speech.test.texts, texts, [Path(name).name for name in speech.test.names]),
+                shown.gradient_sizes(metrics),
+                *shown.gradients(summary["gradient_check"]["relative_error"]),
+            ],
+            reproduce=command(self, config),
+            environment=conclusion.environment(config, summary),
+        )
 
     def evaluate(self, run: Path) -> Mapping[str, float]:
         trained = self._trained(run)
         return _tested(trained, self.load(trained.config).test)[0]
 
     def predict(self, command: Listen) -> None:
-        raise NotImplementedError
+        if command.beam is not None and command.beam < 1:
+            raise UserError(f"--beam is {command.beam}; it must be at least 1")
+        files = _files(command.recordings)
+        trained = self._trained(command.run, command.beam)
+        config = trained.config
+        signals = [read_audio(file, config.rate) for file in files]
+        unknown = [""] * len(files)
+        utterances = trained.utterances(Recordings(signals, unknown, unknown, list(map(str, files))))
+        _, heard = make_hearing(trained.objective)(trained.params, utterances, min(config.batch_size, len(files)))
+        for file, signal, log_y in zip(files, signals, heard):
+            if not np.ptp(signal):
+                print(f"{file}: silence")
+                continue
+            words = _words(trained, log_y)
+            print(f"{file}: {' '.join(word for word, _, _ in words) or 'nothing is said'}")
+            for word, start, end in words:
+                print(f"    {start:7.2f} s to {end:7.2f} s  {word}")
 
     def verify(self, config: Config) -> Report:
-        raise NotImplementedError
+        speech = self.load(config)
+        alphabet = Characters.of("".join(speech.train.texts))
+        objective = self.objective(config, alphabet)
+        utterances = _utterances(config, objective, alphabet, speech.test)
+        batch = utterances.take(by_length(utterances)[:CHECKED])
+        context = Context(train=True, key=jax.random.key(config.seed))
+        return verify(objective, initial_params(objective, config), batch, context, precisions=(), checks=())
 
     def export(self, run: Path) -> None:
-        raise NotImplementedError
+        """Signals to the logarithm of every symbol's probability at every step."""
+        config, alphabet, objective, params, _ = self._trained(run)
+        spectrum, samples = config.spectrum, round(config.longest * config.rate)
+
+        def log_probabilities(signals: jax.Array, lengths: jax.Array) -> jax.Array:
+            frames = spectrum.frames(lengths)
+            features = normalise(log_mel(spectrum, signals), frames)
+            return jax.nn.log_softmax(objective.model.apply(params["model"], (features, frames), Context()))
+
+        def draw(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
+            if len(shape) == 1:
+                return random.integers(1, samples, shape, dtype=np.int32)
+            return random.normal(size=shape).astype(np.float32) / 10
+
+        folder = artifact.write(
+            run,
+            log_probabilities,
+            [((samples,), jnp.float32), ((), jnp.int32)],
+            draw,
+            takes=f"float32 (batch, {samples}): signals from -1 to 1, {config.rate} samples a second, 0 behind their "
+            "ends; int32 (batch,): how many samples each has",
+            gives=f"float32 (batch, steps of {config.hop * config.stride:g} s, {len(alphabet)}): log-probabilities of "
+            "the characters of vocabulary.json; the first is CTC's blank",
+        )
+        vocabularies.write(folder, alphabet)
 
     def _trained(self, run: Path, beam: int | None = None) -> Trained:
         Run.open(run)
@@ -355,6 +479,60 @@ def _reader(config: Config, alphabet: Characters, texts: Sequence[str]) -> Calla
         model = NGram.of([alphabet.encode(text).tolist() for text in texts], config.ngram, len(alphabet) - 1)
         scorer = lambda prefix: config.ngram_weight * model(prefix)  # noqa: E731
     return lambda log_y: prefix_beam_search(log_y, config.beam, scorer=scorer)[0][0]
+
+
+def _words(trained: Trained, log_y: np.ndarray) -> list[tuple[str, float, float]]:
+    """The words that are recognised, and the seconds at which each begins and ends by the likeliest alignment."""
+    step = trained.config.hop * trained.config.stride
+    reading = align(log_y, trained.read(log_y))
+    assert reading is not None  # what is read has an alignment
+    characters = trained.alphabet.decode(np.asarray(reading.labels, int))
+    found, places = [], list(zip(reading.starts, reading.ends))
+    for match in re.finditer(r"\S+", characters):
+        (start, _), (_, end) = places[match.start()], places[match.end() - 1]
+        found.append((match[0], start * step, end * step))
+    return found
+
+
+def _heard(trained: Trained, recording: Recordings, log_y: np.ndarray, text: str) -> reported.Heard:
+    """An utterance for the report, with the alignment of what is recognised in it."""
+    config = trained.config
+    (features, (frames,)), _ = trained.utterances(recording).take(np.arange(1))
+    labels = trained.read(log_y)
+    reading = align(log_y, labels)
+    starts, ends = (reading.starts, reading.ends) if reading else ((), ())
+    said = recording.texts[0]
+    return reported.Heard(
+        said if text == said else f"{said} (recognised: {text or reported.NOTHING})",
+        features[0, :frames],
+        config.hop,
+        log_y,
+        config.hop * config.stride,
+        trained.alphabet.characters,
+        labels,
+        starts,
+        ends,
+    )
+
+
+def _decoding(config: Config) -> str:
+    if config.beam == 1:
+        return "the likeliest alignment"
+    texts = f", and statistics of {config.ngram} characters in a row" if config.ngram else ""
+    return f"a search with {config.beam} texts{texts}"
+
+
+def _files(given: Sequence[Path]) -> list[Path]:
+    """The files, and those in the folders."""
+    if not given:
+        raise UserError("predict needs recordings: predict RUN hello.wav")
+    files = []
+    for path in given:
+        found = sorted(file for file in path.iterdir() if file.suffix.lower() in AUDIO) if path.is_dir() else [path]
+        if not found:
+            raise UserError(f"{path} has no {' or '.join(AUDIO)} file in it")
+        files += found
+    return files
 
 
 def scores(texts: Sequence[str], recognised: Sequence[str]) -> dict[str, float]:

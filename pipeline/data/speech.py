@@ -27,7 +27,7 @@ from pipeline.losses.ctc import Transcripts
 
 KNOWN = ("commands", "fsdd")
 COMMANDS_SIZES = {"train": 2_700, "validation": 250, "test": 250}
-ACCENTS = ("en-us", "en-gb", "en-gb-x-rp")
+ACCENTS = ("en-us", "en", "en-gb-x-rp", "en-gb-scotland")
 VOICES = {
     "train": "m1 m2 m3 m4 m5 m7 m8 f1 f2 f3 f4 f5 Alex Andy Annie Denis Diogo Gene Henrique Lee Mario Mike Reed adam "
     "belinda boris david edward grandma grandpa ian john max michel norbert pablo quincy robert sandro shelby steph",
@@ -45,7 +45,7 @@ HELD_OUT_SHARE = 0.1
 JOINED_ROUNDS = 5  # how often a held-out recording stands in connected utterances
 PAUSES = (0.05, 0.35)  # seconds between connected recordings
 LOUDER = 3.0  # decibels by which recordings differ at most when connected for training
-SHORTEST = 64  # frames of the shortest batch: a shape more costs more to compile than it saves
+SHORTEST, LONGER = 64, 1.6  # frames of the shortest batch, and how much more the next has: few shapes compile
 QUIET = 0.01  # seconds of the stretches whose quietest give the level of pauses
 
 
@@ -67,7 +67,10 @@ class Recordings:
 
     def of(self, rows: Sequence[int]) -> "Recordings":
         return Recordings(
-            *([its[row] for row in rows] for its in (self.signals, self.texts, self.speakers, self.names))
+            [self.signals[row] for row in rows],
+            [self.texts[row] for row in rows],
+            [self.speakers[row] for row in rows],
+            [self.names[row] for row in rows],
         )
 
 
@@ -305,8 +308,12 @@ def _held_out(recordings: Recordings, name: str, part: str, seed: int) -> tuple[
 
 
 def _concatenated(several: Sequence[Recordings]) -> Recordings:
-    names = ("signals", "texts", "speakers", "names")
-    return Recordings(*([entry for its in several for entry in getattr(its, name)] for name in names))
+    return Recordings(
+        [signal for its in several for signal in its.signals],
+        [text for its in several for text in its.texts],
+        [speaker for its in several for speaker in its.speakers],
+        [name for its in several for name in its.names],
+    )
 
 
 def join(recordings: Recordings, count: int, rate: int, drawn: np.random.Generator, louder: float = 0.0) -> Recordings:
@@ -315,7 +322,8 @@ def join(recordings: Recordings, count: int, rate: int, drawn: np.random.Generat
     A pause is noise as loud as the quietest stretches of the recording before it. louder: decibels by which each
     recording is made louder, or less loud, at most.
     """
-    signals, texts, speakers, names = [], [], [], []
+    signals: list[np.ndarray] = []
+    groups: list[list[int]] = []
     for speaker in dict.fromkeys(recordings.speakers):
         rows = [row for row, its in enumerate(recordings.speakers) if its == speaker]
         rows = drawn.permutation(rows)[: len(rows) // count * count].reshape(-1, count)
@@ -327,10 +335,13 @@ def join(recordings: Recordings, count: int, rate: int, drawn: np.random.Generat
                 pause = _noise_floor(signal, rate) * drawn.standard_normal(samples, np.float32)
                 parts += [signal, pause]
             signals.append(np.concatenate(parts[:-1]))
-            texts.append(" ".join(recordings.texts[row] for row in group))
-            speakers.append(speaker)
-            names.append(" + ".join(Path(recordings.names[row]).name for row in group))
-    return Recordings(signals, texts, speakers, names)
+            groups.append(group)
+    return Recordings(
+        signals,
+        [" ".join(recordings.texts[row] for row in group) for group in groups],
+        [recordings.speakers[group[0]] for group in groups],
+        [" + ".join(Path(recordings.names[row]).name for row in group) for group in groups],
+    )
 
 
 def _noise_floor(signal: np.ndarray, rate: int) -> np.float32:
@@ -376,7 +387,7 @@ class Utterances:
     def __len__(self) -> int:
         return len(self.recordings)
 
-    @cached_property
+    @property
     def lengths(self) -> np.ndarray:
         """In frames of features, before changes."""
         return self.spectrum.frames(np.asarray([len(signal) for signal in self.recordings.signals]))
@@ -402,7 +413,7 @@ class Utterances:
         lengths = np.asarray([len(signal) for signal in signals], np.int32)
         slowest = 1 - changes.speed
         longest = 1 + self.spectrum.frames(int(np.ceil(lengths.max() / slowest)))
-        samples = self.spectrum.window_samples + (rounded_up(max(SHORTEST, longest)) - 1) * self.spectrum.hop_samples
+        samples = self.spectrum.window_samples + (_batch_frames(longest) - 1) * self.spectrum.hop_samples
         padded = np.zeros((len(rows), int(samples * slowest)), np.float32)
         for its, signal in zip(padded, signals):
             its[: len(signal)] = signal
@@ -420,6 +431,13 @@ class Utterances:
             its[: len(self.labels[row])] = self.labels[row]
         lengths = np.asarray([len(self.labels[row]) for row in rows], np.int32)
         return Transcripts(labels, lengths, np.asarray(frames, np.int32))
+
+
+def _batch_frames(longest: int) -> int:
+    frames = SHORTEST
+    while frames < longest:
+        frames = round(frames * LONGER)
+    return frames
 
 
 @partial(jax.jit, static_argnames=("spectrum", "changes", "samples"))

@@ -65,7 +65,9 @@ class MaskedByLength(Layer):
     def apply(self, params: PyTree, x: tuple[PyTree, Int[Array, " batch"]], context: Context) -> PyTree:
         return self.layer.apply(params["layer"], x[0], self._context(*x, context))
 
-    def forward(self, params: PyTree, x: tuple[PyTree, Int[Array, " batch"]], context: Context) -> tuple[PyTree, PyTree]:
+    def forward(
+        self, params: PyTree, x: tuple[PyTree, Int[Array, " batch"]], context: Context
+    ) -> tuple[PyTree, PyTree]:
         return self.layer.forward(params["layer"], x[0], self._context(*x, context))
 
     def backward(self, params: PyTree, residuals: PyTree, d_y: PyTree) -> tuple[PyTree, tuple[PyTree, None]]:
