@@ -134,7 +134,17 @@ OWN = Config(
 RECIPES = {
     "commands": dataclasses.replace(OWN, epochs=12),
     "fsdd": dataclasses.replace(
-        OWN, rate=8_000, stride=2, width=96, epochs=30, spec_augment=SpecAugment(2, 6, 1, 10, 0.15)
+        OWN,
+        rate=8_000,
+        stride=2,
+        width=96,
+        dropout=0.15,
+        epochs=36,
+        noise=(15.0, 50.0),
+        spec_augment=SpecAugment(2, 5, 1, 6, 0.15),
+        beam=8,
+        ngram=6,
+        ngram_weight=1.0,
     ),
 }
 
@@ -474,11 +484,17 @@ def _reader(config: Config, alphabet: Characters, texts: Sequence[str]) -> Calla
     """What the frames of an utterance read as, by the options of decoding."""
     if config.beam == 1:
         return lambda log_y: best_path(log_y).labels
-    scorer = None
-    if config.ngram:
-        model = NGram.of([alphabet.encode(text).tolist() for text in texts], config.ngram, len(alphabet) - 1)
-        scorer = lambda prefix: config.ngram_weight * model(prefix)  # noqa: E731
-    return lambda log_y: prefix_beam_search(log_y, config.beam, scorer=scorer)[0][0]
+    if not config.ngram:
+        return lambda log_y: prefix_beam_search(log_y, config.beam)[0][0]
+    # The blank, which no text has, marks where texts begin and end: "thre" is no text, but "three" is.
+    marked = [(0, *alphabet.encode(text).tolist(), 0) for text in texts]
+    model, weight = NGram.of(marked, config.ngram, len(alphabet)), config.ngram_weight
+
+    def read(log_y: np.ndarray) -> Labels:
+        found = prefix_beam_search(log_y, config.beam, scorer=lambda prefix: weight * model((0, *prefix)))
+        return max(found, key=lambda its: its[1] + weight * model((0, *its[0], 0)))[0]
+
+    return read
 
 
 def _words(trained: Trained, log_y: np.ndarray) -> list[tuple[str, float, float]]:

@@ -187,7 +187,7 @@ def test_what_is_wrong_with_a_manifest(tmp_path, kind, content, said):
 def test_what_is_no_data(tmp_path):
     with pytest.raises(UserError, match="nowhere is neither a known set nor an existing path"):
         load("nowhere", rate=RATE, seed=0)
-    with pytest.raises(UserError, match="must have one manifest.*it has none"):
+    with pytest.raises(UserError, match=r"must have one manifest.*it has none"):
         load(str(tmp_path), rate=RATE, seed=0)
     path = manifest(tmp_path, "tsv")
     path.write_bytes(path.read_bytes() + "\u00fc".encode("latin-1"))

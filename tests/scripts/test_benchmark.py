@@ -29,7 +29,7 @@ from pipeline.losses.vocabulary import VocabularyCrossEntropy
 
 ROOT = Path(__file__).parents[2]
 LAYERS_AND_STEPS = [case for case in CASES if case.kind != "loss"]
-WITHOUT_TORCH = ("drop_path", "flatten", "reshape", "sentiment", "translation")
+WITHOUT_TORCH = ("drop_path", "flatten", "reshape", "sentiment", "translation", "speech_recognition")
 WITH_TORCH = [case for case in LAYERS_AND_STEPS if case.name not in WITHOUT_TORCH]
 CONTEXT = Context(train=True, key=jax.random.key(1))
 
