@@ -132,7 +132,7 @@ OWN = Config(
     ),
 )
 RECIPES = {
-    "commands": dataclasses.replace(OWN, epochs=12),
+    "commands": dataclasses.replace(OWN, rate=8_000, epochs=10, beam=8, ngram=6),
     "fsdd": dataclasses.replace(
         OWN,
         rate=8_000,

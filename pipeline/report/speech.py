@@ -146,7 +146,7 @@ def pairs(texts: Sequence[str], recognised: Sequence[str]) -> Iterator[tuple[str
             )
 
 
-def confusions(texts: Sequence[str], recognised: Sequence[str]) -> Plot | Table:
+def confusions(texts: Sequence[str], recognised: Sequence[str]) -> Plot:
     """Which words are taken for which: a matrix of those with most mistakes, or of the most frequent without any."""
     found = Counter(pairs(texts, recognised))
     wrong, frequent = Counter(), Counter()
