@@ -24,9 +24,9 @@ import numpy as np
 from tyro.conf import Positional
 
 from pipeline.data import vocabulary as vocabularies
-from pipeline.data.audio import SpecAugment, Spectrum, log_mel, normalise, read_audio, spec_augment
+from pipeline.data.audio import SpecAugment, Spectrum, read_audio, spec_augment
 from pipeline.data.batches import by_length, evaluation_batches, steps_per_epoch, train_batches
-from pipeline.data.speech import Changes, Drawn, Recordings, Speech, Utterances, load
+from pipeline.data.speech import Changes, Drawn, Recordings, Speech, Utterances, features, load
 from pipeline.data.vocabulary import Characters
 from pipeline.errors import UserError
 from pipeline.layers.base import Context, Layer, PyTree
@@ -80,6 +80,9 @@ class Config(TaskConfig):
     """Seconds of sound in a frame."""
     hop: float = 0.010
     """Seconds from one frame to the next."""
+    normalise: Literal["bands", "level"] = "bands"
+    """What becomes mean 0 and deviation 1 in an utterance: each band; or, where one is a single short word, all
+    together."""
     stride: int = 3
     """Frames in one step of the model, in which it says at most one character."""
     width: int = 128
@@ -136,12 +139,15 @@ RECIPES = {
     "fsdd": dataclasses.replace(
         OWN,
         rate=8_000,
+        hop=0.008,
+        normalise="level",
         stride=2,
         width=96,
         dropout=0.15,
-        epochs=36,
+        epochs=24,
         noise=(15.0, 50.0),
         spec_augment=SpecAugment(2, 5, 1, 6, 0.15),
+        average=0.998,
         beam=8,
         ngram=6,
         ngram_weight=1.0,
@@ -366,9 +372,8 @@ class SpeechRecognition(Task[Config]):
         spectrum, samples = config.spectrum, round(config.longest * config.rate)
 
         def log_probabilities(signals: jax.Array, lengths: jax.Array) -> jax.Array:
-            frames = spectrum.frames(lengths)
-            features = normalise(log_mel(spectrum, signals), frames)
-            return jax.nn.log_softmax(objective.model.apply(params["model"], (features, frames), Context()))
+            inputs = features(spectrum, config.normalise, signals, lengths)
+            return jax.nn.log_softmax(objective.model.apply(params["model"], inputs, Context()))
 
         def draw(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
             if len(shape) == 1:
@@ -401,14 +406,15 @@ class SpeechRecognition(Task[Config]):
 def initial_params(objective: Objective, config: Config) -> PyTree:
     """Untrained parameters, or the shapes that a run's are restored into."""
     one = jax.ShapeDtypeStruct((1,), jnp.int32)
-    features = jax.ShapeDtypeStruct((1, 64, config.mels), jnp.float32)
+    frames = jax.ShapeDtypeStruct((1, 64, config.mels), jnp.float32)
     labels = jax.ShapeDtypeStruct((1, 8), jnp.int32)
-    return objective.init(jax.random.key(config.seed), ((features, one), Targets(Transcripts(labels, one, one))))
+    return objective.init(jax.random.key(config.seed), ((frames, one), Targets(Transcripts(labels, one, one))))
 
 
 def _utterances(config: Config, objective: Objective, alphabet: Characters, recordings: Recordings) -> Utterances:
     model: Any = objective.model
-    return Utterances(recordings, alphabet, config.spectrum, partial(frames_after, model.layer))
+    frames = partial(frames_after, model.layer)
+    return Utterances(recordings, alphabet, config.spectrum, frames, config.normalise)
 
 
 def _trainable(utterances: Utterances, config: Config, speech: Speech) -> tuple[Utterances, list[str]]:
@@ -447,8 +453,8 @@ def _unknown(alphabet: Characters, speech: Speech) -> list[str]:
 
 
 def _hide(config: SpecAugment, key: Any, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-    features, lengths = inputs
-    return spec_augment(config, key, features, lengths), lengths
+    frames, lengths = inputs
+    return spec_augment(config, key, frames, lengths), lengths
 
 
 Hearing = Callable[[PyTree, Utterances, int], tuple[float, list[np.ndarray]]]
@@ -513,14 +519,14 @@ def _words(trained: Trained, log_y: np.ndarray) -> list[tuple[str, float, float]
 def _heard(trained: Trained, recording: Recordings, log_y: np.ndarray, text: str) -> reported.Heard:
     """An utterance for the report, with the alignment of what is recognised in it."""
     config = trained.config
-    (features, (frames,)), _ = trained.utterances(recording).take(np.arange(1))
+    (seen, (frames,)), _ = trained.utterances(recording).take(np.arange(1))
     labels = trained.read(log_y)
     reading = align(log_y, labels)
     starts, ends = (reading.starts, reading.ends) if reading else ((), ())
     said = recording.texts[0]
     return reported.Heard(
         said if text == said else f"{said} (recognised: {text or reported.NOTHING})",
-        features[0, :frames],
+        seen[0, :frames],
         config.hop,
         log_y,
         config.hop * config.stride,

@@ -17,7 +17,7 @@ import pooch
 import soxr
 
 from pipeline.data import commands, espeak, table
-from pipeline.data.audio import Spectrum, add_noise, change_speed, log_mel, normalise, read_audio
+from pipeline.data.audio import Spectrum, add_noise, change_speed, level_of, log_mel, normalise, read_audio
 from pipeline.data.batches import rounded_up
 from pipeline.data.text import decoded
 from pipeline.data.vocabulary import Characters
@@ -376,12 +376,14 @@ class Utterances:
 
     alphabet: of the texts; its first id is CTC's blank, and characters that it has not are left out.
     frames: how many frames the model makes of each utterance's, from those and from the number of the longest.
+    normalised: see ``features``.
     """
 
     recordings: Recordings
     alphabet: Characters
     spectrum: Spectrum
     frames: Callable[[np.ndarray, int], np.ndarray]
+    normalised: str = "bands"
     random: Randomness | None = None
 
     def __len__(self) -> int:
@@ -421,7 +423,8 @@ class Utterances:
         if self.random:
             key = jax.random.fold_in(jax.random.key(self.random.seed), self.random.epoch)
             key = jax.random.fold_in(key, int(rows[0]))  # no other batch of the epoch begins with this one
-        features, counts = map(np.asarray, _features(self.spectrum, changes, samples, key, padded, lengths))
+        given = self.spectrum, self.normalised, changes, samples, key, padded, lengths
+        features, counts = map(np.asarray, _changed_features(*given))
         return (features, counts), Targets(self._transcripts(rows, self.frames(counts, features.shape[1])))
 
     def _transcripts(self, rows: np.ndarray, frames: np.ndarray) -> Transcripts:
@@ -440,18 +443,36 @@ def _batch_frames(longest: int) -> int:
     return frames
 
 
-@partial(jax.jit, static_argnames=("spectrum", "changes", "samples"))
-def _features(
-    spectrum: Spectrum, changes: Changes, samples: int, key: Any, signals: jax.Array, lengths: jax.Array
+@partial(jax.jit, static_argnames=("spectrum", "normalised", "changes", "samples"))
+def _changed_features(
+    spectrum: Spectrum,
+    normalised: str,
+    changes: Changes,
+    samples: int,
+    key: Any,
+    signals: jax.Array,
+    lengths: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """Normalised log-mel features of signals (batch, time) that are changed, then padded to ``samples``."""
+    """Features of signals (batch, time), changed at random where there is a key, then padded to ``samples``."""
     if key is not None:
         keys = jax.random.split(key)
         signals, lengths = change_speed(keys[0], signals, lengths, changes.speed)
         signals = add_noise(keys[1], signals, lengths, *changes.noise)
     signals = jnp.pad(signals, ((0, 0), (0, max(0, samples - signals.shape[1]))))[:, :samples]
-    counts = spectrum.frames(lengths)
-    return normalise(log_mel(spectrum, signals), counts), counts
+    return features(spectrum, normalised, signals, lengths)
+
+
+def features(
+    spectrum: Spectrum, normalised: str, signals: jax.Array, lengths: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Log-mel features (batch, frames, mels) of signals (batch, time), and how many frames of each count.
+
+    normalised: whether each of an utterance's "bands" has mean 0 and deviation 1, or all together, its "level". A
+    word that is said alone is so short that a band's mean tells its vowel.
+    """
+    found, counts = log_mel(spectrum, signals), spectrum.frames(lengths)
+    scale = level_of(found, counts) if normalised == "level" else None
+    return normalise(found, counts, scale), counts
 
 
 @dataclass(frozen=True, eq=False)

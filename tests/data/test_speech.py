@@ -1,6 +1,7 @@
 """Spoken utterances: what every source gives, what stays apart, and what is said about data that are wrong."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import jax.numpy as jnp
@@ -230,6 +231,13 @@ def test_a_batch_of_utterances():
     labels, counts, frames = targets.values
     assert its.alphabet.decode(labels[0, : counts[0]]) == "text a3"
     np.testing.assert_array_equal(frames, -(-lengths // 2))
+
+
+def test_a_batch_whose_levels_are_normalised_keeps_its_bands():
+    its = replace(utterances(recordings(4, "a")), normalised="level")
+    (features, lengths), _ = its.take(np.array([2]))
+    bands = features[0, : lengths[0]].mean(0)
+    assert abs(features[0, : lengths[0]].mean()) < 1e-4 and np.ptp(bands) > 1
 
 
 def test_too_short_for_its_text():
