@@ -135,7 +135,7 @@ OWN = Config(
     ),
 )
 RECIPES = {
-    "commands": dataclasses.replace(OWN, rate=8_000, epochs=10, beam=8, ngram=6),
+    "commands": dataclasses.replace(OWN, rate=8_000, width=96, epochs=4, beam=8, ngram=6),
     "fsdd": dataclasses.replace(
         OWN,
         rate=8_000,
