@@ -144,7 +144,7 @@ RECIPES = {
         stride=2,
         width=96,
         dropout=0.15,
-        epochs=24,
+        epochs=18,
         noise=(15.0, 50.0),
         spec_augment=SpecAugment(2, 5, 1, 6, 0.15),
         average=0.998,
@@ -214,14 +214,14 @@ class SpeechRecognition(Task[Config]):
 
     def train(self, config: Config) -> None:
         speech = self.load(config)
-        alphabet = Characters.of("".join(speech.train.texts))
+        alphabet = Characters.of("".join(speech.texts))
         objective = self.objective(config, alphabet)
         train, notes = _trainable(_utterances(config, objective, alphabet, speech.train), config, speech)
         drawn = Drawn(train, config.connected, Changes(config.speed, config.noise), config.seed)
         steps = steps_per_epoch(drawn, config.batch_size)
         run = open_run(self, config)
         vocabularies.write(run.directory, alphabet)
-        texts = json.dumps(list(speech.train.texts), ensure_ascii=False)
+        texts = json.dumps(list(speech.texts), ensure_ascii=False)
         (run.directory / TEXTS).write_text(texts + "\n", encoding="utf-8")
 
         params = initial_params(objective, config)
@@ -254,7 +254,7 @@ class SpeechRecognition(Task[Config]):
             augment=partial(_hide, config.spec_augment),
             metrics=nothing,
         )
-        reader = _reader(config, alphabet, speech.train.texts)
+        reader = _reader(config, alphabet, speech.texts)
         self._conclude(Trained(config, alphabet, objective, result.params, reader), speech, run, result)
 
     def _conclude(self, trained: Trained, speech: Speech, run: Run, result: Result) -> None:
@@ -359,7 +359,7 @@ class SpeechRecognition(Task[Config]):
 
     def verify(self, config: Config) -> Report:
         speech = self.load(config)
-        alphabet = Characters.of("".join(speech.train.texts))
+        alphabet = Characters.of("".join(speech.texts))
         objective = self.objective(config, alphabet)
         utterances = _utterances(config, objective, alphabet, speech.test)
         batch = utterances.take(by_length(utterances)[:CHECKED])

@@ -76,12 +76,13 @@ class Recordings:
 
 @dataclass(frozen=True, eq=False)
 class Speech:
-    """Recordings in three parts. notes: what was left out, and why."""
+    """Recordings in three parts. texts: as training utterances have them. notes: what was left out, and why."""
 
     name: str
     train: Recordings
     validation: Recordings
     test: Recordings
+    texts: Sequence[str]
     notes: tuple[str, ...] = ()
 
 
@@ -109,16 +110,18 @@ def load(name_or_path: str, *, rate: int, seed: int, connected: int = 1, hold_ou
     for part, its_seed in (("test", 0), ("validation", seed)):
         if part not in parts:
             parts["train"], parts[part] = _held_out(parts["train"], name_or_path, part, its_seed)
+    joined = parts["train"]
     if connected > 1:
+        drawn = np.random.default_rng(0)
         for part in ("validation", "test"):
-            drawn = np.random.default_rng(0)
             parts[part] = _concatenated([join(parts[part], connected, rate, drawn) for _ in range(JOINED_ROUNDS)])
-        if not all(len(its) for its in (*parts.values(), join(parts["train"], connected, rate, drawn))):
+        joined = join(parts["train"], connected, rate, drawn)
+        if not all(len(its) for its in (parts["validation"], parts["test"], joined)):
             raise UserError(
                 f"--connected is {connected}, and no speaker of a part of {name_or_path} has so many recordings; "
                 "choose fewer"
             )
-    return Speech(name_or_path, parts["train"], parts["validation"], parts["test"], tuple(notes))
+    return Speech(name_or_path, parts["train"], parts["validation"], parts["test"], joined.texts, tuple(notes))
 
 
 def normal(text: str) -> str:

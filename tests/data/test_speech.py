@@ -105,6 +105,7 @@ def test_connected_digits_of_each_part_are_its_own(fsdd):
     assert len(found.test) == 12 * speech.JOINED_ROUNDS
     assert all(len(text.split()) == 2 for text in found.test.texts)
     assert not any(" " in text for text in found.train.texts)
+    assert all(len(text.split()) == 2 for text in found.texts)
     with pytest.raises(UserError, match="--connected is 25"):
         load("fsdd", rate=RATE, seed=0, connected=25)
 
