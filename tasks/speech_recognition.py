@@ -2,7 +2,7 @@
 
 scripts/run speech_recognition                                      commands spoken by a synthesiser
 scripts/run speech_recognition --data fsdd                          recorded digits
-scripts/run speech_recognition --data fsdd --connected 5            five digits in a row
+scripts/run speech_recognition --data fsdd --connected 5 --epochs 20 --batch-size 16    five digits in a row
 scripts/run speech_recognition --data fsdd --hold-out-speaker theo  a voice that training has not heard
 scripts/run speech_recognition --data my_recordings.tsv             columns path and text; or a folder with one in it
 scripts/run speech_recognition predict runs/... hello.wav
