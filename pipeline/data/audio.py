@@ -181,12 +181,22 @@ def scale_of(features: Float[Array, "batch frames features"], lengths: Int[Array
     return Scale(mean, jnp.sqrt(variance + LEAST_VARIANCE))
 
 
+def level_of(features: Float[Array, "batch frames features"], lengths: Int[Array, " batch"]) -> Scale:
+    """Each utterance's own, but one for all its features: the volume, and nothing of what is said."""
+    counts = (jnp.arange(features.shape[1]) < lengths[:, None])[..., None]
+    total = counts.sum((1, 2), keepdims=True) * features.shape[2]
+    mean = jnp.where(counts, features, 0).sum((1, 2), keepdims=True) / total
+    variance = jnp.where(counts, jnp.square(features - mean), 0).sum((1, 2), keepdims=True) / total
+    return Scale(mean, jnp.sqrt(variance + LEAST_VARIANCE))
+
+
 def normalise(
     features: Float[Array, "batch frames features"], lengths: Int[Array, " batch"], scale: Scale | None = None
 ) -> Float[Array, "batch frames features"]:
     """Features of mean 0 and deviation 1, with zeros at padding.
 
-    scale: that of a training set; None: each utterance's own, in which neither the microphone nor the volume is left.
+    scale: that of a training set, or ``level_of`` the utterances; None: each utterance's own, in which neither the
+    microphone nor the volume is left, and of a short one not much else.
     """
     counts = (jnp.arange(features.shape[1]) < lengths[:, None])[..., None]
     if scale is None:

@@ -38,7 +38,18 @@ class Sequences(Examples, Protocol):
         ...
 
 
-def steps_per_epoch(examples: Examples, batch_size: int) -> int:
+@runtime_checkable
+class Renewed(Protocol):
+    """Examples that are drawn anew for every epoch, always as many."""
+
+    def __len__(self) -> int: ...
+
+    def at(self, epoch: int, /) -> Examples:
+        """Those of an epoch, the first of which is 0: a function of nothing else."""
+        ...
+
+
+def steps_per_epoch(examples: Examples | Renewed, batch_size: int) -> int:
     """How many whole batches an epoch has. Raises UserError where there is none."""
     if batch_size < 1:
         raise UserError(f"the batch size is {batch_size}; it must be at least 1")
@@ -50,33 +61,36 @@ def steps_per_epoch(examples: Examples, batch_size: int) -> int:
     return len(examples) // batch_size
 
 
-def train_batches(examples: Examples, batch_size: int, seed: int) -> grain.DatasetIterator[Batch]:
+def train_batches(examples: Examples | Renewed, batch_size: int, seed: int) -> grain.DatasetIterator[Batch]:
     """Batches without end, each epoch in a new order that follows from ``seed``.
 
     An epoch is ``steps_per_epoch`` batches; the remainder, other examples each time, waits for the next epoch, so that
     every batch has as many. All of these count alike: weights in the targets are the examples' own.
 
     Where examples have ``lengths``, a batch is made of some that are about equally long, so that little of it is
-    padding; which of equal length meet, and in which order the batches come, is drawn anew for each epoch.
+    padding; which of equal length meet, and in which order the batches come, is drawn anew for each epoch. So are the
+    examples themselves, where they are ``Renewed``.
 
     The iterator's ``get_state()`` is a small dict of numbers, and ``set_state`` goes on from it, mid-epoch too.
     """
     steps = steps_per_epoch(examples, batch_size)
 
     @lru_cache(maxsize=1)
-    def order(epoch: int) -> np.ndarray:
+    def ordered(epoch: int) -> tuple[Examples, np.ndarray]:
         random = np.random.default_rng((seed, epoch))
-        rows = random.permutation(len(examples))[: steps * batch_size]
-        if isinstance(examples, Sequences):
-            rows = rows[np.argsort(examples.lengths[rows], kind="stable")]
-            return random.permutation(rows.reshape(steps, batch_size))
-        return rows.reshape(steps, batch_size)
+        its = examples.at(epoch) if isinstance(examples, Renewed) else examples
+        rows = random.permutation(len(its))[: steps * batch_size]
+        if isinstance(its, Sequences):
+            rows = rows[np.argsort(its.lengths[rows], kind="stable")]
+            return its, random.permutation(rows.reshape(steps, batch_size))
+        return its, rows.reshape(steps, batch_size)
 
     # One element of the grain pipeline is a batch, gathered at once: shuffling and gathering example by example takes
     # twenty times as long.
     def batch(index: int) -> Batch:
         epoch, step = divmod(index, steps)
-        return batch_of(*examples.take(order(epoch)[step]))
+        its, rows = ordered(epoch)
+        return batch_of(*its.take(rows[step]))
 
     return iter(grain.MapDataset.range(sys.maxsize).map(batch).to_iter_dataset(IN_MEMORY))
 

@@ -4,12 +4,53 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from pipeline.layers.activations import GELU, SiLU
+from pipeline.layers.activations import GELU, Sigmoid, SiLU
 from pipeline.layers.base import Context, Layer, PyTree
 from pipeline.layers.initializers import Initializer, lecun_normal
 from pipeline.layers.linear import Dense
+
+
+@dataclass(frozen=True)
+class GLU(Layer):
+    """y = a sigmoid(b), where x is a beside b: the first half of the features and the second (Dauphin et al. 2017)."""
+
+    def init(self, key: Any, x: Float[Array | jax.ShapeDtypeStruct, "*batch features"]) -> dict:
+        del key
+        if x.shape[-1] % 2:
+            raise ValueError(f"GLU: x of shape {tuple(x.shape)} has no halves; its last axis must be even")
+        return {}
+
+    def apply(self, params: dict, x: Float[Array, "*batch features"], context: Context) -> Float[Array, "*batch half"]:
+        del params
+        a, b = jnp.split(x, 2, axis=-1)
+        return a * Sigmoid().apply({}, b, context)
+
+    def forward(
+        self, params: dict, x: Float[Array, "*batch features"], context: Context
+    ) -> tuple[Float[Array, "*batch half"], tuple[Array, Array]]:
+        del params
+        a, b = jnp.split(x, 2, axis=-1)
+        s = Sigmoid().apply({}, b, context)
+        y = a * s
+        return y, (y, s)
+
+    def backward(
+        self, params: dict, residuals: tuple[Array, Array], d_y: Float[Array, "*batch half"]
+    ) -> tuple[dict, Float[Array, "*batch features"]]:
+        """With s = sigmoid(b), whose derivative is s (1 - s):
+
+        (1) d_a = d_y s
+        (2) d_b = d_y a s (1 - s) = d_y y (1 - s)
+
+        The residuals are s and y, which the next layer keeps anyway: half as much as x, with no exponential to take
+        again.
+        """
+        del params
+        y, s = residuals
+        return {}, jnp.concatenate([d_y * s, d_y * (y * (1 - s))], axis=-1)  # (1), (2)
 
 
 @dataclass(frozen=True)

@@ -61,3 +61,30 @@ class Dense(Layer):
             d_params["bias"] = d_rows.sum(0, dtype=sums).astype(params["bias"].dtype)  # (2)
         d_x = jnp.matmul(d_rows, kernel.astype(x.dtype).T)  # (3)
         return d_params, d_x.reshape(x.shape)
+
+
+@dataclass(frozen=True)
+class Scale(Layer):
+    """y = factor x, with a factor that nobody learns: a half-step of a residual path (Lu et al. 2019)."""
+
+    factor: float
+
+    def init(self, key: Any, x: Float[Array | jax.ShapeDtypeStruct, "*shape"]) -> dict:
+        del key, x
+        return {}
+
+    def apply(self, params: dict, x: Float[Array, "*shape"], context: Context) -> Float[Array, "*shape"]:
+        del params, context
+        return self.factor * x
+
+    def forward(
+        self, params: dict, x: Float[Array, "*shape"], context: Context
+    ) -> tuple[Float[Array, "*shape"], tuple[()]]:
+        return self.apply(params, x, context), ()
+
+    def backward(
+        self, params: dict, residuals: tuple[()], d_y: Float[Array, "*shape"]
+    ) -> tuple[dict, Float[Array, "*shape"]]:
+        """(1) d_x = factor d_y. It asks nothing of x: there is no residual."""
+        del params, residuals
+        return {}, self.factor * d_y  # (1)

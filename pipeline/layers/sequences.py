@@ -46,6 +46,40 @@ class Masked(Layer):
 
 
 @dataclass(frozen=True)
+class MaskedByLength(Layer):
+    """``layer`` on x of (x, lengths), with the context's mask made from the lengths: int, (batch,).
+
+    Of each example's positions on x's second axis the first so many count. As ``Masked``, for what is no ids: features
+    of sound, or of images.
+    """
+
+    layer: Layer
+
+    def _context(self, x: Any, lengths: Int[Array, " batch"], context: Context) -> Context:
+        places = jnp.arange(x.shape[1], dtype=lengths.dtype)
+        return replace(context, mask=places[None] < lengths[:, None])
+
+    def init(self, key: Any, x: tuple[PyTree, Int[Array | jax.ShapeDtypeStruct, " batch"]]) -> PyTree:
+        return {"layer": self.layer.init(key, x[0])}
+
+    def apply(self, params: PyTree, x: tuple[PyTree, Int[Array, " batch"]], context: Context) -> PyTree:
+        return self.layer.apply(params["layer"], x[0], self._context(*x, context))
+
+    def forward(
+        self, params: PyTree, x: tuple[PyTree, Int[Array, " batch"]], context: Context
+    ) -> tuple[PyTree, PyTree]:
+        return self.layer.forward(params["layer"], x[0], self._context(*x, context))
+
+    def backward(self, params: PyTree, residuals: PyTree, d_y: PyTree) -> tuple[PyTree, tuple[PyTree, None]]:
+        """The layer's own: a mask is made of integers, through which no gradient flows."""
+        d_params, d_x = self.layer.backward(params["layer"], residuals, d_y)
+        return {"layer": d_params}, (d_x, None)
+
+    def statistics(self, params: PyTree, residuals: PyTree) -> PyTree:
+        return {"layer": self.layer.statistics(params["layer"], residuals)}
+
+
+@dataclass(frozen=True)
 class MaskPadding(Layer):
     """y = x where the context's mask says that a position of (batch, time, ...) counts, and 0 elsewhere.
 

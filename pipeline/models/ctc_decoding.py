@@ -14,11 +14,12 @@ Scorer = Callable[[Labels], float]
 
 
 class Reading(NamedTuple):
-    """labels: what is read. starts: the frame at which each begins. log_p: the logarithm of the best alignment's
-    probability."""
+    """labels: what is read. starts, ends: the frame at which each begins, and the one behind its last. log_p: the
+    logarithm of the best alignment's probability."""
 
     labels: Labels
     starts: tuple[int, ...]
+    ends: tuple[int, ...]
     log_p: float
 
 
@@ -30,10 +31,50 @@ def best_path(log_y: np.ndarray, blank: int = 0) -> Reading:
     Not always the likeliest labels, which may have many alignments that are each less likely (Graves et al. 2006).
     """
     if not len(log_y):
-        return Reading((), (), 0.0)
+        return Reading((), (), (), 0.0)
     path = log_y.argmax(1)
-    begins = np.flatnonzero((path != blank) & (np.diff(path, prepend=-1) != 0))
-    return Reading(tuple(path[begins].tolist()), tuple(begins.tolist()), float(log_y.max(1).sum()))
+    runs = np.flatnonzero(np.diff(path, prepend=-1, append=-1) != 0)  # where each begins, and the last one's end
+    labels = path[runs[:-1]]
+    spoken = labels != blank
+    return Reading(
+        tuple(labels[spoken].tolist()),
+        tuple(runs[:-1][spoken].tolist()),
+        tuple(runs[1:][spoken].tolist()),
+        float(log_y.max(1).sum()),
+    )
+
+
+def align(log_y: np.ndarray, labels: Labels, blank: int = 0) -> Reading | None:
+    """The likeliest alignment that reads as ``labels`` (Viterbi 1967); None where there are too few frames for one.
+
+    log_y: (frames, symbols), logarithms of probabilities, of the frames of one utterance that count.
+
+    The states are the labels with blanks around each, as in ``CTC``: a frame stays in its state, goes on to the next,
+    or skips a blank between labels that differ.
+    """
+    states = np.full(2 * len(labels) + 1, blank)
+    states[1::2] = labels
+    skips = np.zeros(len(states), bool)
+    skips[3::2] = states[3::2] != states[1:-2:2]
+    best = np.full(len(states), -math.inf)
+    best[0] = 0.0  # before the first frame all is at the first blank
+    steps = np.zeros((len(log_y), len(states)), int)
+    for t, frame in enumerate(log_y):
+        one, two = np.append(-math.inf, best)[:-1], np.append([-math.inf] * 2, best)[:-2]
+        ways = np.stack([best, one, np.where(skips, two, -math.inf)])
+        steps[t] = ways.argmax(0)
+        best = ways.max(0) + frame[states]
+    end = max(range(max(0, len(states) - 2), len(states)), key=best.__getitem__)
+    if best[end] == -math.inf:
+        return None
+    path = np.empty(len(log_y), int)
+    state = end
+    for t in range(len(log_y) - 1, -1, -1):
+        path[t] = state
+        state -= steps[t, state]
+    starts = np.searchsorted(path, np.arange(1, len(states), 2), "left")
+    ends = np.searchsorted(path, np.arange(1, len(states), 2), "right")
+    return Reading(labels, tuple(starts.tolist()), tuple(ends.tolist()), float(best[end]))
 
 
 def prefix_beam_search(

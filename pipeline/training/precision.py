@@ -6,7 +6,7 @@ from pipeline.layers.base import Layer
 from pipeline.layers.combinators import Cast, Serial
 from pipeline.layers.embedding import Embedding
 from pipeline.layers.factorization import BiasedFactorization, ImplicitVectors, Interaction
-from pipeline.layers.sequences import EncoderDecoder, Masked
+from pipeline.layers.sequences import EncoderDecoder, Masked, MaskedByLength
 
 TAKE_IDS = (Embedding, BiasedFactorization, ImplicitVectors, Interaction)
 
@@ -18,7 +18,7 @@ def in_precision(model: Layer, precision: str) -> Layer:
     """
     if precision == "float32":
         return model
-    if isinstance(model, Masked):
+    if isinstance(model, Masked | MaskedByLength):
         return replace(model, layer=in_precision(model.layer, precision))
     if isinstance(model, EncoderDecoder):
         encoder = Serial(_narrowed(model.encoder, precision))  # the memory stays narrow on its way to the decoder

@@ -30,13 +30,13 @@ from pipeline.layers.convolution import Conv, ConvTranspose
 from pipeline.layers.dropout import Dropout, DropPath
 from pipeline.layers.embedding import Embedding
 from pipeline.layers.factorization import BiasedFactorization, ImplicitVectors, Interaction
-from pipeline.layers.gated import GEGLU, SwiGLU
-from pipeline.layers.linear import Dense
+from pipeline.layers.gated import GEGLU, GLU, SwiGLU
+from pipeline.layers.linear import Dense, Scale
 from pipeline.layers.normalization import BatchNorm, GroupNorm, LayerNorm, RMSNorm
 from pipeline.layers.pooling import AveragePool, GlobalAveragePool, GlobalMaxPool, MaxPool
 from pipeline.layers.positions import LearnedPositions, Rotary, SinusoidalPositions
 from pipeline.layers.recurrent import GRU, LSTM, RNN, Bidirectional
-from pipeline.layers.sequences import EncoderDecoder, Masked, MaskPadding
+from pipeline.layers.sequences import EncoderDecoder, Masked, MaskedByLength, MaskPadding
 from pipeline.layers.shape import Flatten, Reshape
 from pipeline.losses.base import Targets
 from pipeline.losses.cross_entropy import BinaryCrossEntropy, SoftmaxCrossEntropy
@@ -155,6 +155,8 @@ LINEAR = (
     Case("Dense/one of each", Dense(1), normal(1, 1)),
     Case("Dense/vector", Dense(3), normal(4)),
     Case("Dense/large", Dense(5), normal(3, 4, scale=1e4)),
+    Case("Scale", Scale(0.5), normal(3, 4)),
+    Case("Scale/negative, sequence", Scale(-3.7), normal(2, 3, 5)),
     Case("Embedding", Embedding(7, 3), ids(7, 2, 5)),
     Case("Embedding/duplicates", Embedding(6, 3), np.full((4,), 2, np.int32)),
     Case("Embedding/one id", Embedding(1, 3), np.zeros((1, 1), np.int32)),
@@ -372,6 +374,9 @@ ATTENTION = (
     Case("SwiGLU", SwiGLU(5), normal(2, 3, 4)),
     Case("SwiGLU/rows", SwiGLU(7), normal(3, 4)),
     Case("GEGLU", GEGLU(5), normal(2, 3, 4)),
+    Case("GLU", GLU(), normal(2, 3, 8)),
+    Case("GLU/ties", GLU(), ties(5, 6)),
+    Case("GLU/large", GLU(), normal(3, 4, scale=1e4)),
 )
 
 _recall = Serial((Residual(Serial((RMSNorm(), CrossAttention(2)))), Dropout(0.5)))
@@ -383,6 +388,16 @@ SEQUENCES = (
         "Masked/all padding, another id",
         Masked(Serial((Embedding(5, 4), GlobalMaxPool())), 2),
         ended(ids(5, 3, 6), 4, 0, 6, padding=2),
+    ),
+    Case(
+        "MaskedByLength",
+        MaskedByLength(Serial((SelfAttention(2), GRU(3)))),
+        (normal(3, 5, 4), np.array([3, 0, 5], np.int32)),
+    ),
+    Case(
+        "MaskedByLength/strides",
+        MaskedByLength(Serial((MaskPadding(), Conv(6, (3,), (2,)), Bidirectional(GRU(4), GRU(2, reverse=True))))),
+        (normal(3, 7, 4), np.array([4, 7, 1], np.int32)),
     ),
     Case("MaskPadding", MaskPadding(), normal(4, 5, 3), mask=mask(5, 3, 0, 5, 1)),
     Case("MaskPadding/no mask", MaskPadding(), normal(2, 5, 3)),

@@ -26,12 +26,13 @@ from pipeline.layers.convolution import Conv, ConvTranspose
 from pipeline.layers.dropout import Dropout, DropPath
 from pipeline.layers.embedding import Embedding
 from pipeline.layers.factorization import BiasedFactorization, ImplicitVectors, Interaction
-from pipeline.layers.gated import GEGLU, SwiGLU
-from pipeline.layers.linear import Dense
+from pipeline.layers.gated import GEGLU, GLU, SwiGLU
+from pipeline.layers.linear import Dense, Scale
 from pipeline.layers.normalization import BatchNorm, GroupNorm, LayerNorm, RMSNorm
 from pipeline.layers.pooling import AveragePool, GlobalAveragePool, GlobalMaxPool, MaxPool
 from pipeline.layers.positions import LearnedPositions, Rotary, SinusoidalPositions
 from pipeline.layers.recurrent import GRU, LSTM, RNN, Bidirectional
+from pipeline.layers.sequences import MaskedByLength
 from pipeline.layers.shape import Flatten, Reshape
 from pipeline.losses.base import Targets
 from pipeline.losses.cross_entropy import BinaryCrossEntropy, SoftmaxCrossEntropy
@@ -42,6 +43,7 @@ from pipeline.losses.ranking import Candidates, PairwiseRanking, SampledSoftmax
 from pipeline.losses.regression import Huber, MeanAbsoluteError, MeanSquaredError
 from pipeline.losses.vocabulary import VocabularyCrossEntropy
 from pipeline.models import factorization, sentiment, translation
+from pipeline.models.acoustic import conformer
 from pipeline.models.image import convnet, convnet_1d, mlp, resnet
 from pipeline.models.language import language_objective, transformer
 
@@ -123,6 +125,11 @@ def transcripts(batch: int, frames: int, symbols: int, labels: int) -> Callable[
         np.full(batch, labels, np.int32),
         np.full(batch, frames, np.int32),
     )
+
+
+def lengths(batch: int, longest: int) -> Callable[[np.random.Generator], np.ndarray]:
+    """int32, (batch,), all of them ``longest``."""
+    return lambda random: np.full(batch, longest, np.int32)
 
 
 def sampled(items: int, *shape: int) -> Callable[[np.random.Generator], Any]:
@@ -225,6 +232,8 @@ CASES: tuple[Case, ...] = (
     Case("rotary", "layer", Rotary(), normal(8, 256, 8, 64)),
     Case("swiglu", "layer", SwiGLU(1024), TOKENS),
     Case("geglu", "layer", GEGLU(1024), TOKENS),
+    Case("glu", "layer", GLU(), TOKENS),
+    Case("scale", "layer", Scale(0.5), IMAGES),
     Case("flatten", "layer", Flatten(), IMAGES),
     Case("reshape", "layer", Reshape((784, 32)), IMAGES),
     Case("serial", "layer", BLOCK, FEATURES),
@@ -297,6 +306,12 @@ CASES: tuple[Case, ...] = (
             translation.transformer(6000, width=192, layers=3, heads=4, dropout=0.0), 6000
         ),
         judged(together(whole(6000, 64, 24), whole(6000, 64, 24)), whole(6000, 64, 24)),
+    ),
+    Case(
+        "speech_recognition",
+        "step",
+        Objective(MaskedByLength(conformer(40)), CTC()),
+        judged(together(normal(16, 400, 40), lengths(16, 400)), transcripts(16, 200, 40, 60)),
     ),
     Case(
         "language_model",

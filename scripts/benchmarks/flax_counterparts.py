@@ -213,6 +213,51 @@ class Translator(nn.Module):
         return embed.attend(nn.RMSNorm()(y))
 
 
+def dropped(x: jax.Array) -> jax.Array:
+    """A tenth of x left out; called inside a compact module."""
+    return nn.Dropout(0.1, deterministic=False)(x)
+
+
+class HalfFeedForward(nn.Module):
+    """Half a step along a feed-forward layer's output."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        hidden = dropped(nn.silu(nn.Dense(4 * x.shape[-1])(nn.LayerNorm()(x))))
+        return x + 0.5 * dropped(nn.Dense(x.shape[-1])(hidden))
+
+
+class ConformerBlock(nn.Module):
+    """Rotary attention of 4 heads and a depthwise convolution between two half-steps."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, counts: jax.Array) -> jax.Array:
+        width = x.shape[-1]
+        x = HalfFeedForward()(x)
+        normed = nn.LayerNorm()(x)
+        query, key, value = (nn.DenseGeneral((4, width // 4))(normed) for _ in range(3))
+        answers = nn.dot_product_attention(rotary(query), rotary(key), value, mask=counts[:, None, None])
+        x = x + dropped(nn.DenseGeneral(width, axis=(-2, -1))(answers))
+        gated = nn.glu(jnp.where(counts[..., None], nn.Dense(2 * width)(nn.LayerNorm()(x)), 0.0))
+        convolved = nn.silu(nn.LayerNorm()(nn.Conv(width, (15,), feature_group_count=width)(gated)))
+        x = x + dropped(nn.Dense(width)(convolved))
+        return nn.LayerNorm()(HalfFeedForward()(x))
+
+
+class Conformer(nn.Module):
+    """Every second frame, then four blocks, then 40 symbols."""
+
+    @nn.compact
+    def __call__(self, utterances: tuple[jax.Array, jax.Array]) -> jax.Array:
+        features, lengths = utterances
+        x = nn.Conv(128, (11,), strides=(2,), padding=((5, 5),))(features)
+        x = dropped(nn.relu(nn.LayerNorm()(x)))
+        counts = 2 * jnp.arange(x.shape[1]) < lengths[:, None]
+        for _ in range(4):
+            x = ConformerBlock()(x, counts)
+        return nn.Dense(40)(x)
+
+
 class TextClassifier(nn.Module):
     """Convolutions over 3, 4 and 5 words, their maxima over time and the words' mean."""
 
@@ -339,6 +384,8 @@ MODULES: dict[str, nn.Module] = {
     "rotary": function(rotary),
     "swiglu": GatedUnits(nn.silu),
     "geglu": GatedUnits(partial(nn.gelu, approximate=False)),
+    "glu": function(nn.glu),
+    "scale": function(lambda x: 0.5 * x),
     "flatten": function(lambda x: x.reshape(x.shape[0], -1)),
     "reshape": function(lambda x: x.reshape(x.shape[0], 784, 32)),
     "serial": Block(),
@@ -357,6 +404,7 @@ MODULES: dict[str, nn.Module] = {
     "recommendation": Recommender(),
     "sentiment": TextClassifier(),
     "translation": Translator(),
+    "speech_recognition": Conformer(),
     "language_model": LanguageModel(),
 }
 
@@ -436,11 +484,12 @@ def gradient_of(case: Case) -> Callable[..., PyTree]:
     apply = model(case)
     if case.kind == "layer":
         return by_vjp(apply)
+    loss = ctc if case.name == "speech_recognition" else cross_entropy
 
     def objective(params: PyTree, x: PyTree, context: Context) -> tuple[jax.Array, jax.Array]:
         inputs, targets = x
         outputs = apply(params, inputs, context)
-        return cross_entropy(outputs, targets), outputs
+        return loss(outputs, targets), outputs
 
     return jax.value_and_grad(objective, has_aux=True)
 

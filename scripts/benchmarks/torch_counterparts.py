@@ -376,6 +376,8 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
     "rotary": lambda: Function(rotary),
     "swiglu": lambda: GatedUnits(functional.silu),
     "geglu": lambda: GatedUnits(functional.gelu),
+    "glu": nn.GLU,
+    "scale": lambda: Function(lambda x: 0.5 * x),
     "serial": block,
     "residual": lambda: Residual(block()),
     "parallel_sum": lambda: Parallel(block(), block()),

@@ -144,6 +144,22 @@ def test_normalised_over_what_counts():
     np.testing.assert_allclose(shared[0], (rows[:50] - rows.mean(0)) / rows.std(0), atol=1e-4)
 
 
+def test_a_level_leaves_the_differences_of_bands():
+    random = np.random.default_rng(0)
+    bands = np.arange(4.0)
+    features = jnp.asarray(bands + random.normal(size=(2, 50, 4)), jnp.float32).at[1, 30:].set(jnp.nan)
+    lengths = jnp.asarray([50, 30])
+    levelled = np.asarray(audio.normalise(features, lengths, audio.level_of(features, lengths)))
+    for row, louder, length in zip(levelled, np.asarray(features), (50, 30)):
+        assert row[:length].mean() == pytest.approx(0, abs=1e-5)
+        assert row[:length].std() == pytest.approx(1, abs=1e-4)
+        deviation = louder[:length].std()
+        np.testing.assert_allclose(np.diff(row[:length]), np.diff(louder[:length]) / deviation, atol=1e-4)
+        assert not row[length:].any()
+    again = audio.normalise(features + 3, lengths, audio.level_of(features + 3, lengths))
+    np.testing.assert_allclose(again, levelled, atol=1e-4)
+
+
 def test_stripes_of_features_and_of_frames():
     lengths = jnp.asarray([60, 10] * 200, jnp.int32)
     ones = jnp.ones((400, 60, 16), jnp.float32)

@@ -85,3 +85,35 @@ def test_a_batch_size_that_cannot_be(batch_size, parts):
     with pytest.raises(UserError) as caught:
         train_batches(numbered(60), batch_size, seed=0)
     assert all(part in str(caught.value) for part in parts)
+
+
+class Counted:
+    """Two examples an epoch, which say what it is."""
+
+    def __len__(self) -> int:
+        return 2
+
+    def at(self, epoch: int) -> "Arrays":
+        return Arrays(epoch)
+
+
+class Arrays:
+    def __init__(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return 2
+
+    def take(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return np.full(len(rows), self.epoch), rows
+
+
+def test_examples_that_are_drawn_anew_for_every_epoch():
+    batches = train_batches(Counted(), 1, seed=0)
+    found = [(int(x[0]), int(y.values[0])) for x, y in (next(batches) for _ in range(6))]
+    assert [epoch for epoch, _ in found] == [0, 0, 1, 1, 2, 2]
+    assert sorted(found) == [(epoch, row) for epoch in range(3) for row in range(2)]
+    state = batches.get_state()
+    following = [int(next(batches)[0][0]) for _ in range(3)]
+    batches.set_state(state)
+    assert [int(next(batches)[0][0]) for _ in range(3)] == following == [3, 3, 4]

@@ -7,7 +7,7 @@ import pytest
 
 from pipeline.layers.base import Context
 from pipeline.layers.recurrent import LSTM
-from pipeline.models.acoustic import convolutional_recurrent, frames_after
+from pipeline.models.acoustic import conformer, convolutional_recurrent, frames_after
 
 
 @pytest.mark.parametrize("stride", [1, 2, 3])
@@ -28,4 +28,15 @@ def test_an_utterance_is_the_same_whatever_it_is_padded_to():
     alone = model.apply(params, x, Context())
     padded = jnp.pad(x, ((0, 0), (0, 5), (0, 0)))
     together = model.apply(params, padded, Context(mask=jnp.arange(14)[None] < 9))
+    np.testing.assert_allclose(together[:, :5], alone, rtol=1e-12, atol=1e-12)
+
+
+def test_a_conformer_makes_the_same_of_an_utterance_whatever_it_is_padded_to():
+    model = conformer(5, 8, 2, 2, window=5, stride=2)
+    x = jnp.asarray(np.random.default_rng(0).normal(size=(1, 9, 6)))
+    params = model.init(jax.random.key(0), x)
+    alone = model.apply(params, x, Context())
+    padded = jnp.pad(x, ((0, 0), (0, 6), (0, 0)))
+    together = model.apply(params, padded, Context(mask=jnp.arange(15)[None] < 9))
+    assert frames_after(model, np.array([9, 15]), 15).tolist() == [5, 8]
     np.testing.assert_allclose(together[:, :5], alone, rtol=1e-12, atol=1e-12)

@@ -7,7 +7,7 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from pipeline.models.ctc_decoding import NGram, best_path, prefix_beam_search
+from pipeline.models.ctc_decoding import NGram, Reading, align, best_path, prefix_beam_search
 
 
 def draw(frames: int, symbols: int, seed: int) -> np.ndarray:
@@ -62,7 +62,7 @@ def test_best_path_without_repeats_and_then_without_blanks():
     log_y = np.log(np.where(np.arange(3) == path[:, None], 0.8, 0.1))
     reading = best_path(log_y)
     assert reading.labels == (2, 2, 1, 1)
-    assert reading.starts == (1, 4, 5, 9)
+    assert (reading.starts, reading.ends) == ((1, 4, 5, 9), (3, 5, 7, 10))
     assert reading.log_p == pytest.approx(10 * math.log(0.8))
     assert best_path(log_y, blank=2).labels == (0, 0, 1, 0, 1)
 
@@ -96,3 +96,25 @@ def test_an_n_gram_decides_where_the_sound_does_not():
     model = NGram.of([[1, 3]] * 5 + [[2, 2]], 2, symbols=4)
     assert prefix_beam_search(log_y)[0][0] == (1, 2)
     assert prefix_beam_search(log_y, scorer=model)[0][0] == (1, 3)
+
+
+def test_the_likeliest_alignment_of_given_labels():
+    log_y = draw(6, 3, 11)
+    for labels in ((), (1,), (2, 2), (1, 2, 1), (2, 2, 2)):
+        paths = [path for path in itertools.product(range(3), repeat=6) if read(path, 0) == labels]
+        p = [sum(log_y[t, symbol] for t, symbol in enumerate(path)) for path in paths]
+        reading = align(log_y, labels)
+        assert reading is not None and reading.labels == labels
+        assert reading.log_p == pytest.approx(max(p))
+        best = np.array(paths[int(np.argmax(p))])
+        spans = [(start, end) for start, end in zip(reading.starts, reading.ends)]
+        said = [(label, *span) for label, span in zip(labels, spans)]
+        begins = np.flatnonzero(np.diff(best, prepend=-1) != 0)
+        ends = [*begins[1:], 6]
+        assert said == [(best[b], b, e) for b, e in zip(begins, ends) if best[b] != 0]
+
+
+def test_too_few_frames_have_no_alignment():
+    assert align(draw(2, 3, 0), (1, 1)) is None
+    assert align(draw(0, 3, 0), (1,)) is None
+    assert align(np.zeros((0, 3)), ()) == Reading((), (), (), 0.0)

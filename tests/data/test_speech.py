@@ -1,0 +1,271 @@
+"""Spoken utterances: what every source gives, what stays apart, and what is said about data that are wrong."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import soundfile
+
+from pipeline.data import commands, espeak, speech
+from pipeline.data.audio import Spectrum, log_mel, normalise
+from pipeline.data.batches import Renewed, Sequences
+from pipeline.data.espeak import Spoken
+from pipeline.data.speech import Changes, Drawn, Recordings, Utterances, join, load
+from pipeline.data.vocabulary import Characters
+from pipeline.errors import UserError
+
+RATE = 8_000
+SPECTRUM = Spectrum(RATE, mels=20)
+
+
+def tone(seconds: float, hertz: float = 440.0) -> np.ndarray:
+    return (np.sin(2 * np.pi * hertz * np.arange(round(seconds * RATE)) / RATE) / 2).astype(np.float32)
+
+
+def write(path: Path, signal: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    soundfile.write(path, signal, RATE, "PCM_16")
+
+
+def recordings(count: int, *speakers: str, seconds: float = 0.3) -> Recordings:
+    """Of each speaker so many, each a tone of its own."""
+    names = [f"{speaker}{i}" for speaker in speakers for i in range(count)]
+    signals = [tone(seconds + 0.01 * i, 200 + 10 * i) for i in range(len(names))]
+    return Recordings(signals, [f"text {name}" for name in names], [name[:-1] for name in names], names)
+
+
+def utterances(its: Recordings) -> Utterances:
+    alphabet = Characters.of("".join(its.texts))
+    return Utterances(its, alphabet, SPECTRUM, lambda lengths, size: -(-np.asarray(lengths) // 2))
+
+
+def test_the_synthesiser_says_the_same_again():
+    said = [Spoken("seven", "en-us"), Spoken("seven", "en-us+f3"), Spoken("seven", "en-us", speed=140, pitch=20)]
+    first, rate = espeak.synthesise(said)
+    again, _ = espeak.synthesise(said)
+    assert rate == 22_050
+    for signal, same in zip(first, again):
+        np.testing.assert_array_equal(signal, same)
+        assert signal.dtype == np.float32 and 0.05 < np.abs(signal).max() <= 1
+    assert len(first[2]) > 1.1 * len(first[0]) and len(first[1]) != len(first[0])
+    with pytest.raises(RuntimeError, match="nobody"):
+        espeak.synthesise([Spoken("seven", "nobody")])
+
+
+def test_the_language_of_commands():
+    assert [commands.number(n) for n in (0, 9, 10, 19, 20, 21, 99)] == [
+        *("zero", "nine", "ten", "nineteen", "twenty", "twenty one", "ninety nine")
+    ]
+    found = commands.sentences(500, seed=0)
+    assert found == commands.sentences(500, seed=0) and found != commands.sentences(500, seed=1)
+    assert len(set(found)) == 500
+    assert all(sentence == speech.normal(sentence) for sentence in found)
+
+
+def test_commands_are_said_by_other_voices_in_every_part(monkeypatch):
+    monkeypatch.setattr(speech, "COMMANDS_SIZES", {"train": 6, "validation": 3, "test": 3})
+    found = load("commands", rate=RATE, seed=0)
+    assert [len(part) for part in (found.train, found.validation, found.test)] == [6, 3, 3]
+    assert not set(found.train.texts) & set(found.test.texts)
+    assert all(0.4 * RATE < len(signal) < 6 * RATE for signal in found.train.signals)
+    voices = [set(speech.VOICES[part].split()) for part in ("train", "validation", "test")]
+    assert len(set.union(*voices)) == sum(map(len, voices))
+
+
+@pytest.fixture
+def fsdd(tmp_path, monkeypatch) -> Path:
+    """Two speakers, digits 0 and 7, twelve recordings of each."""
+    folder = tmp_path / "fsdd" / "recordings"
+    for digit in (0, 7):
+        for i, speaker in enumerate(("ann", "bob")):
+            for index in range(12):
+                write(folder / f"{digit}_{speaker}_{index}.wav", tone(0.3, 200 + 100 * i + digit + index))
+    monkeypatch.setenv("PIPELINE_DATA", str(tmp_path))
+    return folder
+
+
+def indices(its: Recordings) -> set[int]:
+    return {int(Path(part).stem.split("_")[2]) for name in its.names for part in name.split(" + ")}
+
+
+def test_recorded_digits_are_split_as_their_authors_say(fsdd):
+    found = load("fsdd", rate=RATE, seed=0)
+    assert len(found.test) == 20 and indices(found.test) == set(range(5))
+    assert len(found.train) + len(found.validation) == 28
+    assert not (indices(found.train) | indices(found.validation)) & indices(found.test)
+    assert set(found.test.texts) == {"zero", "seven"}
+
+
+def test_connected_digits_of_each_part_are_its_own(fsdd):
+    found = load("fsdd", rate=RATE, seed=0, connected=2, hold_out_speaker="ann")
+    assert set(found.test.speakers) == {"ann"} and set(found.train.speakers) == {"bob"}
+    assert len(found.test) == 12 * speech.JOINED_ROUNDS
+    assert all(len(text.split()) == 2 for text in found.test.texts)
+    assert not any(" " in text for text in found.train.texts)
+    assert all(len(text.split()) == 2 for text in found.texts)
+    with pytest.raises(UserError, match="--connected is 25"):
+        load("fsdd", rate=RATE, seed=0, connected=25)
+
+
+def test_a_speaker_is_held_out_of_everything_else(fsdd):
+    found = load("fsdd", rate=RATE, seed=0, hold_out_speaker="bob")
+    assert len(found.test) == 24 and set(found.test.speakers) == {"bob"}
+    assert {*found.train.speakers, *found.validation.speakers} == {"ann"}
+    assert indices(found.train) | indices(found.validation) == set(range(12))
+    with pytest.raises(UserError, match="'carl', of whom fsdd has no recording; its speakers are ann, bob"):
+        load("fsdd", rate=RATE, seed=0, hold_out_speaker="carl")
+
+
+def test_digits_that_are_not_here_or_have_other_names(fsdd, tmp_path, monkeypatch):
+    write(fsdd / "seven.wav", tone(0.3))
+    with pytest.raises(UserError, match=r"seven.wav is not named \{digit\}_\{speaker\}_\{index\}.wav"):
+        load("fsdd", rate=RATE, seed=0)
+    monkeypatch.setenv("PIPELINE_DATA", str(tmp_path / "nowhere"))
+    monkeypatch.setattr(speech.pooch, "os_cache", lambda name: tmp_path / "cache")
+    with pytest.raises(UserError, match=r"put its folder recordings/ into .*cache/fsdd"):
+        load("fsdd", rate=RATE, seed=0)
+
+
+LINES = [("a/1.wav", "One  two", "x"), ("a/2.wav", "drei", "y"), ("a/3.wav", "", "y")]
+
+
+def manifest(folder: Path, kind: str, lines: list = LINES, name: str = "mine") -> Path:
+    for path, *_ in lines:
+        write(folder / path, tone(0.3))
+    path = folder / f"{name}.{kind}"
+    if kind == "jsonl":
+        rows = [json.dumps(dict(zip(("path", "text", "speaker"), line))) for line in lines]
+    else:
+        separator = {"tsv": "\t", "csv": ","}[kind]
+        rows = [separator.join(line) for line in [("path", "text", "speaker"), *lines]]
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize("kind", ["tsv", "csv", "jsonl"])
+def test_manifests(tmp_path, kind):
+    path = manifest(tmp_path, kind, [*LINES, *((f"b/{i}.wav", "one", "x") for i in range(20))])
+    for given in (path, tmp_path):
+        found = load(str(given), rate=RATE, seed=0)
+        every = [*found.train.texts, *found.validation.texts, *found.test.texts]
+        assert sorted(every) == ["drei", *["one"] * 20, "one two"]
+        assert (len(found.validation), len(found.test)) == (2, 2)
+        assert set(found.train.speakers) <= {"x", "y"}
+        assert found.notes == (f"1 lines of {path} left out: they have no text",)
+
+
+def test_manifests_of_parts(tmp_path):
+    for name, text in (("train", "one"), ("dev", "two"), ("test_clean", "three")):
+        manifest(tmp_path, "tsv", [(f"{name}.wav", text, "x")], name)
+    found = load(str(tmp_path), rate=RATE, seed=0)
+    assert [found.train.texts, found.validation.texts, found.test.texts] == [["one"], ["two"], ["three"]]
+
+
+@pytest.mark.parametrize(
+    "kind, content, said",
+    [
+        ("tsv", "path\tlabel\na.wav\tone\n", "has no column 'text': its first line names 'path', 'label'"),
+        ("tsv", "path\ttext\na.wav\tone\ttwo\n", "line 2 has 3 fields, and the first line 2"),
+        ("tsv", "path\ttext\na.wav\tone\nb.wav\ttwo\n", "line 3 names .*b.wav, which is not a file"),
+        ("tsv", "path\ttext\n", "names no recordings with a text"),
+        ("csv", 'path,text\na.wav,"one\n', "cannot be read"),
+        ("jsonl", '{"path": "a.wav"\n', "line 1 is not JSON"),
+        ("jsonl", '\n{"path": "a.wav"}\n', "line 2 must be an object"),
+        ("tsv", "path\ttext\nbad.wav\tone\n", "line 2: .*bad.wav cannot be read as a recording"),
+        ("tsv", "path\ttext\na.wav\tone\n", "its 1 recordings are too few to hold some out"),
+    ],
+)
+def test_what_is_wrong_with_a_manifest(tmp_path, kind, content, said):
+    write(tmp_path / "a.wav", tone(0.3))
+    (tmp_path / "bad.wav").write_bytes(b"RIFF")
+    (tmp_path / f"m.{kind}").write_text(content, encoding="utf-8")
+    with pytest.raises(UserError, match=f"m.{kind}.*{said}"):
+        load(str(tmp_path / f"m.{kind}"), rate=RATE, seed=0)
+
+
+def test_what_is_no_data(tmp_path):
+    with pytest.raises(UserError, match="nowhere is neither a known set nor an existing path"):
+        load("nowhere", rate=RATE, seed=0)
+    with pytest.raises(UserError, match=r"must have one manifest.*it has none"):
+        load(str(tmp_path), rate=RATE, seed=0)
+    path = manifest(tmp_path, "tsv")
+    path.write_bytes(path.read_bytes() + "\u00fc".encode("latin-1"))
+    with pytest.raises(UserError, match="is not UTF-8: line 5"):
+        load(str(path), rate=RATE, seed=0)
+    path = manifest(tmp_path, "csv", [("1.wav", "one", "x"), ("2.wav", "two", "x")])
+    with pytest.raises(UserError, match="the only speaker"):
+        load(str(path), rate=RATE, seed=0, hold_out_speaker="x")
+
+
+def test_joined_recordings_are_of_one_speaker_and_stand_once():
+    its = recordings(5, "a", "b")
+    found = join(its, 2, RATE, np.random.default_rng(0))
+    assert found.speakers == ["a", "a", "b", "b"]
+    parts = [name.split(" + ") for name in found.names]
+    assert len({part for pair in parts for part in pair}) == 8
+    for signal, text, pair in zip(found.signals, found.texts, parts):
+        rows = [its.names.index(part) for part in pair]
+        assert text == " ".join(its.texts[row] for row in rows)
+        first, second = (its.signals[row] for row in rows)
+        np.testing.assert_array_equal(signal[: len(first)], first)
+        np.testing.assert_array_equal(signal[-len(second) :], second)
+        pause = signal[len(first) : -len(second)]
+        assert 0.05 * RATE <= len(pause) <= 0.35 * RATE and pause.dtype == np.float32
+        assert 0.2 < pause.std() < 0.5, "as loud as the tone is, which has no quiet stretches"
+    louder = join(its, 5, RATE, np.random.default_rng(0), 6.0)
+    assert not np.array_equal(louder.signals[0][:100], join(its, 5, RATE, np.random.default_rng(0)).signals[0][:100])
+
+
+def test_a_batch_of_utterances():
+    its = utterances(recordings(4, "a"))
+    assert isinstance(its, Sequences)
+    (features, lengths), targets = its.take(np.array([3, 0]))
+    assert features.shape == (2, 64, 20) and features.dtype == np.float32
+    np.testing.assert_array_equal(lengths, its.lengths[[3, 0]])
+    signal = jnp.asarray(its.recordings.signals[0])[None]
+    alone = normalise(log_mel(SPECTRUM, signal), jnp.asarray([its.lengths[0]]))
+    np.testing.assert_allclose(features[1, : lengths[1]], alone[0], atol=2e-3)
+    assert not features[1, lengths[1] :].any()
+    labels, counts, frames = targets.values
+    assert its.alphabet.decode(labels[0, : counts[0]]) == "text a3"
+    np.testing.assert_array_equal(frames, -(-lengths // 2))
+
+
+def test_a_batch_whose_levels_are_normalised_keeps_its_bands():
+    its = replace(utterances(recordings(4, "a")), normalised="level")
+    (features, lengths), _ = its.take(np.array([2]))
+    bands = features[0, : lengths[0]].mean(0)
+    assert abs(features[0, : lengths[0]].mean()) < 1e-4 and np.ptp(bands) > 1
+
+
+def test_too_short_for_its_text():
+    its = recordings(1, "a", "b", seconds=0.305)  # 29 frames, 15 of the model
+    text = ["abcdefghijklmno", "aabcdefghijklmn"]  # the second needs one more, between equal letters
+    assert utterances(Recordings(its.signals, text, its.speakers, its.names)).feasible.tolist() == [True, False]
+
+
+def test_what_no_training_text_has_is_left_out():
+    its = utterances(recordings(1, "a"))
+    other = Utterances(Recordings(its.recordings.signals, ["t-e!"], [""], [""]), its.alphabet, SPECTRUM, its.frames)
+    assert its.alphabet.decode(other.labels[0]) == "te"
+
+
+def test_training_utterances_are_others_every_epoch():
+    its = utterances(recordings(5, "a", "b"))
+    drawn = Drawn(its, 2, Changes(0.1, (10.0, 20.0)), seed=3)
+    assert isinstance(drawn, Renewed)
+    first, again, second = drawn.at(0), drawn.at(0), drawn.at(1)
+    assert len(first) == len(second) == len(drawn) == 4
+    assert first.recordings.names != second.recordings.names
+    rows = np.arange(4)
+    for mine, same in zip(first.take(rows)[0], again.take(rows)[0]):
+        np.testing.assert_array_equal(mine, same)
+    (_, lengths), targets = first.take(rows)
+    factors = lengths / first.lengths
+    assert 0.85 < factors.min() < 0.99 or 1.01 < factors.max() < 1.15
+    np.testing.assert_array_equal(targets.values.frames, -(-lengths // 2))
+    unchanged = Drawn(its, 1, Changes(), seed=3).at(5)
+    np.testing.assert_array_equal(unchanged.take(rows)[0][1], its.take(rows)[0][1])
