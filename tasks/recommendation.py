@@ -20,13 +20,12 @@ import numpy as np
 from rich.table import Table as Printed
 
 from pipeline.data.baseline import Baseline, moods
-from pipeline.data.batches import Examples, evaluation_batches, steps_per_epoch, train_batches
+from pipeline.data.batches import Examples, batch_of, evaluation_batches, steps_per_epoch, train_batches
 from pipeline.data.interactions import Choices, LeftOut, Pairs, Rows, Table, table
 from pipeline.data.ratings import UNSEEN, RatingData, Ratings, load
 from pipeline.errors import UserError
 from pipeline.layers.base import Context, Layer, PyTree
 from pipeline.layers.combinators import Objective
-from pipeline.losses.base import Targets
 from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
 from pipeline.losses.ranking import PairwiseRanking, SampledSoftmax
 from pipeline.losses.regression import MeanSquaredError
@@ -677,8 +676,7 @@ def _baselines(trained: Trained) -> dict[str, dict[str, float]]:
 
 
 def _batch(examples: Examples, size: int) -> tuple[Any, Any]:
-    inputs, targets = examples.take(np.arange(min(size, len(examples))))
-    return inputs, targets if isinstance(targets, Targets) else Targets(targets)
+    return batch_of(*examples.take(np.arange(min(size, len(examples)))))
 
 
 def _about(config: Config) -> str:
