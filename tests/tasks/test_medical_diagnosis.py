@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import running
 from PIL import Image
-from running import refused_by, within
+from running import finished, refused_by, summary, within
 from sklearn.datasets import load_breast_cancer
 
 from tasks.medical_diagnosis import DiagnosisSignature, MedicalDiagnosis, Settled
@@ -34,18 +34,8 @@ def refused(capsys):
 
 @pytest.fixture(scope="session")
 def run(tmp_path_factory) -> Path:
-    """A finished run on breast cancer; what it printed is in ``output.txt``."""
-
-    def train(folder: Path) -> None:
-        done = process(*SHORT, "--run-dir", folder / "run")
-        assert done.code == 0, done.out + done.err
-        (folder / "output.txt").write_text(done.out + done.err, encoding="utf-8")
-
-    return running.once(tmp_path_factory, "diagnosis", train) / "run"
-
-
-def summary(run: Path) -> dict:
-    return json.loads((run / "summary.json").read_text(encoding="utf-8"))
+    """On breast cancer."""
+    return finished(tmp_path_factory, "medical_diagnosis", *SHORT)
 
 
 def table(path: Path, rows: Any, names: list[str], **columns) -> Path:
@@ -73,7 +63,7 @@ def test_a_run_learns_and_says_what_it_did(run):
     for metric in METRICS:
         assert test[f"{metric}_low"] <= test[metric] <= test[f"{metric}_high"]
     assert 0 < said["gradient_check"]["max_relative_error"] < 1e-11
-    output = (run.parent / "output.txt").read_text(encoding="utf-8")
+    output = (run / "output.txt").read_text(encoding="utf-8")
     assert f"{test['accuracy']:.4f}" in output and "warning" not in output.lower()
 
 

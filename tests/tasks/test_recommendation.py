@@ -10,7 +10,7 @@ import jax
 import numpy as np
 import pytest
 import running
-from running import refused_by, within
+from running import finished, once, refused_by, summary, within
 
 from tasks.command_line import command
 from tasks.recommendation import Recommendation
@@ -41,26 +41,14 @@ def write_ratings(path: Path) -> None:
     path.write_text("\n".join([*rows, rows[1]]) + "\n", encoding="utf-8")
 
 
-def make(folder: Path) -> None:
-    """A finished run of a few epochs over such ratings; what it printed is in ``output.txt``."""
-    write_ratings(folder / "films.csv")
-    done = process("--data", folder / "films.csv", *RATE, "--run-dir", folder / "run")
-    assert done.code == 0, done.out + done.err
-    (folder / "output.txt").write_text(done.out + done.err, encoding="utf-8")
+@pytest.fixture(scope="session")
+def films(tmp_path_factory) -> Path:
+    return once(tmp_path_factory, "films", lambda folder: write_ratings(folder / "films.csv"))
 
 
 @pytest.fixture(scope="session")
-def films(tmp_path_factory) -> Path:
-    return running.once(tmp_path_factory, "films", make)
-
-
-@pytest.fixture
-def run(films) -> Path:
-    return films / "run"
-
-
-def summary(run: Path) -> dict:
-    return json.loads((run / "summary.json").read_text(encoding="utf-8"))
+def run(tmp_path_factory, films) -> Path:
+    return finished(tmp_path_factory, "recommendation", "--data", films / "films.csv", *RATE)
 
 
 def test_a_run_learns_and_says_what_it_did(films, run):
@@ -69,7 +57,7 @@ def test_a_run_learns_and_says_what_it_did(films, run):
     assert said["test"]["rmse"] < 0.75 < 1.2 < said["baselines"]["biases"]["rmse"]
     assert said["test"]["mae"] < said["test"]["rmse"]
     assert said["gradient_check"]["max_relative_error"] < 1e-11
-    output = (films / "output.txt").read_text(encoding="utf-8")
+    output = (run / "output.txt").read_text(encoding="utf-8")
     assert f"{said['test']['rmse']:.4f}" in output and f"{said['baselines']['biases']['rmse']:.4f}" in output
     assert "1 ratings left out" in output
 
