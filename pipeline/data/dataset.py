@@ -58,6 +58,10 @@ class Scaling:
         scaled /= np.asarray(self.deviation, np.float32) * _white(pixels)
         return scaled
 
+    def undone(self, inputs: np.ndarray) -> np.ndarray:
+        """What was scaled to ``inputs``, integer pixels from 0 to 1."""
+        return inputs * np.asarray(self.deviation) + np.asarray(self.mean)
+
 
 def _white(pixels: np.ndarray) -> int:
     return np.iinfo(pixels.dtype).max if np.issubdtype(pixels.dtype, np.integer) else 1

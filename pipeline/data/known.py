@@ -27,9 +27,8 @@ MNIST_SHA256 = {
     "t10k-labels-idx1-ubyte.gz": "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
 }
 
-PNEUMONIA = "pneumoniamnist.npz"
 PNEUMONIA_MIRRORS = ("https://zenodo.org/records/10519652/files/",)
-PNEUMONIA_MD5 = "md5:28209eda62fecd6e6a2d98b1501bb15f"  # the one that MedMNIST's authors publish
+PNEUMONIA = {"pneumoniamnist.npz": "md5:28209eda62fecd6e6a2d98b1501bb15f"}  # which MedMNIST's authors publish
 
 
 def digits() -> Source:
@@ -57,7 +56,7 @@ def mnist() -> Source:
 
 
 def folder_of(files: Mapping[str, str], mirrors: Sequence[str], shared: str, cached: str) -> Path:
-    """The folder with these files, each a name and its SHA-256: ``$PIPELINE_DATA/<shared>`` where all are there.
+    """The folder with these files, each a name and its checksum: ``$PIPELINE_DATA/<shared>`` where all are there.
 
     Else ``cached`` in the user's cache, into which those that are missing are downloaded. Raises UserError where one
     cannot be.
@@ -65,10 +64,10 @@ def folder_of(files: Mapping[str, str], mirrors: Sequence[str], shared: str, cac
     own, cache = os.environ.get("PIPELINE_DATA"), Path(pooch.os_cache("backhand")) / cached
     if own and all((Path(own) / shared / file).is_file() for file in files):
         return Path(own) / shared
-    for file, sha256 in files.items():
+    for file, checksum in files.items():
         if not (cache / file).is_file():
             put = f"Put {', '.join(files)} into {cache}, or into a folder {shared}/"
-            download(file, sha256, mirrors, cache, put)
+            download(file, checksum, mirrors, cache, put)
     return cache
 
 
@@ -77,13 +76,9 @@ def pneumonia_mnist() -> Source:
 
     Read from ``$PIPELINE_DATA/pneumoniamnist`` or the user's cache; where it is in neither, downloaded into the cache.
     """
-    own, cache = os.environ.get("PIPELINE_DATA"), Path(pooch.os_cache("backhand")) / "pneumoniamnist"
-    folders = [Path(own) / "pneumoniamnist", cache] if own else [cache]
-    here = [folder / PNEUMONIA for folder in folders if (folder / PNEUMONIA).is_file()]
-    if not here:
-        put = f"Put it into {cache}, or into a folder pneumoniamnist/"
-        download(PNEUMONIA, PNEUMONIA_MD5, PNEUMONIA_MIRRORS, cache, put)
-    return read_npz([*here, cache / PNEUMONIA][0])._replace(classes=("normal", "pneumonia"))
+    folder = folder_of(PNEUMONIA, PNEUMONIA_MIRRORS, shared="pneumoniamnist", cached="pneumoniamnist")
+    (file,) = PNEUMONIA
+    return read_npz(folder / file)._replace(classes=("normal", "pneumonia"))
 
 
 class KnownTable(NamedTuple):

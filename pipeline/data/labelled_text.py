@@ -10,10 +10,10 @@ import numpy as np
 from pipeline.data import lexicon
 from pipeline.data.batches import padded
 from pipeline.data.dataset import Arrays, in_folds, with_held_out
-from pipeline.data.delimited import rows
+from pipeline.data.delimited import named_rows
 from pipeline.data.folder import labelled_files
 from pipeline.data.known import folder_of
-from pipeline.data.text import decoded
+from pipeline.data.text import read_encoded
 from pipeline.data.vocabulary import UNKNOWN_WORD, Words
 from pipeline.errors import UserError
 
@@ -166,7 +166,7 @@ def read_folder(path: Path, encoding: str) -> Found:
             f"{path} has no folders in it, and no files *.pos and *.neg; put the texts of each class into a folder "
             "with its name, as .txt files, or the texts of all into a .tsv file with the columns label and text"
         )
-    read = {part: [(read_text(file, encoding), label) for file, label in files] for part, files in found.items()}
+    read = {part: [(read_encoded(file, encoding), label) for file, label in files] for part, files in found.items()}
     return _without_empty(path, read, classes, "files")
 
 
@@ -175,7 +175,7 @@ def _read_lines(files: Mapping[str, Sequence[Path]], encoding: str) -> Found:
     for label, its in enumerate(files.values()):
         for file in its:
             # A line may hold control bytes that str.splitlines would break it at.
-            lines = read_text(file, encoding).removesuffix("\n").split("\n")
+            lines = read_encoded(file, encoding).removesuffix("\n").split("\n")
             pairs += [(line, label) for line in lines]
     folder = next(iter(files.values()))[0].parent
     return _without_empty(folder, {"train": pairs}, tuple(files), "lines")
@@ -183,43 +183,17 @@ def _read_lines(files: Mapping[str, Sequence[Path]], encoding: str) -> Found:
 
 def read_table(path: Path, encoding: str) -> Found:
     """Lines of a ``.tsv`` (split at tabs alone) or rows of a ``.csv`` file; the first one names the columns."""
-    read = rows(path, read_text(path, encoding))
-    _, names = next(read)
-    columns = [name.strip().lower() for name in names]
-    for name in ("label", "text"):
-        if name not in columns:
-            raise UserError(
-                f"{path} has no column {name!r}: its first line names {', '.join(map(repr, columns))}; it must name "
-                "label and text"
-            )
-    label, text = columns.index("label"), columns.index("text")
     pairs, blank = [], 0
-    for line, row in read:
-        if not any(row):
+    for line, fields in named_rows(path, read_encoded(path, encoding), ("label", "text")):
+        if not fields:
             blank += 1
             continue
-        if len(row) != len(columns):
-            raise UserError(f"{path}: line {line} has {len(row)} fields, and the first line {len(columns)}; correct it")
-        if not row[label].strip():
+        if not fields["label"].strip():
             raise UserError(f"{path}: line {line} has no label; give it one, or remove the line")
-        pairs.append((row[text], row[label].strip()))
+        pairs.append((fields["text"], fields["label"].strip()))
     classes = tuple(sorted({name for _, name in pairs}))
     numbered = [(text, classes.index(name)) for text, name in pairs]
     return _without_empty(path, {"train": numbered}, classes, "lines", blank)
-
-
-def read_text(path: Path, encoding: str) -> str:
-    """What a file has, in an encoding that it must be in. A byte order mark is left out.
-
-    Raises UserError for a file that cannot be read.
-    """
-    remedy = "name its encoding, as in --encoding latin-1, or convert it"
-    try:
-        return decoded(path, path.read_bytes(), encoding, remedy)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-    except LookupError as error:
-        raise UserError(f"--encoding {encoding}: there is no such encoding; name one such as utf-8, latin-1") from error
 
 
 def _without_empty(

@@ -1,6 +1,5 @@
 """Ratings of items by users: MovieLens' files as they come, tables of one's own, and tasters of real wines."""
 
-import csv
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from sklearn.datasets import load_wine
 
+from pipeline.data.delimited import comma_separated
 from pipeline.data.known import folder_of
-from pipeline.data.text import decoded
+from pipeline.data.text import read_encoded
 from pipeline.errors import UserError
 
 TEST_SHARE = 0.2
@@ -214,7 +214,7 @@ def read_titles(path: Path, encoding: str = "") -> dict[str, str]:
     rows = (
         ((i, line.split("|" if with_bars else "::")) for i, line in enumerate(_lines(path, encoding or "latin-1"), 1))
         if path.suffix != ".csv"
-        else _csv_rows(path, _content(path, encoding or "utf-8"))
+        else comma_separated(path, read_encoded(path, encoding or "utf-8"))
     )
     for line, fields in rows:
         if len(fields) < 2:
@@ -231,13 +231,13 @@ def read_table(path: Path, encoding: str = "") -> Read:
 
     Raises UserError for an empty file and, with its number, for a line that cannot be read.
     """
-    content = _content(path, encoding or ("latin-1" if path.suffix == ".dat" else "utf-8"))
+    content = read_encoded(path, encoding or ("latin-1" if path.suffix == ".dat" else "utf-8"))
     first = next((line for line in content.split("\n") if line.strip()), None)
     if first is None:
         raise UserError(f"{path} is empty; it must have lines 'user item rating [timestamp]'")
     separator = next((its for its in ("::", "\t", ",", ";") if its in first), None)
     if separator == ",":
-        rows: Iterator[tuple[int, list[str]]] = _csv_rows(path, content)
+        rows: Iterator[tuple[int, list[str]]] = comma_separated(path, content)
     else:
         rows = ((i, line.split(separator)) for i, line in enumerate(content.split("\n"), 1))
     columns: dict[str, int] | None = None
@@ -298,26 +298,8 @@ def _number(path: Path, line: int, kind: str, text: str) -> float:
     return value
 
 
-def _content(path: Path, encoding: str) -> str:
-    try:
-        return decoded(path, path.read_bytes(), encoding, "name its encoding, as in --encoding latin-1, or convert it")
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-    except LookupError as error:
-        raise UserError(f"--encoding {encoding}: there is no such encoding; name one such as utf-8, latin-1") from error
-
-
 def _lines(path: Path, encoding: str) -> list[str]:
-    return [line for line in _content(path, encoding).split("\n") if line.strip()]
-
-
-def _csv_rows(path: Path, content: str) -> Iterator[tuple[int, list[str]]]:
-    """The fields of every row, with the number of the line it ends at."""
-    rows = csv.reader(content.splitlines(keepends=True), strict=True)
-    try:
-        yield from ((rows.line_num, row) for row in rows)
-    except csv.Error as error:
-        raise UserError(f"{path}: line {rows.line_num} cannot be read ({error}); correct it") from error
+    return [line for line in read_encoded(path, encoding).split("\n") if line.strip()]
 
 
 def _check_scale(name: str, read: Read, scale: tuple[float, float] | None) -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.data.delimited import rows
-from pipeline.data.table import read_text
+from pipeline.data.table import REMEDY
+from pipeline.data.text import read_encoded
 from pipeline.errors import UserError
 
 MOST_CLASSES = 50
@@ -17,7 +18,7 @@ MOST_CLASSES = 50
 
 def has_no_heading(path: Path) -> bool:
     """Whether already the first line of a file is of numbers."""
-    _, first = next(rows(path, read_text(path)))
+    _, first = next(rows(path, read_encoded(path, "utf-8", REMEDY)))
     try:
         return bool(first) and [float(field) for field in first] != []
     except ValueError:
@@ -51,7 +52,7 @@ def read_unlabelled(path: Path, length: int) -> np.ndarray:
 def _numbers(path: Path) -> np.ndarray:
     """(lines, fields), float64."""
     found: list[list[float]] = []
-    for line, row in rows(path, read_text(path)):
+    for line, row in rows(path, read_encoded(path, "utf-8", REMEDY)):
         if not any(field.strip() for field in row):
             continue
         if found and len(row) != len(found[0]):

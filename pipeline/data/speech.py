@@ -255,21 +255,9 @@ def _read_manifest(path: Path, notes: list[str]) -> list[_Entry]:
 
 
 def _table_lines(path: Path, content: str) -> Iterator[tuple[int, dict[str, str]]]:
-    lines = delimited.rows(path, content)
-    _, names = next(lines)
-    columns = [name.strip().lower() for name in names]
-    for name in ("path", "text"):
-        if name not in columns:
-            raise UserError(
-                f"{path} has no column {name!r}: its first line names {', '.join(map(repr, columns))}; it must name "
-                "path and text"
-            )
-    for line, row in lines:
-        if not any(row):
-            continue
-        if len(row) != len(columns):
-            raise UserError(f"{path}: line {line} has {len(row)} fields, and the first line {len(columns)}; correct it")
-        yield line, {"speaker": ""} | dict(zip(columns, row))
+    for line, fields in delimited.named_rows(path, content, ("path", "text")):
+        if fields:
+            yield line, {"speaker": ""} | fields
 
 
 def _json_lines(path: Path, content: str) -> Iterator[tuple[int, dict[str, str]]]:

@@ -8,12 +8,13 @@ from typing import Any
 import numpy as np
 
 from pipeline.data.delimited import rows
-from pipeline.data.text import decoded
+from pipeline.data.text import read_encoded
 from pipeline.errors import UserError
 
 MISSING = frozenset({"", "?", ".", "-", "na", "n/a", "nan", "null", "none"})
 """What stands where nothing is known, in lower case."""
 MOST_CATEGORIES = 20
+REMEDY = "convert it to UTF-8"
 
 
 @dataclass(frozen=True)
@@ -162,7 +163,7 @@ def read_rows(path: Path, columns: Columns) -> np.ndarray:
 
 def _cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """The columns' names, and every row's line and fields, without spaces around them; empty lines are left out."""
-    read = rows(path, read_text(path))
+    read = rows(path, read_encoded(path, "utf-8", REMEDY))
     names = [name.strip() for name in next(read)[1]]
     twice = {name for name in names if names.count(name) > 1}
     if twice or "" in names:
@@ -175,13 +176,6 @@ def _cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     if not found:
         raise UserError(f"{path} has no rows; below the line with the columns' names it needs one an example")
     return names, found
-
-
-def read_text(path: Path) -> str:
-    try:
-        return decoded(path, path.read_bytes(), "utf-8", "convert it to UTF-8")
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
 
 
 def _labels(path: Path, name: str, cells: Sequence[tuple[int, str]]) -> np.ndarray:

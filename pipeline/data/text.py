@@ -106,6 +106,21 @@ def decoded(path: Path, content: bytes, encoding: str, remedy: str) -> str:
         ) from error
 
 
+def read_encoded(
+    path: Path, encoding: str, remedy: str = "name its encoding, as in --encoding latin-1, or convert it"
+) -> str:
+    """What a file has, in an encoding that it must be in. A byte order mark is left out.
+
+    remedy: what to do where it is in another. Raises UserError for a file that cannot be read.
+    """
+    try:
+        return decoded(path, path.read_bytes(), encoding, remedy)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    except LookupError as error:
+        raise UserError(f"--encoding {encoding}: there is no such encoding; name one such as utf-8, latin-1") from error
+
+
 def python_library() -> str:
     """Python's own standard library, which is on every machine: two million characters of its modules, by name."""
     folder = Path(sysconfig.get_path("stdlib"))
