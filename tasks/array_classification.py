@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
@@ -38,17 +38,22 @@ class ArraySignature(Signature):
     def kind(self) -> str:
         return f"of shape {'x'.join(map(str, self.input_shape))}"
 
-    def write(self, folder: Path) -> None:
+    def stored(self) -> dict[str, Any]:
         scaling = {"mean": self.scaling.mean, "deviation": self.scaling.deviation}
-        write_signature(folder, {"input_shape": self.input_shape, "scaling": scaling, "classes": self.classes})
+        return {"input_shape": self.input_shape, "scaling": scaling, "classes": self.classes}
 
     @classmethod
-    def read(cls, run: Path) -> "ArraySignature":
-        def parsed(stored: Mapping[str, Any]) -> ArraySignature:
-            scaling = Scaling(**{name: tuple(values) for name, values in stored["scaling"].items()})
-            return cls(tuple(stored["classes"]), tuple(stored["input_shape"]), scaling)
+    def parsed(cls, stored: Mapping[str, Any]) -> Self:
+        """Of what ``stored`` says."""
+        scaling = Scaling(**{name: tuple(values) for name, values in stored["scaling"].items()})
+        return cls(tuple(stored["classes"]), tuple(stored["input_shape"]), scaling)
 
-        return read_signature(run, parsed)
+    def write(self, folder: Path) -> None:
+        write_signature(folder, self.stored())
+
+    @classmethod
+    def read(cls, run: Path) -> Self:
+        return read_signature(run, cls.parsed)
 
 
 class ArrayClassification(Classification[Config, ArraySignature]):

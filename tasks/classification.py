@@ -42,6 +42,7 @@ from tasks.command_line import Config, Task, command, open_run
 CALIBRATION_BATCHES = 16
 CHECKED_EXAMPLES = 16  # in a gradient check: float64 autodiff of the whole model
 VERIFIED_EXAMPLES = 5
+DRIVERS = 4  # parts of an input that predict names
 
 
 class Labelled(Examples, Protocol):
@@ -259,9 +260,9 @@ class Classification(Task[Config], Generic[Config, S]):
 
         params = initial_params(objective, signature, config.seed)
         if not config.quiet:
-            sizes = ", ".join(f"{len(getattr(data, n)):,} {n}" for n in ("train", "validation", "test"))
             print(
-                f"{config.model} with {conclusion.count(params):,} parameters on {data.name} ({sizes} examples)",
+                f"{config.model} with {conclusion.count(params):,} parameters on {data.name} "
+                f"({conclusion.sizes(data)} examples)",
                 *self.notes(data),
                 sep="\n",
                 flush=True,
@@ -364,3 +365,9 @@ def all_outputs(model: Layer, params: PyTree, examples: Examples, batch_size: in
     """The model's outputs for every example, in their order: (examples, ...)."""
     outputs = predict(model, params, evaluation_batches(examples, batch_size))
     return outputs[np.argsort(by_length(examples))] if isinstance(examples, Sequences) else outputs
+
+
+def drivers(names: Sequence[str], added: np.ndarray) -> str:
+    """The parts of an input that move the answer most, the strongest first, each with its sign. added: (names,)."""
+    order = np.argsort(-np.abs(added), kind="stable")[:DRIVERS]
+    return "  ".join(f"{'+' if added[i] >= 0 else '-'}{names[i]}" for i in order)

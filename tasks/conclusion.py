@@ -25,6 +25,11 @@ def count(params: PyTree) -> int:
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
+def sizes(data: Any) -> str:
+    """How many examples each split has."""
+    return ", ".join(f"{len(getattr(data, part)):,} {part}" for part in ("train", "validation", "test"))
+
+
 def summary(
     task: Task[Any], config: TaskConfig, result: Result, test: Mapping[str, float], check: Mapping[str, Any]
 ) -> dict[str, Any]:

@@ -149,9 +149,7 @@ class CrossValidated(Classification[C, S]):
             data, probabilities = self.tested(folder)
             part = Part(name, folder, data, probabilities, Run.open(folder).summary())
         else:
-            if (folder / "config.json").is_file():
-                config = dataclasses.replace(config, run_dir=None, resume=folder)
-            outcome = self.fitted(config)
+            outcome = self.fitted(continued(config))
             part = Part(name, folder, outcome.data, outcome.probabilities, outcome.summary)
         print(f"{name}  test accuracy {part.summary['test']['accuracy']:.4f}", flush=True)
         return part
@@ -252,6 +250,14 @@ class CrossValidated(Classification[C, S]):
             what = f"{config.seeds} seeds" if config.seeds else f"a cross-validation of {config.folds} models"
             raise UserError(f"{run} is a run of {what}; give the folder of one of them, as in {config.folders(run)[0]}")
         return super().trained(run)
+
+
+def continued(part: F) -> F:
+    """The options of a part of a run; where it has begun already, those by which it goes on."""
+    assert part.run_dir is not None
+    if not (part.run_dir / "config.json").is_file():
+        return part
+    return dataclasses.replace(part, run_dir=None, resume=part.run_dir)
 
 
 @contextmanager

@@ -133,10 +133,9 @@ class LanguageModel(Task[Config]):
 
         params = initial_params(objective, config)
         if not config.quiet:
-            sizes = ", ".join(f"{len(getattr(corpus, n)):,} {n}" for n in ("train", "validation", "test"))
             print(
-                f"{config.model} with {conclusion.count(params):,} parameters on {corpus.name}: {sizes} "
-                f"{config.units}, {len(corpus.vocabulary)} in the vocabulary",
+                f"{config.model} with {conclusion.count(params):,} parameters on {corpus.name}: "
+                f"{conclusion.sizes(corpus)} {config.units}, {len(corpus.vocabulary)} in the vocabulary",
                 flush=True,
             )
         validate = make_evaluation(objective, nothing)

@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple, get_args
+from typing import Any, ClassVar, Literal, NamedTuple, Self, get_args
 
 import jax
 import jax.numpy as jnp
@@ -26,7 +26,7 @@ from tyro.conf import Positional
 from pipeline.attribution import integrated_gradients
 from pipeline.data.augmentation import Augmentation, augment
 from pipeline.data.batches import Examples
-from pipeline.data.dataset import Scaling, Split
+from pipeline.data.dataset import Split
 from pipeline.data.delimited import SUFFIXES
 from pipeline.data.diagnosis import Cases, kind_of, load
 from pipeline.data.images import read_inputs
@@ -61,11 +61,10 @@ from pipeline.training.probabilities import (
 from pipeline.training.run import read_config
 from tasks import artifact
 from tasks.array_classification import ArraySignature, files_in
-from tasks.classification import Labelled, Outcome, Trained, all_outputs, read_signature, write_signature
+from tasks.classification import Labelled, Outcome, Trained, all_outputs, drivers
 from tasks.command_line import Predictions, console, main
 from tasks.cross_validation import CrossValidated, Part, SeedsConfig, means
 
-DRIVERS = 4  # findings that predict names
 EXAMPLES = 8  # test examples whose attributions the report shows
 DESCRIBED = 256  # test examples that the report's picture of findings is a mean over
 UNLIKE = "unlike normal"
@@ -191,21 +190,14 @@ class DiagnosisSignature(ArraySignature):
     def kind(self) -> str:
         return f"of {self.input_shape[0]} findings" if self.columns else super().kind
 
-    def write(self, folder: Path) -> None:
-        scaling = {"mean": self.scaling.mean, "deviation": self.scaling.deviation}
-        columns = {"columns": self.columns.stored(), "features": self.columns.features} if self.columns else {}
-        write_signature(
-            folder, {"input_shape": self.input_shape, "classes": self.classes, **columns, "scaling": scaling}
-        )
+    def stored(self) -> dict[str, Any]:
+        its = {"columns": self.columns.stored(), "features": self.columns.features} if self.columns else {}
+        return super().stored() | its
 
     @classmethod
-    def read(cls, run: Path) -> "DiagnosisSignature":
-        def parsed(stored: Mapping[str, Any]) -> DiagnosisSignature:
-            scaling = Scaling(**{name: tuple(values) for name, values in stored["scaling"].items()})
-            columns = Columns.read(stored["columns"]) if "columns" in stored else None
-            return cls(tuple(stored["classes"]), tuple(stored["input_shape"]), scaling, columns)
-
-        return read_signature(run, parsed)
+    def parsed(cls, stored: Mapping[str, Any]) -> Self:
+        columns = Columns.read(stored["columns"]) if "columns" in stored else None
+        return dataclasses.replace(super().parsed(stored), columns=columns)
 
 
 class Settled(NamedTuple):
@@ -595,8 +587,7 @@ class MedicalDiagnosis(CrossValidated[Config, DiagnosisSignature]):
         if not config.seeds:
             trained = self.trained(run)
             return [(trained, Settled.read(run))]
-        folders = [its.run_dir for _, its in config.parts(run) if its.run_dir]
-        return [(self.trained(folder), Settled.read(folder)) for folder in folders]
+        return [(self.trained(folder), Settled.read(folder)) for folder in config.folders(run)]
 
     def _answer(
         self, trained: Trained, settled: Settled, inputs: np.ndarray, samples: int
@@ -621,7 +612,7 @@ class MedicalDiagnosis(CrossValidated[Config, DiagnosisSignature]):
     ) -> None:
         for i, case in enumerate(cases):
             title = f"{signature.classes[called[i]]}, P = {finding(probabilities)[i]:.3f}"
-            stored = case.inputs * np.asarray(signature.scaling.deviation) + np.asarray(signature.scaling.mean)
+            stored = signature.scaling.undone(case.inputs)
             picture = folder / f"{i + 1}.png"
             draw = partial(plots.attributions, stored[None], added[i : i + 1], [title])
             picture.write_bytes(plots.png(draw))
@@ -710,10 +701,9 @@ def _spread(spread: np.ndarray | None, i: int) -> str:
 def _named(signature: DiagnosisSignature, inputs: np.ndarray, added: np.ndarray) -> str:
     """The findings that add most, the strongest first, each with its sign and, as it was stored, its value."""
     assert signature.columns is not None
-    stored = inputs * np.asarray(signature.scaling.deviation) + np.asarray(signature.scaling.mean)
-    order = np.argsort(-np.abs(added), kind="stable")[:DRIVERS]
-    names = signature.columns.features
-    return "  ".join(f"{'+' if added[i] >= 0 else '-'}{names[i]} ({stored[i]:.4g})" for i in order)
+    stored = signature.scaling.undone(inputs)
+    named = [f"{name} ({value:.4g})" for name, value in zip(signature.columns.features, stored)]
+    return drivers(named, added)
 
 
 def _visible(pixels: np.ndarray) -> np.ndarray:

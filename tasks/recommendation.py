@@ -54,7 +54,7 @@ from pipeline.training.stopping import StopConfig
 from pipeline.verify import Report, verify
 from tasks import artifact, conclusion
 from tasks.command_line import Predictions, Task, command, console, main, open_run
-from tasks.cross_validation import FoldsConfig, compiled_once, means, together
+from tasks.cross_validation import FoldsConfig, compiled_once, continued, means, together
 
 CHECKED, VERIFIED = 64, 8  # examples of a gradient check
 LARGEST_TABLE = 100_000_000  # users times items that a model of the whole table may have
@@ -259,10 +259,9 @@ class Recommendation(Task[Config]):
         run = open_run(self, config)
         _write_catalogue(run.directory, data)
         if not config.quiet:
-            sizes = ", ".join(f"{len(getattr(data, n)):,} {n}" for n in ("train", "validation", "test"))
             print(
                 f"{config.model} with {conclusion.count(trained.params):,} parameters on {data.name} "
-                f"({len(data.users) - 1:,} users, {len(data.items) - 1:,} items; {sizes} ratings)",
+                f"({len(data.users) - 1:,} users, {len(data.items) - 1:,} items; {conclusion.sizes(data)} ratings)",
                 *data.notes,
                 sep="\n",
                 flush=True,
@@ -469,9 +468,7 @@ class Recommendation(Task[Config]):
         if (folder / "summary.json").is_file():
             summary = Run.open(folder).summary()
         else:
-            if (folder / "config.json").is_file():
-                config = dataclasses.replace(config, run_dir=None, resume=folder)
-            summary = self.fitted(config).summary
+            summary = self.fitted(continued(config)).summary
         print(f"{name}  test rmse {summary['test']['rmse']:.4f}", flush=True)
         return summary
 

@@ -33,12 +33,11 @@ from pipeline.report import classification as shown
 from pipeline.report import page
 from pipeline.training.optimizer import OptimizerConfig
 from tasks import artifact
-from tasks.classification import Signature, read_signature, write_signature
+from tasks.classification import Signature, drivers, read_signature, write_signature
 from tasks.command_line import Predictions, console, main
 from tasks.cross_validation import CrossValidated, SeedsConfig
 
 HEADS = 4  # of the transformer's attention
-DRIVERS = 4  # words of a sentence that predict names
 
 
 @dataclass(frozen=True)
@@ -209,8 +208,8 @@ class Sentiment(CrossValidated[Config, TextSignature]):
             logits, added = models.contributions(objective.model, params["model"], padded([seen]))
             probabilities = np.asarray(jax.nn.softmax(logits[0]))
             words = signature.vocabulary.tokens(seen)
-            drivers = _drivers(words, np.asarray(added[0, : len(seen)]))
-            table.add_row(sentence, signature.classes[probabilities.argmax()], f"{probabilities.max():.4f}", drivers)
+            strongest = drivers(words, np.asarray(added[0, : len(seen)]))
+            table.add_row(sentence, signature.classes[probabilities.argmax()], f"{probabilities.max():.4f}", strongest)
         console().print(table)
 
     def export(self, run: Path) -> None:
@@ -229,12 +228,6 @@ class Sentiment(CrossValidated[Config, TextSignature]):
             gives=f"float32 (batch, {len(signature.classes)}): probabilities, classes in signature.json",
         )
         signature.write(folder)
-
-
-def _drivers(words: Sequence[str], added: np.ndarray) -> str:
-    """The words that move the answer most, the strongest first, each with its sign."""
-    order = np.argsort(-np.abs(added), kind="stable")[:DRIVERS]
-    return "  ".join(f"{'+' if added[i] >= 0 else '-'}{words[i]}" for i in order)
 
 
 if __name__ == "__main__":

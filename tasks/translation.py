@@ -172,10 +172,9 @@ class Translation(Task[Config]):
 
         params = initial_params(objective, config.seed)
         if not config.quiet:
-            sizes = ", ".join(f"{len(getattr(text, n)):,} {n}" for n in ("train", "validation", "test"))
             print(
                 f"{config.model} with {conclusion.count(params):,} parameters on {text.name}, {config.source} to "
-                f"{config.target}: {sizes} pairs, {len(vocabulary):,} subwords",
+                f"{config.target}: {conclusion.sizes(text)} pairs, {len(vocabulary):,} subwords",
                 *text.notes,
                 sep="\n",
                 flush=True,

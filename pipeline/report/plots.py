@@ -86,6 +86,11 @@ def _figure(width: float, height: float, gap: float = 0.02) -> Figure:
     return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(wspace=gap, hspace=gap))
 
 
+def evaluations_in(metrics: Sequence[Line]) -> list[Line]:
+    """Of the validation split."""
+    return [line for line in metrics if line["kind"] == "evaluation" and line["split"] == "validation"]
+
+
 def curves(metrics: Sequence[Line], metric: str | None, theme: Theme) -> Figure:
     """Loss and ``metric`` against epochs: training step by step and its running mean, validation after each epoch.
 
@@ -95,7 +100,7 @@ def curves(metrics: Sequence[Line], metric: str | None, theme: Theme) -> Figure:
     names = ("loss", metric) if metric else ("loss",)
     axes = figure.subplots(1, len(names), squeeze=False)[0]
     steps = [line for line in metrics if line["kind"] == "step"]
-    evaluations = [line for line in metrics if line["kind"] == "evaluation" and line["split"] == "validation"]
+    evaluations = evaluations_in(metrics)
     per_epoch = _steps_per_epoch(evaluations, steps)
     for axis, name in zip(axes, names):
         drawn = [(line["step"] / per_epoch, line[name]) for line in steps if name in line]
@@ -395,7 +400,7 @@ def _shown(token: str) -> str:
 def progress(metrics: Sequence[Line], names: Sequence[str], theme: Theme) -> Figure:
     """Each of the named validation metrics against epochs."""
     figure = _figure(WIDTH, 3.2)
-    evaluations = [line for line in metrics if line["kind"] == "evaluation" and line["split"] == "validation"]
+    evaluations = evaluations_in(metrics)
     for axis, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names):
         x, y = [line["epoch"] for line in evaluations], [line[name] for line in evaluations]
         axis.plot(x, y, color=theme.validation, marker="o", markersize=3)

@@ -102,7 +102,7 @@ def error_rates(metrics: Sequence[Mapping[str, Any]], theme: Theme) -> Figure:
     """Loss step by step, and the validation utterances' error rates after every epoch."""
     figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
     axis = figure.subplots()
-    evaluations = [line for line in metrics if line["kind"] == "evaluation" and line["split"] == "validation"]
+    evaluations = plots.evaluations_in(metrics)
     epochs = [line["epoch"] for line in evaluations]
     for name, words, colour in (("wer", "words", theme.validation), ("cer", "characters", theme.training)):
         axis.plot(epochs, [line[name] for line in evaluations], color=colour, marker="o", markersize=4, label=words)
