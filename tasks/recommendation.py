@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from rich.table import Table as Printed
 
-from pipeline.data.baseline import Baseline, moods
+from pipeline.data.baseline import Baseline
 from pipeline.data.batches import Examples, batch_of, evaluation_batches, steps_per_epoch, train_batches
 from pipeline.data.interactions import Choices, LeftOut, Pairs, Rows, Table, table
 from pipeline.data.ratings import UNSEEN, RatingData, Ratings, load
@@ -31,9 +31,7 @@ from pipeline.losses.ranking import PairwiseRanking, SampledSoftmax
 from pipeline.losses.regression import MeanSquaredError
 from pipeline.models import factorization as models
 from pipeline.options import require, require_at_least, require_shares
-from pipeline.report import classification as shown
 from pipeline.report import page
-from pipeline.report import recommendation as shown_here
 from pipeline.training import rows
 from pipeline.training.checkpoints import load_params
 from pipeline.training.evaluation import make_evaluation
@@ -43,22 +41,23 @@ from pipeline.training.metrics import nothing
 from pipeline.training.optimizer import OptimizerConfig
 from pipeline.training.precision import in_precision
 from pipeline.training.recommendation import (
+    Recommender,
+    make_answers,
     make_pair_scores,
     make_scores,
     make_table_scores,
     ranking_metrics,
-    ranks,
 )
 from pipeline.training.run import Run, read_config
 from pipeline.training.stopping import StopConfig
 from pipeline.verify import Report, verify
 from tasks import artifact, conclusion
-from tasks.command_line import Predictions, Task, command, console, main, open_run
+from tasks.command_line import Predictions, Task, console, main, open_run
 from tasks.cross_validation import FoldsConfig, compiled_once, continued, means, together
+from tasks.recommendation_report import report_of_folds, report_of_model
 
 CHECKED, VERIFIED = 64, 8  # examples of a gradient check
 LARGEST_TABLE = 100_000_000  # users times items that a model of the whole table may have
-CUTOFFS = (1, 2, 3, 5, 10, 20, 30, 50, 100)
 OF_PAIRS = ("factorization", "neural")
 REASONS = 3
 
@@ -164,28 +163,28 @@ class Recommend(Predictions):
 
 
 class Trained(NamedTuple):
-    """What answers: options, data, what is expected without a model (None in a ranking), objective and parameters.
+    """What is trained, or a run's: options, objective, its parameters, and what answers with them.
 
     known: of models of a whole table, what they see of each user, (users, items).
-    left: what the training ratings have beside the baseline.
     """
 
     config: Config
-    data: RatingData
-    baseline: Baseline | None
-    left: np.ndarray
-    known: np.ndarray | None
     objective: Objective
     params: PyTree
+    known: np.ndarray | None
+    recommender: Recommender
+
+    def having(self, params: PyTree) -> "Trained":
+        """With these parameters of the objective."""
+        return self._replace(params=params, recommender=dataclasses.replace(self.recommender, params=params["model"]))
 
 
 class Outcome(NamedTuple):
-    """What a run came to. baselines: metrics of what needs no training, by name."""
+    """What a run came to."""
 
     trained: Trained
     run: Run
     summary: Mapping[str, Any]
-    baselines: Mapping[str, Mapping[str, float]]
 
 
 class Recommendation(Task[Config]):
@@ -246,15 +245,16 @@ class Recommendation(Task[Config]):
         if config.is_whole:
             self._train_folds(config)
             return
-        outcome = self.fitted(config)
-        report = page.write(outcome.run.directory, self._page(outcome))
-        conclusion.tell(outcome.summary, report, *_told(outcome.summary["test"], outcome.baselines))
+        trained, run, summary = self.fitted(config)
+        report = page.write(run.directory, report_of_model(self, config, trained.recommender, summary, run.metrics()))
+        conclusion.tell(summary, report, *_told(summary["test"], summary["baselines"]))
 
     def fitted(self, config: Config) -> Outcome:
         """Trains, tests the best checkpoint and checks its gradients: all of a run but its report."""
         data = self.load(config)
         trained = self._untrained(config, data)
-        examples = self._examples(trained, data.train, trained.left - _moods(trained, data.train))
+        recommender = trained.recommender
+        examples = self._examples(trained, data.train, recommender.left - recommender.moods(data.train))
         steps = steps_per_epoch(examples, config.batch_size)
         run = open_run(self, config)
         _write_catalogue(run.directory, data)
@@ -277,35 +277,41 @@ class Recommendation(Task[Config]):
             metrics=nothing,
             tables=tuple(rows.Table(paths, (ids,)) for paths, ids in models.tables(trained.objective.model)),
         )
-        trained = trained._replace(params=result.params)
+        trained = trained.having(result.params)
         check = gradient_check(trained.objective, result.params, _batch(examples, CHECKED))
-        test = _scored(trained, data.test)
-        summary = conclusion.summary(self, config, result, test, check)
-        baselines = _baselines(trained)
-        summary |= {"objective": config.objective, "baselines": baselines}
+        summary = {
+            **conclusion.summary(self, config, result, trained.recommender.scored(data.test), check),
+            "objective": config.objective,
+            "baselines": trained.recommender.without_training(),
+        }
         run.finish(summary)
-        return Outcome(trained, run, summary, baselines)
+        return Outcome(trained, run, summary)
 
     def _untrained(self, config: Config, data: RatingData) -> Trained:
         """With fresh parameters."""
         objective, shape = self.objective(config, data), (len(data.users), len(data.items))
-        baseline, known = None, None
+        baseline, known, one = None, None, None
         left = np.ones(len(data.train), np.float32)
         if config.objective == "rating":
             baseline = Baseline.of(data.train, *shape)
             left = data.train.values - baseline(data.train.users, data.train.items)
         if config.model == "autoencoder":
             known = table(data.train, left, shape)
+            every = make_table_scores(objective.model, known)
         elif config.model == "implicit":
             known = table(data.train, np.ones(len(left), bool), shape)
-        trained = Trained(config, data, baseline, left, known, objective, None)
+            every = make_scores(objective.model, len(data.items), known)
+        else:
+            every, one = make_scores(objective.model, len(data.items)), make_pair_scores(objective.model)
+        answers = make_answers(every, one, are_ratings=baseline is not None)
+        recommender = Recommender(objective.model, data, answers, baseline, left, config.mood_window)
+        trained = Trained(config, objective, None, known, recommender)
         batch = _batch(self._examples(trained, data.train, left), 1)
-        return trained._replace(params=objective.init(jax.random.key(config.seed), jax.tree.map(jnp.asarray, batch)))
+        return trained.having(objective.init(jax.random.key(config.seed), jax.tree.map(jnp.asarray, batch)))
 
     def _examples(self, trained: Trained, ratings: Ratings, targets: np.ndarray) -> Examples:
         """What is learnt: ``targets`` of ratings; or, in a ranking, which items were chosen."""
-        config, data, known = trained.config, trained.data, trained.known
-        shape = len(data.users), len(data.items)
+        config, data, known = trained.config, trained.recommender.data, trained.known
         if config.objective == "ranking":
             if known is not None:
                 return LeftOut(ratings, known)
@@ -313,97 +319,34 @@ class Recommendation(Task[Config]):
             return Choices(ratings, data.train, len(data.items), config.negatives, config.seed, softmax)
         if known is None:
             return Pairs(ratings.users, ratings.items, targets)
+        shape = trained.recommender.shape
         weights = table(ratings, np.ones(len(ratings), np.float32), shape)
         kind = Table if config.model == "autoencoder" else Rows
         return kind(known, table(ratings, targets, shape), weights)
 
     def _evaluation(self, trained: Trained) -> Callable[[PyTree], Mapping[str, float]]:
         """Judges parameters on the validation split."""
-        held = trained.data.validation
-        answer = _answering(trained)
+        recommender = trained.recommender
+        held, answers = recommender.data.validation, recommender.answers
         if trained.config.objective == "rating":
-            expected = _expected(trained, held)
+            expected = recommender.expected(held)
 
             def rated(params: PyTree) -> Mapping[str, float]:
-                added = answer.pairs(params, held.users, held.items)
+                added = answers.pairs(params["model"], held.users, held.items)
                 loss = float(np.mean(np.square(held.values - expected - added)))
-                return {"loss": loss, **_errors(trained.data, held, expected + added)}
+                return {"loss": loss, **recommender.errors(held, expected + added)}
 
             return rated
         known = held.at(np.flatnonzero(held.items != UNSEEN))
         examples = self._examples(trained, known, np.ones(len(known), np.float32))
         validate = make_evaluation(trained.objective, nothing)
         batches = evaluation_batches(examples, min(trained.config.batch_size, len(known)))
-        seen = table(trained.data.train, np.ones(len(trained.data.train), bool), _shape(trained.data))
 
         def ranked(params: PyTree) -> Mapping[str, float]:
-            places = ranks(answer.all(params, held.users), seen[held.users], held.items)
+            places = recommender.ranks(answers.all(params["model"], held.users), held)
             return {**validate(params, batches), **ranking_metrics(places)}
 
         return ranked
-
-    def _page(self, outcome: Outcome) -> page.Page:
-        trained, run, summary, baselines = outcome
-        config, data, test = trained.config, trained.data, summary["test"]
-        is_rating = config.objective == "rating"
-        first = next(iter(test))
-        name = Path(data.name).name
-        task = (
-            "predict ratings: it learnt what they are beside the mean and the levels of user and item"
-            if is_rating
-            else "rank items: it learnt which ones users choose"
-        )
-        judged = (
-            f"{len(data.test):,} test ratings"
-            if is_rating
-            else f"the last items of {len(data.test):,} users, each among all that its user had not chosen before,"
-        )
-        return page.Page(
-            title=f"{self.title}: {config.model} on {name}",
-            headline=conclusion.headline(summary, *((f"{test[it]:.4f}", f"test {it}") for it in list(test)[:2])),
-            summary=(
-                f"A model of the kind {config.model} learnt to {task}, from {len(data.train):,} ratings of "
-                f"{len(data.items) - 1:,} items by {len(data.users) - 1:,} users, with "
-                f"{conclusion.BY[config.gradient]}. It stopped after {summary['epochs']} epochs "
-                f"({summary['stopped_because']}); the checkpoint that was best on {len(data.validation):,} held-out "
-                f"validation ratings is judged on {judged} that neither training nor that choice has seen."
-                f"{_about(config)}"
-            ),
-            facts=conclusion.facts(
-                config,
-                summary,
-                ("data", name),
-                ("model", config.model),
-                ("objective", config.objective),
-                *((f"test {it}", f"{value:.4f}") for it, value in test.items()),
-                *((f"{first}, {its}", f"{values[first]:.4f}") for its, values in baselines.items()),
-            ),
-            sections=[
-                shown_here.beside(test, baselines, config.model, data.floor if is_rating else None),
-                *self._findings(trained),
-                _map(trained),
-                *shown_here.learning(run.metrics(), ("rmse", "mae") if is_rating else ("hr@10", "ndcg@10")),
-                shown.gradient_sizes(run.metrics()),
-                *shown.gradients(summary["gradient_check"]["relative_error"]),
-            ],
-            reproduce=command(self, config),
-            environment=conclusion.environment(config, summary),
-        )
-
-    def _findings(self, trained: Trained) -> Sequence[page.Plot | page.Table]:
-        """What there is to see of the test split."""
-        data, test = trained.data, trained.data.test
-        counts = [
-            np.bincount(of, minlength=size) for of, size in zip((data.train.users, data.train.items), _shape(data))
-        ]
-        if trained.baseline is not None:
-            predicted = np.clip(_predicted(trained, test), *data.scale)
-            plain = np.clip(trained.baseline(test.users, test.items), *data.scale)
-            amounts = [its[of] for its, of in zip(counts, (test.users, test.items))]
-            return shown_here.errors(amounts, predicted - test.values, plain - test.values, test.values, predicted)
-        scores = _answering(trained).all(trained.params, test.users)
-        places, popular = (_places(trained, its, test) for its in (scores, _popularity(trained, test)))
-        return [shown_here.ranking(CUTOFFS, places, popular, len(data.items) - 1)]
 
     def _train_folds(self, config: Config) -> None:
         """A model for every fold, each a run in a folder of this one; goes on where it was interrupted."""
@@ -415,39 +358,8 @@ class Recommendation(Task[Config]):
         baselines = {name: _means([its["baselines"][name] for its in summaries]) for name in summaries[0]["baselines"]}
         summary = {**together(config, summaries, test), "baselines": baselines}
         run.finish(summary)
-        name, curves = Path(config.data).name, Run.open(config.folders(run.directory)[0]).metrics()
-        told = page.Page(
-            title=f"{self.title}: {config.model} on {name}, {config.folds} folds",
-            headline=conclusion.headline(
-                summary, *((f"{test[it]:.4f} ± {test[f'{it}_deviation']:.4f}", f"test {it}") for it in ("rmse", "mae"))
-            ),
-            summary=(
-                f"{config.folds} models of the kind {config.model} learnt to predict ratings, each from random "
-                f"parameters and with {conclusion.BY[config.gradient]}. Each is tested on a fold of the ratings "
-                "that it has not seen, and chosen among its checkpoints by a share of its own training ratings. The "
-                "result is the mean over the folds, and its standard deviation among them."
-                f"{_about(config)}"
-            ),
-            facts=conclusion.facts(
-                config,
-                summary,
-                ("data", name),
-                ("model", config.model),
-                *((f"test {it}", f"{value:.4f}") for it, value in test.items()),
-            ),
-            sections=[
-                shown_here.folds([its["test"] for its in summaries], [its["train_seconds"] for its in summaries]),
-                shown_here.beside({it: test[it] for it in ("rmse", "mae")}, baselines, config.model, None),
-                *(
-                    dataclasses.replace(plot, title=f"{plot.title}, fold 1")
-                    for plot in shown_here.learning(curves, ("rmse", "mae"))
-                ),
-                *shown.gradients(summary["gradient_check"]["relative_error"]),
-            ],
-            reproduce=command(self, config),
-            environment=conclusion.environment(config, summary),
-        )
-        report = page.write(run.directory, told)
+        curves = Run.open(config.folders(run.directory)[0]).metrics()
+        report = page.write(run.directory, report_of_folds(self, config, summaries, summary, curves))
         each = " ".join(f"{its['rmse']:.4f}" for its in summary["folds"])
         conclusion.tell(
             summary,
@@ -478,7 +390,7 @@ class Recommendation(Task[Config]):
         if config.is_whole:
             return _means([self.evaluate(folder) for folder in config.folders(run)])
         trained = self.trained(run)
-        return _scored(trained, trained.data.test)
+        return trained.recommender.scored(trained.recommender.data.test)
 
     def trained(self, run: Path) -> Trained:
         """Raises UserError where there is no run, or its data are no more what they were."""
@@ -493,49 +405,50 @@ class Recommendation(Task[Config]):
         if _catalogue(data) != _read_catalogue(run):
             raise UserError(f"{config.data} is not the data that {run} was trained on: its users or items differ")
         trained = self._untrained(config, data)
-        return trained._replace(params=load_params(run, trained.params))
+        return trained.having(load_params(run, trained.params))
 
     def predict(self, command: Recommend) -> None:
         if not command.user:
             raise UserError("predict needs a user: predict RUN --user 42")
         require_at_least(command, count=1)
         trained = self.trained(command.run)
-        data = trained.data
+        recommender = trained.recommender
+        data = recommender.data
         user = data.users.index(command.user) if command.user in data.users else UNSEEN
         if user == UNSEEN:
             print(
                 f"{command.user} is not among the {len(data.users) - 1:,} users of {data.name} (such as "
                 f"{', '.join(data.users[1:4])}): what follows is for anybody"
             )
-        answers = _answers(trained, user)
+        answers = recommender.of_all_items(user)
         known = np.unique(np.concatenate([its.items[its.users == user] for its in (data.train, data.validation)]))
         if user == UNSEEN:
             known = known[:0]
         answers[[UNSEEN, *known]] = -np.inf
-        vectors = _normalised(models.item_vectors(trained.objective.model, trained.params["model"], len(data.items)))
+        vectors = recommender.item_vectors()
         seen = data.train.items[data.train.users == user]
         printed = Printed("item", "title")
-        printed.add_column("rating" if trained.baseline else "score", justify="right")
+        printed.add_column("rating" if recommender.baseline else "score", justify="right")
         printed.add_column("nearest of those that the user knows")
         for item in np.argsort(-answers, kind="stable")[: command.count]:
             if not np.isfinite(answers[item]):
                 break
-            reasons = "; ".join(_title(data, its) for its in _reasons(vectors, int(item), seen))
+            reasons = "; ".join(data.title(its) for its in _reasons(vectors, int(item), seen))
             printed.add_row(data.items[item], data.titles.get(data.items[item], ""), f"{answers[item]:.2f}", reasons)
         console().print(printed)
 
     def verify(self, config: Config) -> Report:
         data = self.load(config)
         trained = self._untrained(config, data)
-        examples = self._examples(trained, data.train, trained.left)
+        examples = self._examples(trained, data.train, trained.recommender.left)
         context = Context(train=True, key=jax.random.key(config.seed))
         return verify(trained.objective, trained.params, _batch(examples, VERIFIED), context, precisions=(), checks=())
 
     def export(self, run: Path) -> None:
         """Users and items to ratings, or to scores that order items."""
         trained = self.trained(run)
-        baseline, data, params = trained.baseline, trained.data, trained.params["model"]
-        model, known = trained.objective.model, trained.known
+        recommender, model, known = trained.recommender, trained.objective.model, trained.known
+        baseline, data, params = recommender.baseline, recommender.data, recommender.params
 
         def answer(users: jax.Array, items: jax.Array) -> jax.Array:
             if known is None:
@@ -563,144 +476,8 @@ class Recommendation(Task[Config]):
         _write_catalogue(folder, data)
 
 
-class _Answering(NamedTuple):
-    """pairs: (params, users, items) -> what the model says of each; all: (params, users) -> of all items."""
-
-    pairs: Callable[[PyTree, np.ndarray, np.ndarray], np.ndarray]
-    all: Callable[[PyTree, np.ndarray], np.ndarray]
-
-
-def _answering(trained: Trained) -> _Answering:
-    """What the model adds to what is expected: nothing, of a user or an item that no training rating is of."""
-    model, known, items = trained.objective.model, trained.known, len(trained.data.items)
-    if trained.config.model == "autoencoder":
-        assert known is not None
-        every = make_table_scores(model, known)
-    else:
-        every = make_scores(model, items, known)
-    one = make_pair_scores(model) if known is None else None
-    is_rating = trained.baseline is not None
-
-    def pairs(params: PyTree, users: np.ndarray, its: np.ndarray) -> np.ndarray:
-        if one is not None:
-            added = one(params["model"], users, its)
-        else:
-            different, places = np.unique(users, return_inverse=True)
-            added = every(params["model"], different)[places, its]
-        return np.where((users == UNSEEN) | (its == UNSEEN), 0.0, added).astype(np.float32)
-
-    def of_all(params: PyTree, users: np.ndarray) -> np.ndarray:
-        added = np.array(every(params["model"], users))
-        if is_rating:
-            added[users == UNSEEN] = 0.0
-            added[:, UNSEEN] = 0.0
-        return added
-
-    return _Answering(pairs, of_all)
-
-
-def _shape(data: RatingData) -> tuple[int, int]:
-    return len(data.users), len(data.items)
-
-
-def _moods(trained: Trained, ratings: Ratings) -> np.ndarray:
-    """Of each rating, its user's mood at the time; 0 where times do not count."""
-    if trained.baseline is None or not trained.config.mood_window:
-        return np.zeros(len(ratings), np.float32)
-    return moods(trained.data.train, trained.left, ratings, trained.config.mood_window)
-
-
-def _expected(trained: Trained, ratings: Ratings) -> np.ndarray:
-    """What is expected of ratings without a model: float32, (ratings,)."""
-    assert trained.baseline is not None
-    return trained.baseline(ratings.users, ratings.items) + _moods(trained, ratings)
-
-
-def _errors(data: RatingData, ratings: Ratings, predicted: np.ndarray) -> dict[str, float]:
-    error = np.clip(predicted, *data.scale).astype(np.float64) - ratings.values
-    return {"rmse": float(np.sqrt(np.mean(error**2))), "mae": float(np.mean(np.abs(error)))}
-
-
-def _answers(trained: Trained, user: int) -> np.ndarray:
-    """Of all items for a user: ratings on the scale, or scores. Of a user that is not known: what all users say."""
-    data = trained.data
-    if trained.baseline is None and user == UNSEEN:
-        return np.bincount(data.train.items, minlength=len(data.items)).astype(np.float32)
-    added = _answering(trained).all(trained.params, np.array([user], np.int32))[0]
-    if trained.baseline is None:
-        return added
-    return np.clip(trained.baseline(np.array([user]), np.arange(len(data.items))) + added, *data.scale)
-
-
-def _predicted(trained: Trained, ratings: Ratings) -> np.ndarray:
-    return _expected(trained, ratings) + _answering(trained).pairs(trained.params, ratings.users, ratings.items)
-
-
-def _places(trained: Trained, scores: np.ndarray, ratings: Ratings) -> np.ndarray:
-    """The ranks of the chosen items among all that their users did not choose before. scores: (ratings, items)."""
-    data = trained.data
-    seen = table(data.train, np.ones(len(data.train), bool), _shape(data))
-    if ratings is data.test:
-        seen |= table(data.validation, np.ones(len(data.validation), bool), _shape(data))
-    return ranks(scores, seen[ratings.users], ratings.items)
-
-
-def _scored(trained: Trained, ratings: Ratings) -> dict[str, float]:
-    if trained.config.objective == "rating":
-        return _errors(trained.data, ratings, _predicted(trained, ratings))
-    return ranking_metrics(_places(trained, _answering(trained).all(trained.params, ratings.users), ratings))
-
-
-def _popularity(trained: Trained, ratings: Ratings) -> np.ndarray:
-    """For every one of the ratings how often each item was chosen in training: (ratings, items)."""
-    counts = np.bincount(trained.data.train.items, minlength=len(trained.data.items)).astype(np.float32)
-    return np.broadcast_to(counts, (len(ratings), len(counts)))
-
-
-def _baselines(trained: Trained) -> dict[str, dict[str, float]]:
-    """On the test split, what needs no training."""
-    data, test = trained.data, trained.data.test
-    if trained.baseline is None:
-        return {"popularity": ranking_metrics(_places(trained, _popularity(trained, test), test))}
-    plain = trained.baseline(test.users, test.items)
-    found = {
-        "mean": _errors(data, test, np.full(len(test), trained.baseline.mean, np.float32)),
-        "biases": _errors(data, test, plain),
-    }
-    if trained.config.mood_window:
-        found["biases and moods"] = _errors(data, test, _expected(trained, test))
-    return found
-
-
 def _batch(examples: Examples, size: int) -> tuple[Any, Any]:
     return batch_of(*examples.take(np.arange(min(size, len(examples)))))
-
-
-def _about(config: Config) -> str:
-    """What else to know of a run's data and prediction."""
-    said = ""
-    if config.data == "wine":
-        said += " The wines and what was measured in them are real; the tasters who rate them are simulated."
-    if config.objective == "rating" and config.mood_window:
-        said += (
-            f" A prediction uses the time of the rating: what its user's other training ratings within about "
-            f"{config.mood_window:g} seconds, before it and after, have in common."
-        )
-    return said
-
-
-def _map(trained: Trained) -> page.Plot:
-    """Of the items, coloured by their mean rating or, in a ranking, by how often they were chosen."""
-    data = trained.data
-    counts = np.bincount(data.train.items, minlength=len(data.items))
-    rated = np.flatnonzero(counts)
-    if trained.baseline is not None:
-        values, scale = trained.baseline.mean + trained.baseline.items, "mean rating"
-    else:
-        values, scale = np.log10(np.maximum(counts, 1)), "log10 of how often it was chosen"
-    vectors = _normalised(models.item_vectors(trained.objective.model, trained.params["model"], len(data.items)))
-    names = [_title(data, int(i)) for i in rated]
-    return shown_here.item_map(vectors[rated], values[rated], counts[rated], names, scale)
 
 
 def _catalogue(data: RatingData) -> dict[str, Any]:
@@ -720,16 +497,6 @@ def _read_catalogue(run: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise UserError(f"{run} is not the folder of a run: its catalogue.json cannot be read ({error})") from error
     return {name: its for name, its in stored.items() if name != "titles"}
-
-
-def _title(data: RatingData, item: int) -> str:
-    return data.titles.get(data.items[item], data.items[item])
-
-
-def _normalised(vectors: Any) -> np.ndarray:
-    """Of length 1, so that their products are the cosines between them."""
-    vectors = np.asarray(vectors, np.float32)
-    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
 
 
 def _reasons(vectors: np.ndarray, item: int, known: np.ndarray) -> list[int]:

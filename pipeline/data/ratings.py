@@ -74,6 +74,10 @@ class RatingData:
     notes: tuple[str, ...] = ()
     floor: float | None = None
 
+    def title(self, item: int) -> str:
+        """Or, where it has none, its name."""
+        return self.titles.get(self.items[item], self.items[item])
+
 
 class Read(NamedTuple):
     """A file's columns, line by line: names, numbers, and the number of the line each stood in."""

@@ -436,14 +436,13 @@ def by_amount(
     return figure
 
 
-def ranking(cutoffs: Sequence[int], places: Mapping[str, np.ndarray], theme: Theme) -> Figure:
-    """The share of targets among the first k, and their NDCG, against k. places: from 1, by name, (users,)."""
+def ranking(cutoffs: Sequence[int], metrics: Mapping[str, Mapping[str, float]], theme: Theme) -> Figure:
+    """The share of targets among the first k, and their NDCG, against k. metrics: by label, "hr@K" and "ndcg@K"."""
     figure = _figure(WIDTH, 3.6)
     both = figure.subplots(1, 2)
-    for (label, its), colour in zip(places.items(), (theme.training, theme.wrong)):
-        hits = [(its <= k).mean() for k in cutoffs]
-        gains = [np.where(its <= k, 1 / np.log2(1 + its), 0).mean() for k in cutoffs]
-        for axis, y in zip(both, (hits, gains)):
+    for (label, its), colour in zip(metrics.items(), (theme.training, theme.wrong)):
+        for axis, name in zip(both, ("hr", "ndcg")):
+            y = [its[f"{name}@{k}"] for k in cutoffs]
             axis.plot(cutoffs, y, color=colour, marker="o", markersize=4, label=label)
     for axis, name in zip(both, ("HR@k, and recall@k", "NDCG@k")):
         axis.set_xscale("log")

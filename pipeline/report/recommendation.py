@@ -79,14 +79,14 @@ def errors(
     ]
 
 
-def ranking(cutoffs: Sequence[int], places: np.ndarray, popularity: np.ndarray, items: int) -> Plot:
-    """How early the items come that users chose last. places, popularity: their ranks, (users,)."""
+def ranking(cutoffs: Sequence[int], metrics: Mapping[str, Mapping[str, float]], items: int) -> Plot:
+    """How early the items come that users chose last. metrics: by who ranks, "hr@K" and "ndcg@K" for every cutoff."""
     return Plot(
         "ranking",
         "How early the chosen item comes",
         f"Among all of the {items:,} items that its user had not chosen before, against always listing the most "
         "popular.",
-        partial(plots.ranking, cutoffs, {"model": places, "popularity": popularity}),
+        partial(plots.ranking, cutoffs, metrics),
     )
 
 

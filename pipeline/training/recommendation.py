@@ -3,14 +3,19 @@
 Metrics over sampled negatives order models otherwise than the true ones do (Krichene & Rendle 2020).
 """
 
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pipeline.data.baseline import Baseline, moods
+from pipeline.data.interactions import table
+from pipeline.data.ratings import UNSEEN, RatingData, Ratings
 from pipeline.layers.base import Context, Layer, PyTree
+from pipeline.models.factorization import item_vectors
 
 USERS, PAIRS = 64, 4096  # at once
 
@@ -56,15 +61,138 @@ def make_scores(model: Layer, items: int, known: np.ndarray | None = None) -> Sc
     return scores
 
 
-def make_table_scores(model: Layer, table: np.ndarray) -> Scores:
+def make_table_scores(model: Layer, known: np.ndarray) -> Scores:
     """Of a model that takes the whole table of ratings, float32 (users, items)."""
     apply = jax.jit(lambda params, known: model.apply(params, known, Context()))
-    return lambda params, users: np.asarray(apply(params, jnp.asarray(table)))[users]
+    return lambda params, users: np.asarray(apply(params, jnp.asarray(known)))[users]
 
 
 def _filled(ids: np.ndarray, size: int) -> np.ndarray:
     """``ids`` with the last of them again, up to one size, for which one program is compiled."""
     return np.concatenate([ids, np.repeat(ids[-1:], size - len(ids))]).astype(np.int32)
+
+
+class Answers(NamedTuple):
+    """What a model adds to what is expected: nothing, of a user or an item that no training rating is of.
+
+    pairs: (params, users, items) to one number a pair; all: (params, users) to one for each of all items.
+    """
+
+    pairs: PairScores
+    all: Scores
+
+
+def make_answers(every: Scores, one: PairScores | None = None, *, are_ratings: bool) -> Answers:
+    """From what a model says of all items and, where it can say less, of pairs."""
+
+    def pairs(params: PyTree, users: np.ndarray, items: np.ndarray) -> np.ndarray:
+        if one is not None:
+            added = one(params, users, items)
+        else:
+            different, places = np.unique(users, return_inverse=True)
+            added = every(params, different)[places, items]
+        return np.where((users == UNSEEN) | (items == UNSEEN), 0.0, added).astype(np.float32)
+
+    def of_all(params: PyTree, users: np.ndarray) -> np.ndarray:
+        added = np.array(every(params, users))
+        if are_ratings:
+            added[users == UNSEEN] = 0.0
+            added[:, UNSEEN] = 0.0
+        return added
+
+    return Answers(pairs, of_all)
+
+
+@dataclass(frozen=True, eq=False)
+class Recommender:
+    """A model with the ratings it has learnt from: what it predicts, or how it ranks, and how good that is.
+
+    baseline: what is expected of ratings without a model; None where items are ranked.
+    left: what the training ratings have beside the baseline: float32, (ratings,).
+    mood_window: seconds over which a user's ratings share a mood; 0: times do not count.
+    params: the model's.
+    """
+
+    model: Layer
+    data: RatingData
+    answers: Answers
+    baseline: Baseline | None
+    left: np.ndarray
+    mood_window: float = 0.0
+    params: PyTree = None
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """Users and items, with place 0 of each."""
+        return len(self.data.users), len(self.data.items)
+
+    def moods(self, ratings: Ratings) -> np.ndarray:
+        """Of each rating, its user's mood at the time; 0 where times do not count."""
+        if self.baseline is None or not self.mood_window:
+            return np.zeros(len(ratings), np.float32)
+        return moods(self.data.train, self.left, ratings, self.mood_window)
+
+    def expected(self, ratings: Ratings) -> np.ndarray:
+        """What is expected of ratings without a model: float32, (ratings,)."""
+        assert self.baseline is not None
+        return self.baseline(ratings.users, ratings.items) + self.moods(ratings)
+
+    def predicted(self, ratings: Ratings) -> np.ndarray:
+        """Ratings as the model expects them, which may lie beyond the scale: float32, (ratings,)."""
+        return self.expected(ratings) + self.answers.pairs(self.params, ratings.users, ratings.items)
+
+    def of_all_items(self, user: int) -> np.ndarray:
+        """A user's ratings, on the scale, or scores: (items,). Of one that is not known: what all users say."""
+        if self.baseline is None and user == UNSEEN:
+            return self.popularity
+        added = self.answers.all(self.params, np.array([user], np.int32))[0]
+        if self.baseline is None:
+            return added
+        return np.clip(self.baseline(np.array([user]), np.arange(self.shape[1])) + added, *self.data.scale)
+
+    def item_vectors(self) -> np.ndarray:
+        """What the model has learnt of each item, (items, features), of length 1: their products are cosines."""
+        vectors = np.asarray(item_vectors(self.model, self.params, self.shape[1]), np.float32)
+        return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-12)
+
+    @property
+    def popularity(self) -> np.ndarray:
+        """How often each item was chosen in training: float32, (items,)."""
+        return np.bincount(self.data.train.items, minlength=self.shape[1]).astype(np.float32)
+
+    def ranks(self, scores: np.ndarray, ratings: Ratings) -> np.ndarray:
+        """See ``ranks``: of the chosen items among all that their users had not chosen before.
+
+        scores: (ratings, items), or (items,) where all users have the same; ratings: the validation or the test split.
+        """
+        seen = table(self.data.train, np.ones(len(self.data.train), bool), self.shape)
+        if ratings is self.data.test:
+            seen |= table(self.data.validation, np.ones(len(self.data.validation), bool), self.shape)
+        return ranks(np.broadcast_to(scores, (len(ratings), self.shape[1])), seen[ratings.users], ratings.items)
+
+    def scored(self, ratings: Ratings) -> dict[str, float]:
+        """The metrics of the test split."""
+        if self.baseline is not None:
+            return self.errors(ratings, self.predicted(ratings))
+        return ranking_metrics(self.ranks(self.answers.all(self.params, ratings.users), ratings))
+
+    def errors(self, ratings: Ratings, predicted: np.ndarray) -> dict[str, float]:
+        """rmse and mae of predictions (ratings,), which are moved onto the scale."""
+        error = np.clip(predicted, *self.data.scale).astype(np.float64) - ratings.values
+        return {"rmse": float(np.sqrt(np.mean(error**2))), "mae": float(np.mean(np.abs(error)))}
+
+    def without_training(self) -> Mapping[str, Mapping[str, float]]:
+        """The test split's metrics of what needs no training, by name, the best last."""
+        test = self.data.test
+        if self.baseline is None:
+            return {"popularity": ranking_metrics(self.ranks(self.popularity, test))}
+        found = {
+            "mean": self.errors(test, np.full(len(test), self.baseline.mean, np.float32)),
+            "biases": self.errors(test, self.baseline(test.users, test.items)),
+        }
+        if self.mood_window:
+            found["biases and moods"] = self.errors(test, self.expected(test))
+        return found
 
 
 def ranks(scores: np.ndarray, seen: np.ndarray, targets: np.ndarray) -> np.ndarray:
