@@ -113,6 +113,11 @@ class Part(NamedTuple):
     summary: Mapping[str, Any]
 
 
+def ensemble(parts: Sequence[Part]) -> np.ndarray:
+    """The mean of the models' probabilities: a deep ensemble (Lakshminarayanan, Pritzel & Blundell 2017)."""
+    return np.mean([part.probabilities for part in parts], axis=0)
+
+
 class CrossValidated(Classification[C, S]):
     """A classifier whose run may be of several models: its folder then holds a run for each, fold_1 or seed_0 and on.
 

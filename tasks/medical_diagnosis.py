@@ -7,8 +7,6 @@ scripts/run medical_diagnosis predict runs/... new_patients.csv
 """
 
 import dataclasses
-import json
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -20,54 +18,45 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from rich.table import Table
-from sklearn.metrics import roc_curve
 from tyro.conf import Positional
 
-from pipeline.attribution import integrated_gradients
 from pipeline.data.augmentation import Augmentation, augment
 from pipeline.data.batches import Examples
 from pipeline.data.dataset import Split
 from pipeline.data.delimited import SUFFIXES
-from pipeline.data.diagnosis import Cases, kind_of, load
+from pipeline.data.diagnosis import Cases, Rebuilt, Unlabelled, Weighted, kind_of, load, normal_or_not
 from pipeline.data.images import read_inputs
 from pipeline.data.signal_rows import read_unlabelled
 from pipeline.data.table import Columns, read_rows
 from pipeline.errors import UserError
 from pipeline.layers.base import Context, Layer, PyTree
 from pipeline.layers.combinators import Objective
-from pipeline.losses.base import Targets
 from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
 from pipeline.losses.focal import Focal
 from pipeline.losses.regression import MeanSquaredError
 from pipeline.models import autoencoder, image, signal
 from pipeline.options import require, require_at_least, require_shares
-from pipeline.report import classification as shown
-from pipeline.report import diagnosis as told
 from pipeline.report import page, plots
 from pipeline.training.evaluation import make_dropout_samples
 from pipeline.training.metrics import Metrics, classification, nothing
 from pipeline.training.optimizer import OptimizerConfig
 from pipeline.training.probabilities import (
-    Calibration,
     Decision,
+    Settled,
     decided,
     finding,
     fit_calibration,
     intervals,
     measured,
-    reliability,
     threshold_for,
 )
 from pipeline.training.run import read_config
 from tasks import artifact
+from tasks import medical_diagnosis_report as report
 from tasks.array_classification import ArraySignature, files_in
 from tasks.classification import Labelled, Outcome, Trained, all_outputs, drivers
 from tasks.command_line import Predictions, console, main
-from tasks.cross_validation import CrossValidated, Part, SeedsConfig, means
-
-EXAMPLES = 8  # test examples whose attributions the report shows
-DESCRIBED = 256  # test examples that the report's picture of findings is a mean over
-UNLIKE = "unlike normal"
+from tasks.cross_validation import CrossValidated, Part, SeedsConfig, ensemble, means
 
 
 @dataclass(frozen=True)
@@ -200,60 +189,6 @@ class DiagnosisSignature(ArraySignature):
         return dataclasses.replace(super().parsed(stored), columns=columns)
 
 
-class Settled(NamedTuple):
-    """What was chosen on the validation examples; ``calibration.json`` in a run.
-
-    calibration: of the model's logits; thresholds: by the rule that chose each; threshold: the one in use.
-    """
-
-    calibration: Calibration
-    thresholds: Mapping[str, float]
-    threshold: float
-
-    def write(self, run: Path) -> None:
-        content = {**self._asdict(), "calibration": dataclasses.asdict(self.calibration)}
-        (run / "calibration.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-    @classmethod
-    def read(cls, run: Path) -> "Settled":
-        try:
-            stored = json.loads((run / "calibration.json").read_text(encoding="utf-8"))
-            its = stored["calibration"]
-            calibration = Calibration(its["temperature"], tuple(its["offset"]))
-            return cls(calibration, stored["thresholds"], stored["threshold"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(f"{run} is not finished: its calibration.json cannot be read ({error})") from error
-
-
-@dataclass(frozen=True, eq=False)
-class Weighted:
-    """Examples that count as much as their class's weight. weights: float32, (classes,)."""
-
-    split: Split
-    weights: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.split)
-
-    def take(self, rows: np.ndarray) -> tuple[np.ndarray, Targets]:
-        inputs, labels = self.split.take(rows)
-        return inputs, Targets(labels, self.weights[labels])
-
-
-@dataclass(frozen=True, eq=False)
-class Rebuilt:
-    """The normal examples of a split, each its own target."""
-
-    split: Split
-
-    def __len__(self) -> int:
-        return int((self.split.labels == 0).sum())
-
-    def take(self, rows: np.ndarray) -> tuple[np.ndarray, Targets]:
-        inputs, _ = self.split.take(np.flatnonzero(self.split.labels == 0)[rows])
-        return inputs, Targets(inputs)
-
-
 class MedicalDiagnosis(CrossValidated[Config, DiagnosisSignature]):
     name = "medical_diagnosis"
     title = "Medical diagnosis"
@@ -283,7 +218,7 @@ class MedicalDiagnosis(CrossValidated[Config, DiagnosisSignature]):
             folds=config.folds,
             fold=config.fold or 1,
         )
-        return _normal_or_not(cases) if config.model == "autoencoder" and len(cases.classes) > 2 else cases
+        return normal_or_not(cases) if config.model == "autoencoder" and len(cases.classes) > 2 else cases
 
     def notes(self, data: Cases) -> Sequence[str]:
         return data.notes
@@ -398,7 +333,7 @@ class MedicalDiagnosis(CrossValidated[Config, DiagnosisSignature]):
                     measured(labels[0][rows], part.probabilities[rows], threshold)
                     for part, threshold in zip(parts, thresholds)
                 ]
-                both = measured(labels[0][rows], _mean(parts)[rows], float(np.mean(thresholds)))
+                both = measured(labels[0][rows], ensemble(parts)[rows], float(np.mean(thresholds)))
                 return means(found, ()) | {f"ensemble_{name}": value for name, value in both.items()}
 
             whole = metric(np.arange(sizes[0]))
@@ -430,117 +365,18 @@ class MedicalDiagnosis(CrossValidated[Config, DiagnosisSignature]):
         return lines
 
     def findings(self, config: Config, outcome: Outcome) -> Sequence[page.Plot | page.Table | page.Section]:
-        data, run, probabilities = outcome.data, outcome.run.directory, outcome.probabilities
-        objective = self.objective(config, outcome.signature)
-        labels, called = data.test.labels, self.called(run, probabilities)
-        return [
-            told.NO_DEVICE,
-            *self._decisions(config, labels, probabilities, Settled.read(run), outcome.summary["test"]),
-            *shown.results(labels, called, data.classes),
-            *self._drivers(config, self.scorer(config, objective), outcome.params["model"], data, called),
-            self.mistakes([data.test], probabilities, data.classes),
-        ]
-
-    def _decisions(
-        self,
-        config: Config,
-        labels: np.ndarray,
-        probabilities: np.ndarray,
-        settled: Settled,
-        test: Mapping[str, float],
-    ) -> Sequence[page.Plot | page.Table]:
-        """ROC curve, operating points, reliability, intervals."""
-        alarms, found, _ = roc_curve(labels > 0, finding(probabilities), drop_intermediate=False)
-        points, rows = {}, []
-        for rule, threshold in settled.thresholds.items():
-            its = measured(labels, probabilities, threshold)
-            used = threshold == settled.threshold and rule == config.decision
-            name = f"specificity {config.specificity:g}" if rule == "specificity" else rule
-            points[f"{name}{' (in use)' if used else ''}"] = (1 - its["specificity"], its["sensitivity"])
-            numbers = (f"{its[metric]:.4f}" for metric in ("accuracy", "sensitivity", "specificity"))
-            rows.append((name, f"{threshold:.4f}", *numbers, "in use" if used else ""))
-        before = settled.calibration.undone(probabilities)
-        diagrams = {
-            f"before calibration: error {test['ece_before_calibration']:.3f}": reliability(labels, before),
-            f"temperature {settled.calibration.temperature:.2f}: error {test['ece']:.3f}": reliability(
-                labels, probabilities
-            ),
-        }
-        return [
-            told.roc(alarms, found, points, test["auc"]),
-            told.operating_points(rows),
-            told.reliability(diagrams),
-            told.intervals(_interval_rows(test), config.resamples, "class"),
-        ]
-
-    def _drivers(
-        self, config: Config, model: Layer, params: PyTree, data: Cases, called: np.ndarray
-    ) -> Sequence[page.Plot]:
-        """What drove the answers on test examples: a mean over many for a table, pictures of some for all else."""
-        attribute = _attribution(model)
-        if data.columns:
-            rows = np.arange(len(data.test))[:DESCRIBED]
-            inputs, _ = data.test.take(rows)
-            values = np.asarray(attribute(params, inputs, jnp.ones(len(rows), jnp.int32)))
-            above = inputs > 0
-            importance = (values * above).sum(0) / np.maximum(above.sum(0), 1)
-            return [told.findings(data.columns.features, importance, data.classes[1])]
-        rows = _some_of_each(data.test.labels, EXAMPLES)
-        inputs, labels = data.test.take(rows)
-        values = attribute(params, inputs, jnp.asarray(called[rows]))
-        titles = [f"{data.classes[label]}\ncalled {data.classes[its]}" for label, its in zip(labels, called[rows])]
-        return [told.examples(_visible(data.test.pixels[rows]), np.asarray(values), titles)]
+        scorer = self.scorer(config, self.objective(config, outcome.signature))
+        return report.of_model(config, outcome, scorer, Settled.read(outcome.run.directory))
 
     def mistakes(
         self, tests: Sequence[Split], probabilities: np.ndarray, classes: Sequence[str]
     ) -> page.Plot | page.Table:
-        labels = np.concatenate([test.labels for test in tests])
-        pixels = np.concatenate([test.pixels for test in tests])
-        if pixels.ndim > 2:
-            return shown.mistakes(_visible(pixels), labels, probabilities, classes)
-        texts = np.array([f"example {row} of the test split" for test in tests for row in range(len(test))], object)
-        table = shown.mistaken_texts(texts, labels, probabilities, classes)
-        return dataclasses.replace(
-            table, caption=table.caption.replace("texts", "examples"), columns=("example", *table.columns[1:])
-        )
+        return report.mistakes(tests, probabilities, classes)
 
     def pooled(
         self, config: Config, parts: Sequence[Part], test: Mapping[str, float]
     ) -> Sequence[page.Plot | page.Table | page.Section]:
-        of = "ensemble" if config.seeds else "all folds"
-        if config.seeds:
-            labels, probabilities = parts[0].data.test.labels, _mean(parts)
-            called = decided(probabilities, float(np.mean([Settled.read(part.folder).threshold for part in parts])))
-            before = np.mean(
-                [Settled.read(part.folder).calibration.undone(part.probabilities) for part in parts], axis=0
-            )
-            tests = [parts[0].data.test]
-        else:
-            labels = np.concatenate([part.data.test.labels for part in parts])
-            probabilities = np.concatenate([part.probabilities for part in parts])
-            called = np.concatenate([self.called(part.folder, part.probabilities) for part in parts])
-            before = np.concatenate(
-                [Settled.read(part.folder).calibration.undone(part.probabilities) for part in parts]
-            )
-            tests = [part.data.test for part in parts]
-        its = measured(labels, probabilities, 0.5)
-        alarms, found, _ = roc_curve(labels > 0, finding(probabilities), drop_intermediate=False)
-        sick = labels > 0
-        point = {"in use": (float((called[~sick] > 0).mean()), float((called[sick] > 0).mean()))}
-        error = measured(labels, before, 0.5)["ece"]
-        diagrams = {
-            f"before calibration: error {error:.3f}": reliability(labels, before),
-            f"calibrated, {of}: error {its['ece']:.3f}": reliability(labels, probabilities),
-        }
-        classes = parts[0].data.classes
-        return [
-            told.NO_DEVICE,
-            told.roc(alarms, found, point, its["auc"]),
-            told.reliability(diagrams),
-            told.intervals(_interval_rows(test), config.resamples, "class" if config.seeds else "class and fold"),
-            *shown.results(labels, called, classes),
-            self.mistakes(tests, probabilities, classes),
-        ]
+        return report.of_several(config, parts, [Settled.read(part.folder) for part in parts], test)
 
     def predict(self, command: Examine) -> None:
         if not command.inputs:
@@ -557,7 +393,7 @@ class MedicalDiagnosis(CrossValidated[Config, DiagnosisSignature]):
         called = decided(probabilities, float(np.mean([settled.threshold for _, settled in members])))
         added = np.mean(
             [
-                _attribution(self.scorer(its.config, its.objective))(
+                report.make_attribution(self.scorer(its.config, its.objective))(
                     its.params["model"], inputs, jnp.asarray(called, jnp.int32)
                 )
                 for (its, _) in members
@@ -652,19 +488,6 @@ class Case(NamedTuple):
     inputs: np.ndarray
 
 
-@dataclass(frozen=True, eq=False)
-class Unlabelled:
-    """Inputs alone, scaled for the model: (cases, ...)."""
-
-    inputs: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.inputs)
-
-    def take(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        return self.inputs[rows], np.zeros(len(rows), np.int32)
-
-
 def _read(path: Path, signature: DiagnosisSignature) -> list[Case]:
     """The cases in one file of the user's."""
     if signature.columns:
@@ -674,20 +497,6 @@ def _read(path: Path, signature: DiagnosisSignature) -> list[Case]:
     else:
         return [Case(str(path), read_inputs([path], signature.input_shape, signature.scaling)[0])]
     return [Case(f"{path}, row {row}", its) for row, its in enumerate(found, 1)]
-
-
-def _normal_or_not(cases: Cases) -> Cases:
-    """All that is not normal as one class."""
-
-    def merged(split: Split) -> Split:
-        return dataclasses.replace(split, labels=(split.labels > 0).astype(np.int32))
-
-    splits = {part: merged(getattr(cases, part)) for part in ("train", "validation", "test")}
-    return dataclasses.replace(cases, **splits, classes=(cases.classes[0], UNLIKE))
-
-
-def _attribution(model: Layer) -> Callable[[PyTree, np.ndarray, jax.Array], jax.Array]:
-    return jax.jit(lambda params, x, classes: integrated_gradients(model, params, x, 0.0, classes).d_x)
 
 
 def _abnormal(classes: Sequence[str]) -> str:
@@ -706,22 +515,6 @@ def _named(signature: DiagnosisSignature, inputs: np.ndarray, added: np.ndarray)
     return drivers(named, added)
 
 
-def _visible(pixels: np.ndarray) -> np.ndarray:
-    return pixels / (np.iinfo(pixels.dtype).max if np.issubdtype(pixels.dtype, np.integer) else 1)
-
-
-def _some_of_each(labels: np.ndarray, count: int) -> np.ndarray:
-    """Rows of the first few examples of each class, ``count`` in all or fewer."""
-    classes = np.unique(labels)
-    each = math.ceil(count / len(classes))
-    return np.concatenate([np.flatnonzero(labels == its)[:each] for its in classes])[:count]
-
-
-def _mean(parts: Sequence[Part]) -> np.ndarray:
-    """Of the models' probabilities: a deep ensemble (Lakshminarayanan, Pritzel & Blundell 2017)."""
-    return np.mean([part.probabilities for part in parts], axis=0)
-
-
 def _ends(found: Mapping[str, tuple[float, float]]) -> dict[str, float]:
     """Intervals as metrics of their own: auc_low, auc_high."""
     return {
@@ -734,14 +527,6 @@ def _ends(found: Mapping[str, tuple[float, float]]) -> dict[str, float]:
 
 def _is_end(name: str) -> bool:
     return name.endswith(("_low", "_high"))
-
-
-def _interval_rows(test: Mapping[str, float]) -> list[tuple[str, ...]]:
-    names = [name.removesuffix("_low") for name in test if name.endswith("_low")]
-    return [
-        (name.replace("_", " "), *(f"{test[key]:.4f}" for key in (name, f"{name}_low", f"{name}_high")))
-        for name in names
-    ]
 
 
 if __name__ == "__main__":

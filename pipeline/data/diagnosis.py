@@ -1,7 +1,7 @@
 """What a diagnosis is learnt from, by name or path: tables of findings, medical images, signals."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -24,8 +24,10 @@ from pipeline.data.delimited import SUFFIXES
 from pipeline.data.signal_rows import has_no_heading, read_signals
 from pipeline.data.table import Columns, Table, read_table
 from pipeline.errors import UserError
+from pipeline.losses.base import Targets
 
 Kind = Literal["table", "images", "signals"]
+UNLIKE = "unlike normal"
 KNOWN: Mapping[str, Kind] = {"breast-cancer": "table", "pneumoniamnist": "images"}
 
 
@@ -92,6 +94,58 @@ def load(
         Split(features[part], parts[part][1], scaling) for part in ("train", "validation", "test")
     )
     return Cases(name_or_path, train, validation, test, classes, columns, notes)
+
+
+@dataclass(frozen=True, eq=False)
+class Weighted:
+    """Examples that count as much as their class's weight. weights: float32, (classes,)."""
+
+    split: Split
+    weights: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    def take(self, rows: np.ndarray) -> tuple[np.ndarray, Targets]:
+        inputs, labels = self.split.take(rows)
+        return inputs, Targets(labels, self.weights[labels])
+
+
+@dataclass(frozen=True, eq=False)
+class Rebuilt:
+    """The normal examples of a split, each its own target."""
+
+    split: Split
+
+    def __len__(self) -> int:
+        return int((self.split.labels == 0).sum())
+
+    def take(self, rows: np.ndarray) -> tuple[np.ndarray, Targets]:
+        inputs, _ = self.split.take(np.flatnonzero(self.split.labels == 0)[rows])
+        return inputs, Targets(inputs)
+
+
+@dataclass(frozen=True, eq=False)
+class Unlabelled:
+    """Inputs alone, scaled for the model: (cases, ...)."""
+
+    inputs: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def take(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        return self.inputs[rows], np.zeros(len(rows), np.int32)
+
+
+def normal_or_not(cases: Cases) -> Cases:
+    """All that is not normal as one class."""
+
+    def merged(split: Split) -> Split:
+        return replace(split, labels=(split.labels > 0).astype(np.int32))
+
+    splits = {part: merged(getattr(cases, part)) for part in ("train", "validation", "test")}
+    return replace(cases, **splits, classes=(cases.classes[0], UNLIKE))
 
 
 def kind_of(name_or_path: str) -> Kind:

@@ -59,8 +59,7 @@ def intervals(rows: Sequence[Sequence[str]], resamples: int, what: str) -> Table
 
 
 def findings(names: Sequence[str], importance: np.ndarray, abnormal: str, most: int = 15) -> Plot:
-    """The findings that move the answer most. importance: of each, signed: the mean over examples that have much of it
-    minus the mean over those that have little."""
+    """The findings that move the answer most. importance: what each adds, on average, where there is much of it."""
     order = np.argsort(-np.abs(importance), kind="stable")[:most]
     chosen: list[str] = [names[int(i)] for i in order]
     return Plot(

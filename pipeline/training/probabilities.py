@@ -3,8 +3,10 @@
 Everywhere, labels are positions of classes; class 0 is "nothing found" (normal), all others are findings (abnormal).
 """
 
+import json
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -12,6 +14,8 @@ from scipy.optimize import minimize
 from scipy.special import log_softmax
 from scipy.stats import rankdata
 from sklearn.metrics import roc_curve
+
+from pipeline.errors import UserError
 
 Decision = Literal["likeliest", "balanced", "specificity"]
 Metric = Callable[[np.ndarray], Mapping[str, float]]
@@ -109,6 +113,31 @@ def threshold_for(labels: np.ndarray, score: np.ndarray, decision: Decision, spe
     # Between two held-out scores any threshold is as good: the middle is the farthest from both.
     below = score[score < thresholds[place]]
     return float((min(thresholds[place], 1.0) + below.max(initial=0.0)) / 2)
+
+
+class Settled(NamedTuple):
+    """What was chosen on the validation examples; ``calibration.json`` in a run.
+
+    calibration: of the model's logits; thresholds: by the rule that chose each; threshold: the one in use.
+    """
+
+    calibration: Calibration
+    thresholds: Mapping[str, float]
+    threshold: float
+
+    def write(self, run: Path) -> None:
+        content = {**self._asdict(), "calibration": asdict(self.calibration)}
+        (run / "calibration.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, run: Path) -> "Settled":
+        try:
+            stored = json.loads((run / "calibration.json").read_text(encoding="utf-8"))
+            its = stored["calibration"]
+            calibration = Calibration(its["temperature"], tuple(its["offset"]))
+            return cls(calibration, stored["thresholds"], stored["threshold"])
+        except (OSError, ValueError, KeyError, TypeError) as error:
+            raise UserError(f"{run} is not finished: its calibration.json cannot be read ({error})") from error
 
 
 def decided(probabilities: np.ndarray, threshold: float) -> np.ndarray:

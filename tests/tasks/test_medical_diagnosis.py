@@ -14,7 +14,8 @@ from PIL import Image
 from running import finished, refused_by, summary, within
 from sklearn.datasets import load_breast_cancer
 
-from tasks.medical_diagnosis import DiagnosisSignature, MedicalDiagnosis, Settled
+from pipeline.training.probabilities import Settled
+from tasks.medical_diagnosis import DiagnosisSignature, MedicalDiagnosis
 
 process = partial(running.process, "medical_diagnosis")
 SHORT = ("--epochs", 4, "--widths", 8, "--resamples", 50)
