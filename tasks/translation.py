@@ -114,7 +114,7 @@ OWN = Config(
         name="muon", learning_rate=1e-2, weight_decay=0.05, schedule="one_cycle", warmup=0.1, clip=1.0
     ),
 )
-RECIPES["multi30k"] = dataclasses.replace(OWN, bleu_tokens="none")
+RECIPES["multi30k"] = dataclasses.replace(OWN, epochs=25, bleu_tokens="none")
 
 
 @dataclass(frozen=True)
