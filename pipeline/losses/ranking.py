@@ -84,18 +84,21 @@ class PairwiseRanking(Loss):
     ) -> tuple[dict, tuple[Scores, None]]:
         """From y = sum_bk share_bk softplus(z_bk) with z_bk = s_bk - s_b0, where the shares are constants, 0 at k = 0:
 
-        (1) d_z_bk = share_bk sigmoid(z_bk) d_y
+        (1) d_z_bk = share_bk sigmoid(z_bk) d_y, of which sigmoid(z) = (e if z < 0 else 1) / (1 + e), e = exp(-|z|)
         (2) d_s_bk = d_z_bk for k > 0
         (3) d_s_b0 = -sum_k d_z_bk
 
         The gradient is large where a negative is in front of the true item, and vanishes where it is far behind. The
         residuals are the inputs: the scores are the model's output, and z and its sigmoid cost less than their memory.
+        The exponential is the loss's own, so that in one program it is taken once.
         """
         del params
         scores, _ = residuals
         z, weights, share = self._weighted(residuals)
-        d_z = weights * lax.logistic(z) * (share * d_y)  # (1)
-        d_scores = jnp.where(_first(z), -d_z.sum(-1, keepdims=True), d_z)  # (2), (3)
+        e = jnp.exp(-jnp.abs(z))
+        d_z = weights * (jnp.where(z < 0, e, 1.0) / (1 + e)) * (share * d_y)  # (1)
+        # Set, not chosen where k = 0: a choice would be one with (1), which would be computed for the sum and again.
+        d_scores = d_z.at[..., 0].set(-d_z.sum(-1))  # (2), (3)
         return {}, (d_scores.astype(scores.dtype), None)
 
 
