@@ -16,7 +16,7 @@ from typing import Any, Literal
 import numpy as np
 
 from pipeline.data.augmentation import Augmentation, augment
-from pipeline.data.dataset import Dataset, Split
+from pipeline.data.dataset import Dataset, Split, visible
 from pipeline.data.images import load, read_inputs
 from pipeline.errors import UserError
 from pipeline.layers.base import Layer, PyTree
@@ -110,8 +110,7 @@ class ImageRecognition(ArrayClassification[Config]):
 
     def mistakes(self, tests: Sequence[Split], probabilities: np.ndarray, classes: Sequence[str]) -> Plot:
         pixels, labels = (np.concatenate([getattr(test, name) for test in tests]) for name in ("pixels", "labels"))
-        white = np.iinfo(pixels.dtype).max if np.issubdtype(pixels.dtype, np.integer) else 1
-        return shown.mistakes(pixels / white, labels, probabilities, classes)
+        return shown.mistakes(visible(pixels), labels, probabilities, classes)
 
     def pictures(self, params: PyTree, signature: ArraySignature) -> Sequence[Plot]:
         kernel = np.asarray(next(part["kernel"] for part in params["layers"] if "kernel" in part))

@@ -328,12 +328,14 @@ class MedicalDiagnosis(CrossValidated[Config, DiagnosisSignature]):
         sizes = [len(its) for its in labels]
         if config.seeds:
             # Every model is tested on the same examples: a resample is one of these.
+            mean = ensemble(parts)
+
             def metric(rows: np.ndarray) -> Mapping[str, float]:
                 found = [
                     measured(labels[0][rows], part.probabilities[rows], threshold)
                     for part, threshold in zip(parts, thresholds)
                 ]
-                both = measured(labels[0][rows], ensemble(parts)[rows], float(np.mean(thresholds)))
+                both = measured(labels[0][rows], mean[rows], float(np.mean(thresholds)))
                 return means(found, ()) | {f"ensemble_{name}": value for name, value in both.items()}
 
             whole = metric(np.arange(sizes[0]))

@@ -11,7 +11,7 @@ import numpy as np
 from sklearn.metrics import roc_curve
 
 from pipeline.attribution import integrated_gradients
-from pipeline.data.dataset import Split
+from pipeline.data.dataset import Split, visible
 from pipeline.data.diagnosis import Cases
 from pipeline.layers.base import Layer, PyTree
 from pipeline.report import classification as shown
@@ -78,7 +78,7 @@ def mistakes(tests: Sequence[Split], probabilities: np.ndarray, classes: Sequenc
     labels = np.concatenate([test.labels for test in tests])
     pixels = np.concatenate([test.pixels for test in tests])
     if pixels.ndim > 2:
-        return shown.mistakes(_visible(pixels), labels, probabilities, classes)
+        return shown.mistakes(visible(pixels), labels, probabilities, classes)
     texts = np.array([f"example {row} of the test split" for test in tests for row in range(len(test))], object)
     table = shown.mistaken_texts(texts, labels, probabilities, classes)
     return dataclasses.replace(
@@ -133,11 +133,7 @@ def _drivers(scorer: Layer, params: PyTree, data: Cases, called: np.ndarray) -> 
     inputs, labels = data.test.take(rows)
     values = attribute(params, inputs, jnp.asarray(called[rows]))
     titles = [f"{data.classes[label]}\ncalled {data.classes[its]}" for label, its in zip(labels, called[rows])]
-    return told.examples(_visible(data.test.pixels[rows]), np.asarray(values), titles)
-
-
-def _visible(pixels: np.ndarray) -> np.ndarray:
-    return pixels / (np.iinfo(pixels.dtype).max if np.issubdtype(pixels.dtype, np.integer) else 1)
+    return told.examples(visible(data.test.pixels[rows]), np.asarray(values), titles)
 
 
 def _some_of_each(labels: np.ndarray, count: int) -> np.ndarray:

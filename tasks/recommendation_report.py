@@ -28,7 +28,7 @@ def report_of_model(
     """summary: the run's; metrics: the lines of its ``metrics.jsonl``."""
     data, test, baselines = recommender.data, summary["test"], summary["baselines"]
     is_rating = recommender.baseline is not None
-    first, name = next(iter(test)), Path(data.name).name
+    first = next(iter(test))
     what = (
         "predict ratings: it learnt what they are beside the mean and the levels of user and item"
         if is_rating
@@ -39,36 +39,26 @@ def report_of_model(
         if is_rating
         else f"the last items of {len(data.test):,} users, each among all that its user had not chosen before,"
     )
-    return page.Page(
-        title=f"{task.title}: {config.model} on {name}",
-        headline=conclusion.headline(summary, *((f"{test[it]:.4f}", f"test {it}") for it in list(test)[:2])),
-        summary=(
+    return _page(
+        task,
+        config,
+        summary,
+        headline=[(f"{test[it]:.4f}", f"test {it}") for it in list(test)[:2]],
+        text=(
             f"A model of the kind {config.model} learnt to {what}, from {len(data.train):,} ratings of "
             f"{len(data.items) - 1:,} items by {len(data.users) - 1:,} users, with "
             f"{conclusion.BY[config.gradient]}. It stopped after {summary['epochs']} epochs "
             f"({summary['stopped_because']}); the checkpoint that was best on {len(data.validation):,} held-out "
             f"validation ratings is judged on {judged} that neither training nor that choice has seen."
-            f"{_about(config)}"
         ),
-        facts=conclusion.facts(
-            config,
-            summary,
-            ("data", name),
-            ("model", config.model),
-            ("objective", config.objective),
-            *((f"test {it}", f"{value:.4f}") for it, value in test.items()),
-            *((f"{first}, {its}", f"{values[first]:.4f}") for its, values in baselines.items()),
-        ),
+        facts=[(f"{first}, {its}", f"{values[first]:.4f}") for its, values in baselines.items()],
         sections=[
             told.beside(test, baselines, config.model, data.floor if is_rating else None),
             *(_errors(recommender) if is_rating else [_ranking(recommender)]),
             _map(recommender),
             *told.learning(metrics, ERRORS if is_rating else ("hr@10", "ndcg@10")),
             shown.gradient_sizes(metrics),
-            *shown.gradients(summary["gradient_check"]["relative_error"]),
         ],
-        reproduce=command(task, config),
-        environment=conclusion.environment(config, summary),
     )
 
 
@@ -80,32 +70,52 @@ def report_of_folds(
     metrics: Sequence[Mapping[str, Any]],
 ) -> page.Page:
     """folds: their summaries; summary: of all of them; metrics: of the first."""
-    test, name = summary["test"], Path(config.data).name
-    return page.Page(
-        title=f"{task.title}: {config.model} on {name}, {config.folds} folds",
-        headline=conclusion.headline(
-            summary, *((f"{test[it]:.4f} ± {test[f'{it}_deviation']:.4f}", f"test {it}") for it in ERRORS)
-        ),
-        summary=(
+    test = summary["test"]
+    return _page(
+        task,
+        config,
+        summary,
+        headline=[(f"{test[it]:.4f} ± {test[f'{it}_deviation']:.4f}", f"test {it}") for it in ERRORS],
+        text=(
             f"{config.folds} models of the kind {config.model} learnt to predict ratings, each from random "
             f"parameters and with {conclusion.BY[config.gradient]}. Each is tested on a fold of the ratings "
             "that it has not seen, and chosen among its checkpoints by a share of its own training ratings. The "
             "result is the mean over the folds, and its standard deviation among them."
-            f"{_about(config)}"
-        ),
-        facts=conclusion.facts(
-            config,
-            summary,
-            ("data", name),
-            ("model", config.model),
-            *((f"test {it}", f"{value:.4f}") for it, value in test.items()),
         ),
         sections=[
             told.folds([its["test"] for its in folds], [its["train_seconds"] for its in folds]),
             told.beside({it: test[it] for it in ERRORS}, summary["baselines"], config.model, None),
             *(dataclasses.replace(plot, title=f"{plot.title}, fold 1") for plot in told.learning(metrics, ERRORS)),
-            *shown.gradients(summary["gradient_check"]["relative_error"]),
         ],
+    )
+
+
+def _page(
+    task: Task,
+    config: Any,
+    summary: Mapping[str, Any],
+    *,
+    headline: Sequence[tuple[str, str]],
+    text: str,
+    sections: Sequence[page.Plot | page.Table],
+    facts: Sequence[tuple[str, str]] = (),
+) -> page.Page:
+    """What both have in common. facts: besides the data, the model and the test metrics."""
+    name, kind = Path(config.data).name, f", {config.folds} folds" if config.is_whole else ""
+    return page.Page(
+        title=f"{task.title}: {config.model} on {name}{kind}",
+        headline=conclusion.headline(summary, *headline),
+        summary=text + _about(config),
+        facts=conclusion.facts(
+            config,
+            summary,
+            ("data", name),
+            ("model", config.model),
+            ("objective", config.objective),
+            *((f"test {it}", f"{value:.4f}") for it, value in summary["test"].items()),
+            *facts,
+        ),
+        sections=[*sections, *shown.gradients(summary["gradient_check"]["relative_error"])],
         reproduce=command(task, config),
         environment=conclusion.environment(config, summary),
     )

@@ -63,6 +63,11 @@ class Scaling:
         return inputs * np.asarray(self.deviation) + np.asarray(self.mean)
 
 
+def visible(pixels: np.ndarray) -> np.ndarray:
+    """As they are drawn: integer pixels from 0 to 1, floats as they are."""
+    return pixels / _white(pixels)
+
+
 def _white(pixels: np.ndarray) -> int:
     return np.iinfo(pixels.dtype).max if np.issubdtype(pixels.dtype, np.integer) else 1
 

@@ -5,6 +5,7 @@ Metrics over sampled negatives order models otherwise than the true ones do (Kri
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, NamedTuple
 
 import jax
@@ -160,14 +161,18 @@ class Recommender:
         """How often each item was chosen in training: float32, (items,)."""
         return np.bincount(self.data.train.items, minlength=self.shape[1]).astype(np.float32)
 
+    @cached_property
+    def _chosen_in_training(self) -> np.ndarray:
+        return _chosen(self.data.train, self.shape)
+
     def ranks(self, scores: np.ndarray, ratings: Ratings) -> np.ndarray:
         """See ``ranks``: of the chosen items among all that their users had not chosen before.
 
         scores: (ratings, items), or (items,) where all users have the same; ratings: the validation or the test split.
         """
-        seen = table(self.data.train, np.ones(len(self.data.train), bool), self.shape)
+        seen = self._chosen_in_training
         if ratings is self.data.test:
-            seen |= table(self.data.validation, np.ones(len(self.data.validation), bool), self.shape)
+            seen = seen | _chosen(self.data.validation, self.shape)
         return ranks(np.broadcast_to(scores, (len(ratings), self.shape[1])), seen[ratings.users], ratings.items)
 
     def scored(self, ratings: Ratings) -> dict[str, float]:
@@ -193,6 +198,11 @@ class Recommender:
         if self.mood_window:
             found["biases and moods"] = self.errors(test, self.expected(test))
         return found
+
+
+def _chosen(ratings: Ratings, shape: tuple[int, int]) -> np.ndarray:
+    """Which items each user has chosen: bool, (users, items)."""
+    return table(ratings, np.ones(len(ratings), bool), shape)
 
 
 def ranks(scores: np.ndarray, seen: np.ndarray, targets: np.ndarray) -> np.ndarray:
