@@ -1,15 +1,20 @@
 """How fast the hand-written rules are: beside autodiff, the same rules attached, Flax with optax, and PyTorch.
 
-    python scripts/benchmark.py [NAME ...] [--json FILE]
+    python scripts/benchmark.py [NAME ...] [--json FILE] [--defaults]
 
 Every layer, loss and model, all columns in one process and interleaved: milliseconds (the median over the rounds) and
-temporary memory (what XLA allocates besides inputs and outputs). ``ratio`` is that of the hand-written rule to autodiff
-round by round: its median, with ``ratio_low`` and ``ratio_high``, what eight rounds of ten lie between. PyTorch's
-columns are there where it is installed and JAX runs on the CPU; a column that could not be measured is null, and
-``notes`` say why.
+temporary memory (what XLA allocates besides inputs and outputs). The hand-written rules are compiled as the project's
+users compile them, with the options of ``pipeline.compiler``. Autodiff and Flax are compiled with those and with XLA's
+own, and the faster of the two counts; ``autodiff_options`` and ``flax_options`` say which it is, and
+``autodiff_defaults_ms`` and ``flax_defaults_ms`` what XLA's own give. ``--defaults`` compiles everything with those.
+
+``ratio`` is that of the hand-written rule to autodiff round by round: its median, with ``ratio_low`` and
+``ratio_high``, what eight rounds of ten lie between. PyTorch's columns are there where it is installed and JAX runs on
+the CPU; a column that could not be measured is null, and ``notes`` say why.
 """
 
 import json
+from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
@@ -25,6 +30,7 @@ from benchmarks.cases import CASES, Case
 from benchmarks.gradients import gradient_of
 from benchmarks.table import table
 from command_line import run
+from pipeline import compiler
 from pipeline.errors import UserError
 from pipeline.layers.base import Context
 
@@ -32,40 +38,57 @@ SECONDS = 1.0
 """What the rounds of one row take together, about."""
 
 
-def row(case: Case) -> dict[str, Any]:
-    """One line of the result; see the module's docstring."""
+def row(case: Case, defaults: bool = False) -> dict[str, Any]:
+    """One line of the result; see the module's docstring. defaults: compiles every column with XLA's own options."""
     arrays = case.input()
     x = jax.tree.map(jax.numpy.asarray, arrays)
     context = Context(train=True, key=jax.random.key(1))
-    params = case.layer.init(jax.random.key(0), x)
-    flax_params = flax_counterparts.parameters(case, x)
+    params = compiler.jit(case.layer.init)(jax.random.key(0), x)
+    flax_params = compiler.jit(partial(flax_counterparts.parameters, case))(x)
     rest: tuple[Any, ...] = (x, context)
     if case.kind != "step":
         y = jax.eval_shape(case.layer.apply, params, x, context)
         d_y = np.random.default_rng(1).standard_normal(y.shape, np.float32) if y.shape else np.float32(1)
         rest = (*rest, jax.numpy.asarray(d_y, y.dtype))
 
-    manual, manual_bytes = measure.compiled(gradient_of(case, "manual"), params, *rest)
-    autodiff, autodiff_bytes = measure.compiled(gradient_of(case, "autodiff"), params, *rest)
-    attached, _ = measure.compiled(gradient_of(case, "attached"), params, *rest)
-    flax, _ = measure.compiled(flax_counterparts.gradient_of(case), flax_params, *rest)
-    columns = {"manual": manual, "autodiff": autodiff, "attached": attached, "flax": flax}
+    ours = {"defaults": {}} if defaults else {"ours": compiler.options()}
+    both = ours if defaults or not compiler.options() else ours | {"defaults": {}}
+    programs = {
+        "manual": (gradient_of(case, "manual"), params, ours),
+        "autodiff": (gradient_of(case, "autodiff"), params, both),
+        "attached": (gradient_of(case, "attached"), params, ours),
+        "flax": (flax_counterparts.gradient_of(case), flax_params, both),
+    }
+    compiled = {
+        (name, which): measure.compiled(function, its, *rest, options=options)
+        for name, (function, its, choices) in programs.items()
+        for which, options in choices.items()
+    }
     torch_columns, notes = torch(case, arrays, rest[-1])
 
+    columns = {" ".join(key): call for key, (call, _) in compiled.items()}
     samples = measure.interleaved(columns | torch_columns, SECONDS)
-    names = ("manual", "autodiff", "attached", "flax", "torch", "torch_compiled")
-    ratio = measure.ratio(samples["manual"], samples["autodiff"])
+    medians = {name: 1e3 * float(np.median(column)) for name, column in samples.items()}
+    best = {
+        name: min(choices, key=lambda which, name=name: medians[f"{name} {which}"])
+        for name, (_, _, choices) in programs.items()
+    }
+    chosen = {name: samples[f"{name} {which}"] for name, which in best.items()}
+    ratio = measure.ratio(chosen["manual"], chosen["autodiff"])
     return {
         "name": case.name,
         "kind": case.kind,
         "shape": list(case.shape()),
-        **{f"{name}_ms": 1e3 * float(np.median(samples[name])) if name in samples else None for name in names},
-        "manual_bytes": manual_bytes,
-        "autodiff_bytes": autodiff_bytes,
+        **{f"{name}_ms": medians[f"{name} {which}"] for name, which in best.items()},
+        **{f"{name}_ms": medians.get(name) for name in ("torch", "torch_compiled")},
+        **{f"{name}_options": which for name, which in best.items()},
+        **{f"{name}_defaults_ms": medians.get(f"{name} defaults") for name in ("autodiff", "flax")},
+        "manual_bytes": compiled["manual", best["manual"]][1],
+        "autodiff_bytes": compiled["autodiff", best["autodiff"]][1],
         "ratio": ratio.median,
         "ratio_low": ratio.low,
         "ratio_high": ratio.high,
-        "rounds": len(samples["manual"]),
+        "rounds": len(chosen["manual"]),
         "notes": notes,
     }
 
@@ -103,19 +126,21 @@ def main(
     /,
     *,
     json_file: Annotated[Path | None, tyro.conf.arg(name="json", metavar="FILE")] = None,
+    defaults: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> None:
     """How fast the hand-written rules are.
 
     Args:
         names: What to measure; nothing: every layer, loss and model.
         json_file: Where to write the rows and the machine's own ceilings, besides the table.
+        defaults: Compile every column with XLA's default options instead of those that are best for it.
     """
     cases = selected(names)
     if json_file is not None and not json_file.parent.is_dir():
         raise UserError(f"--json {json_file}: there is no folder {json_file.parent}")
     result = {"machine": measure.machine(), "rows": []}
     for case in track(cases, "measuring", console=Console(stderr=True)):
-        result["rows"].append(row(case))
+        result["rows"].append(row(case, defaults))
     if json_file is not None:
         json_file.write_text(json.dumps(result, indent=1) + "\n")
     print(table(result), end="")

@@ -21,6 +21,7 @@ from rich.table import Table as Text
 
 from benchmarks import measure
 from command_line import run
+from pipeline import compiler
 from pipeline.errors import UserError
 from pipeline.layers.combinators import Objective, Serial
 from pipeline.layers.embedding import Embedding
@@ -29,7 +30,7 @@ from pipeline.layers.pooling import GlobalAveragePool
 from pipeline.losses.base import Targets
 from pipeline.losses.regression import MeanSquaredError
 from pipeline.training.rows import Table, on_rows
-from pipeline.training.state import start
+from pipeline.training.state import init_params, start
 from pipeline.training.step import make_train_step
 
 COUNTS = (1_700, 30_000, 1_000_000)
@@ -48,8 +49,8 @@ def stepping(count: int, all_rows: bool) -> Callable[[], None]:
     step = make_train_step(objective, optimizer)
     if not all_rows:
         step = on_rows(step, (Table(("model/layers/0/embedding",), ("0",)),))
-    step = jax.jit(step, donate_argnums=0)
-    state = start(objective.init(jax.random.key(0), batch), optimizer)
+    step = compiler.jit(step, donate_argnums=0)
+    state = start(init_params(objective, batch, 0), optimizer)
 
     def call() -> None:
         nonlocal state

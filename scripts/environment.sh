@@ -1,18 +1,29 @@
 # Sourced by scripts/run, scripts/test and .ci/run: the project's virtual environment, made on first use in .venv.
 #
 # install [EXTRA]: installs the project with EXTRA, and with jax's CUDA or TPU extra where such a device is. It does so
-# again only after pyproject.toml has changed. PYTHON names the interpreter to make the environment with.
+# again only after pyproject.toml has changed. PYTHON names the interpreter to make the environment with; without it the
+# newest that jax has wheels for is taken.
 
 venv=$root/.venv
 
+# The newest Python among the candidates for which jax has wheels. A name can be there and not run, as pyenv's are of
+# versions that are not active; and a Python can run and have no venv, as Debian's.
 find_python() {
-    for candidate in ${PYTHON:-python3 python3.14 python3.13 python3.12 python3.11 python}; do
-        if "$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then
-            echo "$candidate"
-            return
-        fi
+    if [ -n "${PYTHON:-}" ]; then
+        set -- "$PYTHON"
+    else
+        set -- python3.14 python3.13 python3.12 python3.11 python3 python
+    fi
+    for needs in venv,ensurepip sys; do
+        for candidate in "$@"; do
+            if "$candidate" -c "import sys, $needs; sys.exit(not (3, 11) <= sys.version_info < (3, 15))" 2>/dev/null; then
+                echo "$candidate"
+                return
+            fi
+        done
     done
-    echo "No Python 3.11 or later was found. Install one, or name it: PYTHON=/path/to/python $0" >&2
+    echo "${PYTHON:+$PYTHON does not run, or is another version. }Python 3.11 to 3.14 is needed. Install one, or name it:" \
+        "PYTHON=/path/to/python $0" >&2
     return 2
 }
 

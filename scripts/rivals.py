@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.test_util import check_grads
 
+from pipeline import compiler
 from pipeline.verify.rule import Rule, is_float, is_key, outputs, replaced, spread
 
 
@@ -95,7 +96,7 @@ def by_gradcheck(rule: Rule) -> bool | None:
 
 def _compiled(function: Callable, *arguments: Any) -> Callable:
     """``function`` under jit, or as it is where it can't be traced."""
-    compiled = jax.jit(function)
+    compiled = compiler.jit(function)
     try:
         compiled(*arguments)
     except Exception:

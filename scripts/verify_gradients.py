@@ -1,6 +1,10 @@
 """Every hand-written gradient against autodiff's: all layers, losses and models of the tasks, leaf by leaf.
 
-    verify_gradients.py [NAME ...] [--json FILE]
+    verify_gradients.py [NAME ...] [--json FILE] [--defaults]
+
+Besides them the canary: whether what this machine's compiler makes of reductions, products, convolutions and scatters
+is right at large sizes (``compiler``), and of every rule at one large size (``large``). ``--defaults`` runs the canary
+alone, compiled with XLA's own options, of which some jaxlibs' are wrong.
 
 The exit code is 1 where one fails.
 """
@@ -9,8 +13,9 @@ import json
 import math
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,7 +38,9 @@ from pipeline.models import autoencoder, factorization, sentiment, signal, trans
 from pipeline.models.acoustic import conformer, convolutional_recurrent, frames_after
 from pipeline.models.image import convnet, convnet_1d, mlp, resnet
 from pipeline.models.language import language_objective, lstm, transformer
+from pipeline.verify import canary
 from pipeline.verify.cases import CASES, Case, ended, ids, normal
+from pipeline.verify.large_cases import LARGE
 from pipeline.verify.report import Report, Row
 
 
@@ -129,34 +136,52 @@ MODELS = (
 differentiates: models are verified in float64, the rules that they are made of in both."""
 
 
-def selected(names: tuple[str, ...]) -> list[Case]:
-    """The cases of these names, with those below them ("Conv" and "Conv/strides"); all where there are none."""
-    cases = [*CASES, *MODELS]
-    known = dict.fromkeys(case.name.partition("/")[0] for case in cases)
-    for name in names:
-        if not any(_is_below(case, name) for case in cases):
-            raise UserError(f"There is nothing called {name} to verify. There are: {', '.join(known)}")
-    return [case for case in cases if not names or any(_is_below(case, name) for name in names)]
+Check = Callable[[], Report]
+"""Judges one thing that has a name."""
 
 
-def _is_below(case: Case, name: str) -> bool:
-    return case.name == name or case.name.startswith(f"{name}/")
-
-
-def verified(cases: list[Case]) -> Iterator[tuple[str, Report]]:
-    """Each case's report, in order. Compiling takes most of the time, and runs beside the next case's tracing."""
+def checks() -> dict[str, Check]:
+    """Everything there is to verify, by its name."""
     model = {"precisions": (), "checks": ()}
     rule = {"precisions": ("float32",), "checks": ("values", "edges")}
-    verify = lambda case: case.verify(**(model if case in MODELS else rule))  # noqa: E731
+    return {
+        **{case.name: partial(case.verify, **rule) for case in CASES},
+        **{case.name: partial(case.verify, **model) for case in MODELS},
+        **canary_checks(),
+    }
+
+
+def canary_checks(options: Mapping[str, str] | None = None) -> dict[str, Check]:
+    """Programs and rules at large sizes. options: XLA's; without them the project's."""
+    return {
+        **{f"compiler/{program.name}": partial(program.report, options) for program in canary.PROGRAMS},
+        **{f"large/{case.name}": partial(canary.at_scale, case, options) for case in LARGE},
+    }
+
+
+def selected(names: tuple[str, ...], every: dict[str, Check]) -> dict[str, Check]:
+    """Those of these names, with those below them ("Conv" and "Conv/strides"); all where there are none."""
+    known = dict.fromkeys(name.partition("/")[0] for name in every)
+    for name in names:
+        if not any(_is_below(other, name) for other in every):
+            raise UserError(f"There is nothing called {name} to verify. There are: {', '.join(known)}")
+    return {name: check for name, check in every.items() if not names or any(_is_below(name, n) for n in names)}
+
+
+def _is_below(name: str, above: str) -> bool:
+    return name == above or name.startswith(f"{above}/")
+
+
+def verified(every: dict[str, Check]) -> Iterator[tuple[str, Report]]:
+    """Each check's report, in order. Compiling takes most of the time, and runs beside the next one's tracing."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        reports = pool.map(verify, cases)
-        yield from zip((case.name for case in cases), reports)
+        yield from zip(every, pool.map(lambda check: check(), every.values()))
 
 
 def rows(name: str, report: Report) -> Iterator[dict[str, Any]]:
     """One row for the gradient of every leaf and precision, and one for everything else that failed."""
     for row in report.rows:
-        if row.check == "gradient" or not row.ok:
+        if row.check in ("gradient", "compiler") or not row.ok:
             error = row.relative_error if math.isfinite(row.relative_error) else None
             yield {
                 "name": name,
@@ -171,23 +196,28 @@ def rows(name: str, report: Report) -> Iterator[dict[str, Any]]:
 def table(reports: dict[str, Report]) -> Table:
     """One line a name, with its worst leaf."""
     result = Table()
-    result.add_column("layer, loss or model", overflow="fold")
+    result.add_column("layer, loss, model or program", overflow="fold")
     result.add_column("worst leaf", overflow="fold")
     result.add_column("float64", justify="right")
     result.add_column("float32", justify="right")
     result.add_column("leaves", justify="right")
     result.add_column("")
     for name, report in reports.items():
-        worst = report.worst()
+        worst = _worst(report, "float64")
         result.add_row(
             name,
             worst.leaf if worst else "",
             _error(worst),
-            _error(report.worst(dtype="float32")),
-            str(sum((row.check, row.dtype) == ("gradient", "float64") for row in report.rows)),
+            _error(_worst(report, "float32")),
+            str(sum((row.check, row.dtype) == ("gradient", "float64") for row in report.rows) or "-"),
             "ok" if report.ok else "[bold red]FAILED[/]",
         )
     return result
+
+
+def _worst(report: Report, dtype: str) -> Row | None:
+    """Of a rule the gradient, of a program of the canary its value."""
+    return report.worst("gradient", dtype) or report.worst("compiler", dtype)
 
 
 def _error(row: Row | None) -> str:
@@ -199,18 +229,21 @@ def main(
     /,
     *,
     json_file: Annotated[Path | None, tyro.conf.arg(name="json", metavar="FILE")] = None,
+    defaults: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> None:
     """Every hand-written gradient against autodiff's, leaf by leaf.
 
     Args:
-        names: What to verify, and all below it: "Conv" is "Conv/strides" too; nothing: every layer, loss and model.
+        names: What to verify, and all below it: "Conv" is "Conv/strides" too; nothing: every layer, loss and model, and
+            the canary, which is "compiler" and "large".
         json_file: Where to write the rows, besides the table.
+        defaults: Run the canary alone, compiled with XLA's default options instead of the project's.
     """
-    cases = selected(names)
+    every = selected(names, canary_checks({}) if defaults else checks())
     if json_file is not None and not json_file.parent.is_dir():
         raise UserError(f"--json {json_file}: there is no folder {json_file.parent}; make it first")
     console = Console(width=None if sys.stdout.isatty() else 120)
-    progress = track(verified(cases), "verifying", total=len(cases), console=Console(stderr=True))
+    progress = track(verified(every), "verifying", total=len(every), console=Console(stderr=True))
     reports = dict(progress)
     if json_file is not None:
         every_row = [row for name, report in reports.items() for row in rows(name, report)]

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from rich.table import Table
 
+from pipeline import compiler
 from pipeline.data.dataset import Dataset, Scaling
 from pipeline.errors import UserError
 from pipeline.layers.base import Context
@@ -76,7 +77,7 @@ class ArrayClassification(Classification[Config, ArraySignature]):
         _, signature, objective, params = self.trained(command.run)
         table = Table("file", "class")
         table.add_column("probability", justify="right")
-        forward = jax.jit(objective.model.apply)
+        forward = compiler.jit(objective.model.apply)
         for path in files_in(command.inputs):
             logits = forward(params["model"], self.read(path, signature), Context())
             for row in np.asarray(jax.nn.softmax(logits)):

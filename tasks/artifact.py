@@ -7,6 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
+from pipeline import compiler
+
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
@@ -32,7 +34,9 @@ def write(
     for size in (1, 3):
         random = np.random.default_rng(size)
         arguments = [draw(random, (size, *shape)) for shape, _ in shapes]
-        np.testing.assert_allclose(again.call(*arguments), jax.jit(function)(*arguments), rtol=1e-4, atol=1e-5)
+        np.testing.assert_allclose(
+            compiler.jit(again.call)(*arguments), compiler.jit(function)(*arguments), rtol=1e-4, atol=1e-5
+        )
 
     folder = run / "export"
     folder.mkdir(exist_ok=True)

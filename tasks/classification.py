@@ -10,7 +10,6 @@ from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 import jax
 import numpy as np
-from sklearn.metrics import accuracy_score, f1_score
 
 from pipeline.data.batches import (
     Examples,
@@ -35,6 +34,7 @@ from pipeline.training.loop import fit
 from pipeline.training.metrics import Metrics, classification
 from pipeline.training.precision import in_precision
 from pipeline.training.run import Run, read_config
+from pipeline.training.state import init_params
 from pipeline.verify import Report, verify
 from tasks import conclusion
 from tasks.command_line import Config, Task, command, open_run
@@ -203,6 +203,8 @@ class Classification(Task[Config], Generic[Config, S]):
 
     def scores(self, config: Config, run: Path, labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
         """The metrics of a split."""
+        from sklearn.metrics import accuracy_score, f1_score
+
         del config
         predictions = self.called(run, probabilities)
         return {
@@ -358,7 +360,7 @@ class Classification(Task[Config], Generic[Config, S]):
 def initial_params(objective: Objective, signature: Signature, seed: int) -> PyTree:
     """Untrained parameters, or the shapes that a run's are restored into."""
     targets = Targets(jax.ShapeDtypeStruct((1,), np.int32))
-    return objective.init(jax.random.key(seed), (signature.inputs, targets))
+    return init_params(objective, (signature.inputs, targets), seed)
 
 
 def all_outputs(model: Layer, params: PyTree, examples: Examples, batch_size: int) -> np.ndarray:

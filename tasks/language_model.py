@@ -41,6 +41,7 @@ from pipeline.training.metrics import nothing
 from pipeline.training.optimizer import OptimizerConfig
 from pipeline.training.precision import in_precision
 from pipeline.training.run import Run, read_config
+from pipeline.training.state import init_params
 from pipeline.verify import Report, verify
 from tasks import artifact, conclusion
 from tasks.command_line import Predictions, Task, TaskConfig, command, main, open_run
@@ -297,7 +298,7 @@ class LanguageModel(Task[Config]):
 def initial_params(objective: Tied, config: Config) -> PyTree:
     """Untrained parameters, or the shapes that a run's are restored into."""
     ids = jax.ShapeDtypeStruct((1, config.context), jnp.int32)
-    return objective.init(jax.random.key(config.seed), (ids, Targets(ids)))
+    return init_params(objective, (ids, Targets(ids)), config.seed)
 
 
 def _corpus(config: Config) -> Corpus:

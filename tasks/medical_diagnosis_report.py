@@ -8,8 +8,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from sklearn.metrics import roc_curve
 
+from pipeline import compiler
 from pipeline.attribution import integrated_gradients
 from pipeline.data.dataset import Split, visible
 from pipeline.data.diagnosis import Cases
@@ -56,6 +56,8 @@ def of_several(config: Any, parts: Sequence[Part], settled: Sequence[Settled], t
         called = np.concatenate([decided(part.probabilities, its.threshold) for its, part in zip(settled, parts)])
     labels = np.concatenate([test.labels for test in tests])
     sick, its = labels > 0, measured(labels, probabilities, 0.5)
+    from sklearn.metrics import roc_curve
+
     alarms, found, _ = roc_curve(sick, finding(probabilities), drop_intermediate=False)
     point = {"in use": (float((called[~sick] > 0).mean()), float((called[sick] > 0).mean()))}
     diagrams = {
@@ -88,13 +90,15 @@ def mistakes(tests: Sequence[Split], probabilities: np.ndarray, classes: Sequenc
 
 def make_attribution(scorer: Layer) -> Callable[[PyTree, np.ndarray, jax.Array], jax.Array]:
     """A function (params, inputs, classes) to what each input adds to the class's log-odds: of the inputs' shape."""
-    return jax.jit(lambda params, x, classes: integrated_gradients(scorer, params, x, 0.0, classes).d_x)
+    return compiler.jit(lambda params, x, classes: integrated_gradients(scorer, params, x, 0.0, classes).d_x)
 
 
 def _decisions(
     config: Any, labels: np.ndarray, probabilities: np.ndarray, settled: Settled, test: Mapping[str, float]
 ) -> Sequence[page.Plot | page.Table]:
     """ROC curve, operating points, reliability, intervals."""
+    from sklearn.metrics import roc_curve
+
     alarms, found, _ = roc_curve(labels > 0, finding(probabilities), drop_intermediate=False)
     points, rows = {}, []
     for rule, threshold in settled.thresholds.items():

@@ -49,6 +49,7 @@ from pipeline.training.recommendation import (
     ranking_metrics,
 )
 from pipeline.training.run import Run, read_config
+from pipeline.training.state import init_params
 from pipeline.training.stopping import StopConfig
 from pipeline.verify import Report, verify
 from tasks import artifact, conclusion
@@ -307,7 +308,7 @@ class Recommendation(Task[Config]):
         recommender = Recommender(objective.model, data, answers, baseline, left, config.mood_window)
         trained = Trained(config, objective, None, known, recommender)
         batch = _batch(self._examples(trained, data.train, left), 1)
-        return trained.having(objective.init(jax.random.key(config.seed), jax.tree.map(jnp.asarray, batch)))
+        return trained.having(init_params(objective, jax.tree.map(jnp.asarray, batch), config.seed))
 
     def _examples(self, trained: Trained, ratings: Ratings, targets: np.ndarray) -> Examples:
         """What is learnt: ``targets`` of ratings; or, in a ranking, which items were chosen."""

@@ -19,10 +19,10 @@ from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import jiwer
 import numpy as np
 from tyro.conf import Positional
 
+from pipeline import compiler
 from pipeline.data import vocabulary as vocabularies
 from pipeline.data.audio import SpecAugment, Spectrum, read_audio, spec_augment
 from pipeline.data.batches import by_length, evaluation_batches, steps_per_epoch, train_batches
@@ -47,6 +47,7 @@ from pipeline.training.metrics import nothing
 from pipeline.training.optimizer import OptimizerConfig
 from pipeline.training.precision import in_precision
 from pipeline.training.run import Run, read_config
+from pipeline.training.state import init_params
 from pipeline.verify import Report, verify
 from tasks import artifact, conclusion
 from tasks.command_line import Predictions, Task, TaskConfig, command, main, open_run
@@ -408,7 +409,7 @@ def initial_params(objective: Objective, config: Config) -> PyTree:
     one = jax.ShapeDtypeStruct((1,), jnp.int32)
     frames = jax.ShapeDtypeStruct((1, 64, config.mels), jnp.float32)
     labels = jax.ShapeDtypeStruct((1, 8), jnp.int32)
-    return objective.init(jax.random.key(config.seed), ((frames, one), Targets(Transcripts(labels, one, one))))
+    return init_params(objective, ((frames, one), Targets(Transcripts(labels, one, one))), config.seed)
 
 
 def _utterances(config: Config, objective: Objective, alphabet: Characters, recordings: Recordings) -> Utterances:
@@ -466,7 +467,7 @@ def make_hearing(objective: Objective) -> Hearing:
     heard: of every utterance, in order, the logarithm of each symbol's probability in each frame that counts.
     """
 
-    @jax.jit
+    @compiler.jit
     def judged(params: PyTree, batch: Any) -> tuple[jax.Array, jax.Array]:
         loss, logits = objective.evaluate(params, batch, Context())
         return loss * objective.count(batch[1]), jax.nn.log_softmax(logits)
@@ -559,6 +560,8 @@ def _files(given: Sequence[Path]) -> list[Path]:
 
 def scores(texts: Sequence[str], recognised: Sequence[str]) -> dict[str, float]:
     """Word and character error rates; where every text is one word, the share that is right, too."""
+    import jiwer
+
     found = {"wer": jiwer.wer(list(texts), list(recognised)), "cer": jiwer.cer(list(texts), list(recognised))}
     if any(" " in text for text in texts):
         return found

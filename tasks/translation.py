@@ -17,8 +17,6 @@ from typing import Any, Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from sacrebleu.metrics.bleu import BLEU
-from sacrebleu.metrics.chrf import CHRF
 from tyro.conf import Positional
 
 from pipeline.data import vocabulary as vocabularies
@@ -41,6 +39,7 @@ from pipeline.training.metrics import nothing
 from pipeline.training.optimizer import OptimizerConfig
 from pipeline.training.precision import in_precision
 from pipeline.training.run import Run, read_config
+from pipeline.training.state import init_params
 from pipeline.verify import Report, verify
 from tasks import artifact, conclusion
 from tasks.command_line import Predictions, Task, TaskConfig, command, main, open_run
@@ -347,7 +346,7 @@ def _learn(config: Config, pairs: Pairs) -> Subwords:
 def initial_params(objective: Tied, seed: int) -> PyTree:
     """Untrained parameters, or the shapes that a run's are restored into."""
     ids = jax.ShapeDtypeStruct((1, 8), jnp.int32)
-    return objective.init(jax.random.key(seed), ((ids, ids), Targets(ids)))
+    return init_params(objective, ((ids, ids), Targets(ids)), seed)
 
 
 def translate(trained: Trained, sentences: Sequence[str]) -> list[str]:
@@ -394,6 +393,9 @@ def _tested(trained: Trained, text: ParallelText) -> tuple[dict[str, float], lis
         loss = make_evaluation(trained.objective, nothing)(trained.params, batches)["loss"]
     sources, references = zip(*text.test)
     translations = translate(trained, sources)
+    from sacrebleu.metrics.bleu import BLEU
+    from sacrebleu.metrics.chrf import CHRF
+
     bleu = BLEU(tokenize=config.bleu_tokens, force=True).corpus_score(translations, [references])
     return {
         "bleu": bleu.score,

@@ -11,21 +11,21 @@ XLA_FLAGS= the tests run in users' machine code, and so does ``scripts/verify_gr
 import os
 from pathlib import Path
 
-os.environ.setdefault("JAX_PLATFORMS", "cpu")
-# Before JAX is imported, and for the processes that tests start.
-os.environ.setdefault(
-    "XLA_FLAGS",
-    "--xla_cpu_use_fusion_emitters=false --xla_backend_optimization_level=0"
-    if os.environ["JAX_PLATFORMS"] == "cpu"
-    else "",
-)
-
 import jax
+import jaxlib
 import pytest
 from jaxtyping import install_import_hook
 
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+jax.config.update("jax_platforms", os.environ["JAX_PLATFORMS"])
 jax.config.update("jax_enable_x64", True)
 install_import_hook("pipeline", "beartype.beartype")
+
+from pipeline import compiler  # noqa: E402  (after the hook)
+
+# Before JAX looks for devices, and for the processes that tests start.
+if os.environ["JAX_PLATFORMS"] == "cpu":
+    os.environ.setdefault("XLA_FLAGS", compiler.quick_flags(jaxlib.__version__))
 
 STRICT = ("layers", "losses", "verify", "test_rules.py", "test_combinators.py")
 

@@ -34,15 +34,16 @@ LIBRARIES = {"optax", "flax", "equinox", "haiku", "torch", "tensorflow", "autogr
 WHERE_IT_BELONGS = {("backprop.py", "attach", "custom_vjp"), ("backprop.py", "_by_autodiff", "value_and_grad")}
 
 BELOW = {
+    "compiler": set(),
     "layers": set(),
     "losses": {"layers"},
     "backprop": {"layers", "losses"},
     "attribution": {"layers"},
-    "verify": {"layers", "losses", "report"},
-    "models": {"layers", "losses", "backprop", "verify", "attribution"},
-    "data": {"layers", "losses", "backprop", "verify"},
+    "verify": {"compiler", "layers", "losses", "report"},
+    "models": {"compiler", "layers", "losses", "backprop", "verify", "attribution"},
+    "data": {"compiler", "layers", "losses", "backprop", "verify"},
     "report": {"layers", "losses"},
-    "training": {"layers", "losses", "backprop", "verify", "models", "data", "report"},
+    "training": {"compiler", "layers", "losses", "backprop", "verify", "models", "data", "report"},
     "pytest_plugin": {"verify"},
     "parallel": {"layers", "losses", "backprop", "verify", "models", "data"},
     "errors": set(),
@@ -153,3 +154,37 @@ def test_imports_only_go_down(path):
 def test_a_planted_import_is_found():
     source = "import tasks.image_recognition\nfrom pipeline.training.loop import fit\nfrom pipeline import losses"
     assert parts_imported(source) == {"tasks", "training", "losses"}
+
+
+def uncompiled(source: str) -> list[str]:
+    """Every ``jax.jit`` that goes without the compiler's options; of code whose programs are only exported, none."""
+    tree = ast.parse(source)
+    exported = {id(node) for call in ast.walk(tree) if _exports(call) for node in ast.walk(call)}
+    return [
+        f"line {node.lineno}: {dotted(node)}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute) and dotted(node) in ("jax.jit", "jax.pmap") and id(node) not in exported
+    ]
+
+
+def _exports(node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and dotted(node.func) == "jax.export.export"
+
+
+MEASURES = ("compiler.py", "canary.py", "measure.py")
+"""What compiles with other options on purpose."""
+
+
+@pytest.mark.parametrize(
+    "path",
+    [path for part in ("pipeline", "tasks", "scripts") for path in sorted((ROOT / part).rglob("*.py"))],
+    ids=lambda path: str(path.relative_to(ROOT)),
+)
+def test_everything_is_compiled_with_the_options_of_the_compiler(path):
+    assert path.name in MEASURES or uncompiled(path.read_text()) == []
+
+
+def test_a_planted_jit_is_found():
+    assert uncompiled("import jax\n@jax.jit\ndef f(x): return x") == ["line 2: jax.jit"]
+    assert uncompiled("import jax\nf = jax.export.export(jax.jit(g))(x)") == []
+    assert uncompiled("from pipeline import compiler\nf = compiler.jit(g)") == []

@@ -13,8 +13,6 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-import soundfile
-import soxr
 from jaxtyping import Array, Float, Int
 
 from pipeline.errors import UserError
@@ -30,6 +28,9 @@ def read_audio(path: Path, rate: int) -> Float[np.ndarray, " samples"]:
 
     Raises UserError for what is no recording, is cut off, is empty, or has numbers in it that are not finite.
     """
+    import soundfile
+    import soxr
+
     if not path.is_file():
         raise UserError(f"{path} is not a file; give the path of a WAV or FLAC file")
     try:

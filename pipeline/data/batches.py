@@ -1,18 +1,17 @@
 """Batches for a training loop, through grain: shuffled by seed, resumable, of one shape or of few."""
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import lru_cache
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
-import grain
 import numpy as np
 
 from pipeline.errors import UserError
 from pipeline.losses.base import Targets
 
-# The data are in memory: threads would only contend with the computation for the interpreter.
-IN_MEMORY = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+if TYPE_CHECKING:
+    import grain
 
 Batch = tuple[Any, Targets]
 
@@ -61,7 +60,7 @@ def steps_per_epoch(examples: Examples | Renewed, batch_size: int) -> int:
     return len(examples) // batch_size
 
 
-def train_batches(examples: Examples | Renewed, batch_size: int, seed: int) -> grain.DatasetIterator[Batch]:
+def train_batches(examples: Examples | Renewed, batch_size: int, seed: int) -> "grain.DatasetIterator[Batch]":
     """Batches without end, each epoch in a new order that follows from ``seed``.
 
     An epoch is ``steps_per_epoch`` batches; the remainder, other examples each time, waits for the next epoch, so that
@@ -92,7 +91,7 @@ def train_batches(examples: Examples | Renewed, batch_size: int, seed: int) -> g
         its, rows = ordered(epoch)
         return batch_of(*its.take(rows[step]))
 
-    return iter(grain.MapDataset.range(sys.maxsize).map(batch).to_iter_dataset(IN_MEMORY))
+    return iter(_in_turn(sys.maxsize, batch))
 
 
 def evaluation_batches(examples: Examples, batch_size: int) -> Iterable[Batch]:
@@ -112,7 +111,16 @@ def evaluation_batches(examples: Examples, batch_size: int) -> Iterable[Batch]:
             weights = targets.weights * weights.reshape(-1, *[1] * (targets.weights.ndim - 1))
         return inputs, Targets(targets.values, weights)
 
-    return grain.MapDataset.range(-(-len(examples) // batch_size)).map(batch).to_iter_dataset(IN_MEMORY)
+    return _in_turn(-(-len(examples) // batch_size), batch)
+
+
+def _in_turn(count: int, batch: Callable[[int], Batch]) -> "grain.IterDataset[Batch]":
+    """``batch(0)``, ``batch(1)``, ... up to ``count``."""
+    import grain
+
+    # The data are in memory: threads would only contend with the computation for the interpreter.
+    in_memory = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
+    return grain.MapDataset.range(count).map(batch).to_iter_dataset(in_memory)
 
 
 def by_length(examples: Sequences) -> np.ndarray:

@@ -6,7 +6,6 @@ from itertools import islice
 from typing import NamedTuple
 
 import numpy as np
-from sklearn.model_selection import StratifiedKFold, train_test_split
 
 from pipeline.errors import UserError
 
@@ -163,6 +162,8 @@ def in_folds(
     All examples take part, whatever splits they come in; every part has the classes' shares, and is the same for every
     seed. Raises UserError where a class has fewer examples than there are parts.
     """
+    from sklearn.model_selection import StratifiedKFold
+
     inputs, labels = (np.concatenate(arrays) for arrays in zip(*parts.values()))
     present, counts = np.unique(labels, return_counts=True)
     if counts.min() < folds:
@@ -226,6 +227,8 @@ def _held_out(
     name: str, part: str, arrays: Arrays, size: int, seed: int, classes: tuple[str, ...]
 ) -> tuple[Arrays, Arrays]:
     """The rest of the train split, and ``size`` examples (or one a class) taken from it with the classes' shares."""
+    from sklearn.model_selection import train_test_split
+
     inputs, labels = arrays
     present, counts = np.unique(labels, return_counts=True)
     if counts.min() < 2:

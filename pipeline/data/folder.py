@@ -4,7 +4,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps
 
 from pipeline.data.dataset import Source
 from pipeline.errors import UserError
@@ -18,6 +17,8 @@ def read_image(path: Path, channels: int | None = None) -> np.ndarray:
 
     channels: 1 for grey or 3 for colour, into which the image is converted; None: whichever it is.
     """
+    from PIL import Image, ImageOps
+
     try:
         with Image.open(path) as image:
             upright = ImageOps.exif_transpose(image)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data import lexicon
 from pipeline.data.batches import padded
 from pipeline.data.dataset import Arrays, in_folds, with_held_out
 from pipeline.data.delimited import named_rows
@@ -137,6 +136,8 @@ def _find(name: str, encoding: str) -> Found:
 
 def lexicon_sentences() -> Found:
     """Sentences that ``pipeline.data.lexicon`` composes: what they are follows from people's ratings of words."""
+    from pipeline.data import lexicon
+
     parts = {}
     for part, found in lexicon.sentences(LEXICON_SIZES, seed=0).items():
         parts[part] = _arrays([(sentence.text, int(sentence.valence > 0)) for sentence in found])

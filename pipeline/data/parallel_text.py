@@ -11,7 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.data.batches import padded
-from pipeline.data.cldr import sentences
 from pipeline.data.known import folder_of
 from pipeline.data.text import decoded
 from pipeline.data.vocabulary import BEGIN, END, Subwords
@@ -57,6 +56,8 @@ def load(name_or_path: str, source: str = "en", target: str = "de", seed: int = 
     if source == target:
         raise UserError(f"--source and --target are both {source!r}; choose two languages")
     if name_or_path == "cldr":
+        from pipeline.data.cldr import sentences
+
         pairs = sentences(sum(CLDR_SIZES.values()), source, target, seed=0)
         train, validation = CLDR_SIZES["train"], CLDR_SIZES["train"] + CLDR_SIZES["validation"]
         return ParallelText("cldr", pairs[:train], pairs[train:validation], pairs[validation:])

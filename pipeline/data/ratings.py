@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from sklearn.datasets import load_wine
 
 from pipeline.data.delimited import comma_separated
 from pipeline.data.known import folder_of
@@ -423,6 +422,8 @@ def wine_tasters() -> Found:
     deviations 0.4 and 0.5, and e with 0.5. Everyone has 50 wines, drawn with weights exp(what they would rate them),
     and drinks what they like best rather late. As the tasters are known, so is the least possible error.
     """
+    from sklearn.datasets import load_wine
+
     data: Any = load_wine()
     measured = (data.data - data.data.mean(0)) / data.data.std(0)
     components = np.linalg.svd(measured, full_matrices=False)[0][:, :4] * np.sqrt(len(measured))

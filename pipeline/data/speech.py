@@ -6,16 +6,15 @@ import random
 import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from functools import cache, cached_property
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import pooch
-import soxr
 
+from pipeline import compiler
 from pipeline.data import commands, delimited, espeak
 from pipeline.data.audio import Spectrum, add_noise, change_speed, level_of, log_mel, normalise, read_audio
 from pipeline.data.batches import rounded_up
@@ -131,6 +130,8 @@ def normal(text: str) -> str:
 
 def _commands(rate: int) -> dict[str, Recordings]:
     """The language of ``pipeline.data.commands``, by voices of espeak-ng; those of the parts are different ones."""
+    import soxr
+
     texts = iter(commands.sentences(sum(COMMANDS_SIZES.values()), seed=0))
     parts = {}
     for part, size in COMMANDS_SIZES.items():
@@ -159,6 +160,8 @@ def _fsdd(rate: int) -> tuple[dict[str, Recordings], tuple[str, ...]]:
 
     Read from ``$PIPELINE_DATA/fsdd/recordings`` or the user's cache.
     """
+    import pooch
+
     cached = Path(pooch.os_cache("backhand")) / "fsdd" / "recordings"
     own = os.environ.get("PIPELINE_DATA")
     folders = [Path(own) / "fsdd" / "recordings", cached] if own else [cached]
@@ -415,7 +418,7 @@ class Utterances:
             key = jax.random.fold_in(jax.random.key(self.random.seed), self.random.epoch)
             key = jax.random.fold_in(key, int(rows[0]))  # no other batch of the epoch begins with this one
         given = self.spectrum, self.normalised, changes, samples, key, padded, lengths
-        features, counts = map(np.asarray, _changed_features(*given))
+        features, counts = map(np.asarray, _compiled_features()(*given))
         return (features, counts), Targets(self._transcripts(rows, self.frames(counts, features.shape[1])))
 
     def _transcripts(self, rows: np.ndarray, frames: np.ndarray) -> Transcripts:
@@ -434,7 +437,12 @@ def _batch_frames(longest: int) -> int:
     return frames
 
 
-@partial(jax.jit, static_argnames=("spectrum", "normalised", "changes", "samples"))
+@cache
+def _compiled_features() -> Any:
+    """``_changed_features``, compiled."""
+    return compiler.jit(_changed_features, static_argnames=("spectrum", "normalised", "changes", "samples"))
+
+
 def _changed_features(
     spectrum: Spectrum,
     normalised: str,

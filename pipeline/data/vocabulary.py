@@ -5,12 +5,14 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 
 from pipeline.errors import UserError
+
+if TYPE_CHECKING:
+    import tokenizers
 
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"
 PADDING, BEGIN, END = 0, 1, 2
@@ -61,7 +63,9 @@ class _Learnt:
     definition: str
 
     @cached_property
-    def _tokenizer(self) -> Tokenizer:
+    def _tokenizer(self) -> "tokenizers.Tokenizer":
+        from tokenizers import Tokenizer
+
         return Tokenizer.from_str(self.definition)
 
     def __len__(self) -> int:
@@ -91,6 +95,8 @@ class Subwords(_Learnt):
     @classmethod
     def learn(cls, texts: Iterable[str], size: int) -> "Subwords":
         """The ``size`` most useful pieces of some texts, bytes and the three special ids among them; or fewer."""
+        from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence(  # pyright: ignore[reportAttributeAccessIssue]
             [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
@@ -127,6 +133,8 @@ class Words(_Learnt):
     @classmethod
     def learn(cls, texts: Iterable[str], size: int, least: int = 1) -> "Words":
         """At most ``size`` ids, the first two among them, for words that occur at least ``least`` times."""
+        from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+
         tokenizer = Tokenizer(models.WordLevel(unk_token="<unknown>"))
         tokenizer.normalizer = normalizers.Lowercase()  # pyright: ignore[reportAttributeAccessIssue]
         tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()  # pyright: ignore[reportAttributeAccessIssue]
@@ -154,6 +162,8 @@ def write(folder: Path, vocabulary: Characters | Subwords | Words) -> None:
 
 def read(run: Path) -> Any:
     """What ``write`` wrote. Raises UserError where it cannot be read."""
+    from tokenizers import Tokenizer
+
     try:
         ((kind, content),) = json.loads((run / "vocabulary.json").read_text(encoding="utf-8")).items()
         return KINDS[kind](content if kind == "characters" else Tokenizer.from_str(json.dumps(content)).to_str())

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from pipeline import compiler
 from pipeline.layers.base import Context, Layer, PyTree
 from pipeline.layers.combinators import Objective, Serial, Tied
 from pipeline.layers.dropout import Dropout
@@ -64,7 +65,7 @@ def make_continuation(
             logits = jnp.where(logits < least, -jnp.inf, logits)
         return jax.random.categorical(key, logits / temperature).astype(jnp.int32)
 
-    @partial(jax.jit, static_argnums=2)
+    @partial(compiler.jit, static_argnums=2)
     def some(params: PyTree, prompt: Int[Array, "1 time"], count: int, key: Any) -> Int[Array, " count"]:
         both = objective.expand(params)
         cache = model.start(both["model"], prompt, prompt.shape[1] + count, Context())

@@ -3,11 +3,11 @@
 from dataclasses import replace
 from typing import Any, Literal
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from pipeline import compiler
 from pipeline.attribution import input_gradients, log_probability
 from pipeline.layers.activations import ReLU
 from pipeline.layers.base import Context, Layer, PyTree
@@ -112,4 +112,4 @@ def contributions(
         found = input_gradients(rest, its, vectors, score=log_probability, context=context)
         return found.outputs, (found.d_x * vectors).sum(-1)
 
-    return jax.jit(one)(its_first, its_others, jnp.asarray(ids))
+    return compiler.jit(one)(its_first, its_others, jnp.asarray(ids))

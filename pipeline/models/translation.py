@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
+from pipeline import compiler
 from pipeline.layers.activations import LogSoftmax, Tanh
 from pipeline.layers.attention import CrossAttention
 from pipeline.layers.base import Context, Layer, PyTree
@@ -86,7 +87,7 @@ def make_translation(
     def penalty(tokens: Any) -> Any:
         return ((5.0 + tokens) / 6.0) ** length_penalty
 
-    @partial(jax.jit, static_argnums=2)
+    @partial(compiler.jit, static_argnums=2)
     def search(params: PyTree, source: Int[Array, "batch time"], length: int) -> tuple[Array, Array]:
         both = objective.expand(params)
         its = both["model"]

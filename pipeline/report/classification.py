@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from sklearn.metrics import precision_recall_fscore_support
 
 from pipeline.report import plots
 from pipeline.report.page import Plot, Table
@@ -47,6 +46,8 @@ def results(labels: np.ndarray, predictions: np.ndarray, classes: Sequence[str])
         "stand off the diagonal.",
         partial(plots.confusion_matrix, labels, predictions, classes),
     )
+    from sklearn.metrics import precision_recall_fscore_support
+
     scores: Any = precision_recall_fscore_support(
         labels,
         predictions,

@@ -11,11 +11,9 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
-import jinja2
 from markupsafe import Markup, escape
-from matplotlib.figure import Figure
 
-from pipeline.report.plots import DARK, DPI, LIGHT, Theme, png
+from pipeline.report.plots import DARK, DPI, LIGHT, Figure, Theme, png
 
 
 @dataclass(frozen=True)
@@ -143,6 +141,8 @@ def _drawn(page: Page) -> dict[Plot, Drawing]:
 
 
 def _html(page: Page, drawings: dict[Plot, Drawing]) -> str:
+    import jinja2
+
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     as_text = lambda file: base64.b64encode(file).decode()  # noqa: E731
     environment.filters |= {"base64": as_text, "prose": _prose, "breakable": _breakable}

@@ -8,16 +8,15 @@ lightness.
 import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.colors import LinearSegmentedColormap
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import LogLocator, MaxNLocator, NullLocator
-from sklearn.metrics import confusion_matrix as count_confusions
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
+else:  # matplotlib's import takes long, and only who draws needs it
+    Axes = Figure = Any
 
 Line = Mapping[str, Any]  # one line of metrics.jsonl
 
@@ -45,6 +44,8 @@ EXACT = 1e-18  # where an error of exactly zero is drawn on a logarithmic axis
 
 def png(draw: Callable[[Theme], Figure], theme: Theme = LIGHT) -> bytes:
     """The PNG file of ``draw(theme)``, drawn in the style that all plots share."""
+    import matplotlib as mpl
+
     style: dict[Any, Any] = {
         "font.family": "sans-serif",
         "font.sans-serif": ["DejaVu Sans"],
@@ -81,9 +82,35 @@ def png(draw: Callable[[Theme], Figure], theme: Theme = LIGHT) -> bytes:
     return file.getvalue()
 
 
-def _figure(width: float, height: float, gap: float = 0.02) -> Figure:
+def figure_of(width: float, height: float, gap: float = 0.02) -> Figure:
     """width, height: inches; gap: between its axes, as a share of their size."""
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(wspace=gap, hspace=gap))
+
+
+def whole_numbers(axis: Axes) -> None:
+    """Ticks of the x axis at whole numbers only."""
+    from matplotlib.ticker import MaxNLocator
+
+    axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+
+
+def _plain_ticks(axis: Any, multiples: tuple[int, ...]) -> None:
+    """Ticks of a logarithmic axis at these multiples of powers of ten, as plain numbers: 0.2, 0.5, 1, 2."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
+    axis.set_major_locator(LogLocator(subs=multiples))
+    axis.set_major_formatter("{x:g}")
+    axis.set_minor_locator(NullLocator())
+
+
+def shades(low: str, high: str, name: str = "share") -> Any:
+    """The colour map from one colour to another."""
+    from matplotlib.colors import LinearSegmentedColormap
+
+    return LinearSegmentedColormap.from_list(name, [low, high])
 
 
 def evaluations_in(metrics: Sequence[Line]) -> list[Line]:
@@ -96,7 +123,7 @@ def curves(metrics: Sequence[Line], metric: str | None, theme: Theme) -> Figure:
 
     metric: None where the loss says it all.
     """
-    figure = _figure(WIDTH, 3.6)
+    figure = figure_of(WIDTH, 3.6)
     names = ("loss", metric) if metric else ("loss",)
     axes = figure.subplots(1, len(names), squeeze=False)[0]
     steps = [line for line in metrics if line["kind"] == "step"]
@@ -112,7 +139,7 @@ def curves(metrics: Sequence[Line], metric: str | None, theme: Theme) -> Figure:
         x, y = [line["step"] / per_epoch for line in evaluations], [line[name] for line in evaluations]
         axis.plot(x, y, color=theme.validation, marker="o", markersize=4, label="validation")
         axis.set(title=name.capitalize(), xlabel="epoch")
-        axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+        whole_numbers(axis)
     _logarithmic(axes[0])
     if metric:
         axes[1].set_ylim(*_upper_part([line[metric] for line in (*steps, *evaluations) if metric in line]))
@@ -124,9 +151,7 @@ def _logarithmic(axis: Axes) -> None:
     """A logarithmic y axis with its ticks as plain numbers: 0.2, 0.5, 1, 2."""
     axis.set_yscale("log")
     low, high = axis.get_ylim()
-    axis.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5) if high / low < 1e3 else (1,)))
-    axis.yaxis.set_major_formatter("{x:g}")
-    axis.yaxis.set_minor_locator(NullLocator())
+    _plain_ticks(axis.yaxis, (1, 2, 5) if high / low < 1e3 else (1,))
 
 
 def _steps_per_epoch(evaluations: Sequence[Line], steps: Sequence[Line]) -> float:
@@ -149,14 +174,16 @@ def _upper_part(values: Sequence[float]) -> tuple[float, float]:
 
 def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: Sequence[str], theme: Theme) -> Figure:
     """How often each true class (row) was taken for each class (column). Zeros are left blank."""
+    from sklearn.metrics import confusion_matrix as count_confusions
+
     counts = count_confusions(labels, predictions, labels=np.arange(len(classes)))
     side = max(4.2, 0.52 * len(classes) + 1.4)
-    figure = _figure(side, side)
+    figure = figure_of(side, side)
     axis = figure.subplots()
     axis.grid(False)
     # Mistakes are few beside what is right: the root keeps a single one visible.
     shade = np.sqrt(counts / np.maximum(counts.sum(1, keepdims=True), 1))
-    colours = LinearSegmentedColormap.from_list("share", [theme.background, theme.training])
+    colours = shades(theme.background, theme.training)
     axis.imshow(shade, cmap=colours, vmin=0, vmax=1)
     for (row, column), count in np.ndenumerate(counts):
         if count:
@@ -176,9 +203,11 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: Seque
 
 def gradient_norms(metrics: Sequence[Line], theme: Theme) -> Figure:
     """The length of every layer's gradient against steps, on a logarithmic axis; dark lines are early layers."""
+    import matplotlib as mpl
+
     steps = [line for line in metrics if line["kind"] == "step" and line.get("gradient_norm")]
     layers = sorted(steps[0]["gradient_norm"], key=_in_order) if steps else []
-    figure = _figure(WIDTH, max(3.6, 0.19 * len(layers) + 0.8))
+    figure = figure_of(WIDTH, max(3.6, 0.19 * len(layers) + 0.8))
     axis = figure.subplots()
     low, high = (0.0, 0.85) if theme is LIGHT else (0.2, 1.0)
     x = [line["step"] for line in steps]
@@ -205,7 +234,7 @@ def gradient_agreement(relative_errors: Mapping[str, float], theme: Theme) -> Fi
     """Each leaf's disagreement between the two gradients, on a logarithmic axis with the tolerance."""
     leaves = list(relative_errors)
     errors = np.array([relative_errors[leaf] for leaf in leaves], float)
-    figure = _figure(WIDTH, max(2.2, 0.24 * len(leaves) + 1))
+    figure = figure_of(WIDTH, max(2.2, 0.24 * len(leaves) + 1))
     axis = figure.subplots()
     y = np.arange(len(leaves))
     exact = errors == 0
@@ -238,7 +267,7 @@ def filters(kernel: np.ndarray, theme: Theme, limit: int = 64) -> Figure:
     count = kernel.shape[-1]
     columns = min(16, count)
     rows = -(-count // columns)
-    figure = _figure(WIDTH, WIDTH / columns * rows, gap=0.06)
+    figure = figure_of(WIDTH, WIDTH / columns * rows, gap=0.06)
     axes = figure.subplots(rows, columns, squeeze=False)
     largest = float(np.abs(kernel).max(initial=1e-12))
     for axis, one in zip(axes.flat, np.moveaxis(kernel, -1, 0)):
@@ -270,12 +299,12 @@ def mistakes(
     wrong = np.flatnonzero(predictions != labels)
     wrong = wrong[np.argsort(-probabilities[wrong, predictions[wrong]], kind="stable")][:limit]
     if not len(wrong):
-        figure = _figure(WIDTH, 1.0)
+        figure = figure_of(WIDTH, 1.0)
         figure.text(0.5, 0.5, "No mistakes: every example was classified correctly.", ha="center", va="center")
         return figure
     columns = 6
     rows = -(-len(wrong) // columns)
-    figure = _figure(WIDTH, (WIDTH / columns + 0.55) * rows if inputs.ndim == 4 else (1.5 + 0.55) * rows)
+    figure = figure_of(WIDTH, (WIDTH / columns + 0.55) * rows if inputs.ndim == 4 else (1.5 + 0.55) * rows)
     axes = figure.subplots(rows, columns, squeeze=False)
     names = np.asarray(classes)
     for axis, x, true, predicted, row in zip(
@@ -302,10 +331,10 @@ def _bare(axes: np.ndarray) -> None:
 
 def alignment(weights: np.ndarray, source: Sequence[str], target: Sequence[str], theme: Theme) -> Figure:
     """How much every token of a target (rows) attends to each of its source (columns). weights: (target, source)."""
-    figure = _figure(0.26 * len(source) + 1.4, 0.26 * len(target) + 1.2)
+    figure = figure_of(0.26 * len(source) + 1.4, 0.26 * len(target) + 1.2)
     axis = figure.subplots()
     axis.grid(False)
-    colours = LinearSegmentedColormap.from_list("share", [theme.background, theme.training])
+    colours = shades(theme.background, theme.training)
     axis.imshow(weights, cmap=colours, vmin=0, vmax=max(0.5, float(weights.max())), aspect="auto")
     axis.set_xticks(range(len(source)), [_shown(token) for token in source], rotation=90, fontsize=8)
     axis.set_yticks(range(len(target)), [_shown(token) for token in target], fontsize=8)
@@ -321,7 +350,7 @@ def roc(
 
     alarms, found: of every threshold; points: (alarms, found) of each; area: under the curve.
     """
-    figure = _figure(5.2, 4.8)
+    figure = figure_of(5.2, 4.8)
     axis = figure.subplots()
     axis.plot([0, 1], [0, 1], color=theme.grid, linestyle="--", linewidth=1.5)
     axis.step(alarms, found, where="post", color=theme.training, label=f"area {area:.4f}")
@@ -339,7 +368,7 @@ def reliability(diagrams: Mapping[str, Sequence[np.ndarray]], theme: Theme) -> F
 
     diagrams: mean probability, share that is right and count of each bin; a dot's area is its count.
     """
-    figure = _figure(WIDTH, 4.4)
+    figure = figure_of(WIDTH, 4.4)
     axes = figure.subplots(1, len(diagrams), squeeze=False)[0]
     for axis, (title, (said, were, counts)) in zip(axes, diagrams.items()):
         axis.plot([0, 1], [0, 1], color=theme.grid, linestyle="--", linewidth=1.5)
@@ -353,7 +382,7 @@ def reliability(diagrams: Mapping[str, Sequence[np.ndarray]], theme: Theme) -> F
 
 def bars(names: Sequence[str], values: np.ndarray, label: str, theme: Theme) -> Figure:
     """A signed number for each name, from top to bottom."""
-    figure = _figure(WIDTH, 0.3 * len(names) + 0.8)
+    figure = figure_of(WIDTH, 0.3 * len(names) + 0.8)
     axis = figure.subplots()
     colours = np.where(values >= 0, theme.wrong, theme.training)
     axis.barh(np.arange(len(names)), values, color=list(colours), height=0.65)
@@ -375,7 +404,7 @@ def attributions(inputs: np.ndarray, values: np.ndarray, titles: Sequence[str], 
     sums = values.sum(-1)
     columns = min(4 if of_images else 2, len(inputs))
     rows = -(-len(inputs) // columns)
-    figure = _figure(WIDTH * columns / (4 if of_images else 2), (1.75 if of_images else 1.9) * rows, gap=0.03)
+    figure = figure_of(WIDTH * columns / (4 if of_images else 2), (1.75 if of_images else 1.9) * rows, gap=0.03)
     axes = figure.subplots(rows, columns * (1 + of_images), squeeze=False)
     panels = axes.reshape(-1, 1 + of_images)
     for pair, x, value, title in zip(panels, inputs, sums, titles):
@@ -399,13 +428,13 @@ def _shown(token: str) -> str:
 
 def progress(metrics: Sequence[Line], names: Sequence[str], theme: Theme) -> Figure:
     """Each of the named validation metrics against epochs."""
-    figure = _figure(WIDTH, 3.2)
+    figure = figure_of(WIDTH, 3.2)
     evaluations = evaluations_in(metrics)
     for axis, name in zip(figure.subplots(1, len(names), squeeze=False)[0], names):
         x, y = [line["epoch"] for line in evaluations], [line[name] for line in evaluations]
         axis.plot(x, y, color=theme.validation, marker="o", markersize=3)
         axis.set(title=name, xlabel="epoch")
-        axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+        whole_numbers(axis)
     return figure
 
 
@@ -417,7 +446,7 @@ def by_amount(
     amounts: for the users and for the items, of each test rating, (ratings,); errors: by name, (ratings,), the first of
     them the model's; names: of the two axes. The groups are about equally large.
     """
-    figure = _figure(WIDTH, 3.6)
+    figure = figure_of(WIDTH, 3.6)
     for axis, amount, name in zip(figure.subplots(1, 2, sharey=True), amounts, names):
         edges = np.unique(np.quantile(amount, np.linspace(0, 1, 9)))
         group = np.clip(np.searchsorted(edges, amount, side="right") - 1, 0, max(0, len(edges) - 2))
@@ -427,9 +456,7 @@ def by_amount(
             y = [float(np.sqrt(np.mean(error[group == its] ** 2))) for its in present]
             axis.plot(x, y, color=colour, marker="o", markersize=5, label=label)
         axis.set_xscale("log")
-        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-        axis.xaxis.set_major_formatter("{x:g}")
-        axis.xaxis.set_minor_locator(NullLocator())
+        _plain_ticks(axis.xaxis, (1, 2, 5))
         axis.set(xlabel=name)
     figure.axes[0].set(ylabel="RMSE")
     figure.axes[1].legend()
@@ -438,7 +465,7 @@ def by_amount(
 
 def ranking(cutoffs: Sequence[int], metrics: Mapping[str, Mapping[str, float]], theme: Theme) -> Figure:
     """The share of targets among the first k, and their NDCG, against k. metrics: by label, "hr@K" and "ndcg@K"."""
-    figure = _figure(WIDTH, 3.6)
+    figure = figure_of(WIDTH, 3.6)
     both = figure.subplots(1, 2)
     for (label, its), colour in zip(metrics.items(), (theme.training, theme.wrong)):
         for axis, name in zip(both, ("hr", "ndcg")):
@@ -448,7 +475,7 @@ def ranking(cutoffs: Sequence[int], metrics: Mapping[str, Mapping[str, float]], 
         axis.set_xscale("log")
         axis.set_xticks([k for k in cutoffs if k in (1, 2, 5, 10, 20, 50, 100)])
         axis.xaxis.set_major_formatter("{x:g}")
-        axis.xaxis.set_minor_locator(NullLocator())
+        axis.minorticks_off()
         axis.set(title=name, xlabel="k")
         axis.set_ylim(bottom=0)
     both[0].legend()
@@ -459,7 +486,7 @@ def points(
     places: np.ndarray, values: np.ndarray, sizes: np.ndarray, named: Mapping[int, str], scale: str, theme: Theme
 ) -> Figure:
     """Points in the plane, (points, 2), coloured by ``values`` and as large as ``sizes``; some with their names."""
-    figure = _figure(WIDTH, 5.6)
+    figure = figure_of(WIDTH, 5.6)
     axis = figure.subplots()
     order = np.argsort(-sizes)
     area = 8 + 110 * sizes / max(float(sizes.max(initial=1)), 1e-12)

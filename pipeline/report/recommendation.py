@@ -5,7 +5,6 @@ from functools import partial
 from typing import Any
 
 import numpy as np
-from sklearn.decomposition import PCA
 
 from pipeline.report import plots
 from pipeline.report.page import Plot, Table
@@ -92,6 +91,8 @@ def ranking(cutoffs: Sequence[int], metrics: Mapping[str, Mapping[str, float]], 
 
 def item_map(vectors: np.ndarray, values: np.ndarray, counts: np.ndarray, names: Sequence[str], scale: str) -> Plot:
     """The items' vectors in the plane. values: their colours, named by scale; counts: training ratings of each."""
+    from sklearn.decomposition import PCA
+
     places = PCA(2, svd_solver="full").fit_transform(vectors)
     named = {i: str(names[i])[:34] for i in _apart(places, np.argsort(-counts, kind="stable"))[:NAMED]}
     return Plot(

@@ -6,15 +6,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
-import jiwer
 import numpy as np
-from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
-from matplotlib.ticker import MaxNLocator
 
 from pipeline.report import plots
 from pipeline.report.page import Plot, Table
-from pipeline.report.plots import WIDTH, Theme
+from pipeline.report.plots import WIDTH, Figure, Theme, figure_of, whole_numbers
 
 NOTHING = "(nothing)"
 """In the place of a word that is missing, or too many."""
@@ -46,7 +42,9 @@ class Heard:
 
 def listening(heard: Heard, theme: Theme) -> Figure:
     """The spectrogram with the characters where they are heard, and below it every symbol's probability over time."""
-    figure = Figure(figsize=(WIDTH, 4.6), layout=ConstrainedLayoutEngine(hspace=0.03))
+    import matplotlib as mpl
+
+    figure = figure_of(WIDTH, 4.6, gap=0.03)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
     seconds = len(heard.features) * heard.hop
     above.imshow(
@@ -69,7 +67,7 @@ def listening(heard: Heard, theme: Theme) -> Figure:
     p = np.exp(heard.log_y)
     time = (np.arange(len(p)) + 0.5) * heard.step
     below.plot(time, p[:, 0], color=theme.grid, linewidth=1.5, label="blank")
-    colours = plots.mpl.colormaps["tab20"]
+    colours = mpl.colormaps["tab20"]
     sure = [symbol for symbol in range(1, p.shape[1]) if p[:, symbol].max(initial=0) > SURE]
     for symbol in sure:
         colour = colours(symbol % 20)
@@ -100,7 +98,7 @@ def examples(heard: Sequence[Heard]) -> list[Plot]:
 
 def error_rates(metrics: Sequence[Mapping[str, Any]], theme: Theme) -> Figure:
     """Loss step by step, and the validation utterances' error rates after every epoch."""
-    figure = Figure(figsize=(WIDTH, 3.4), layout="constrained")
+    figure = figure_of(WIDTH, 3.4)
     axis = figure.subplots()
     evaluations = plots.evaluations_in(metrics)
     epochs = [line["epoch"] for line in evaluations]
@@ -108,7 +106,7 @@ def error_rates(metrics: Sequence[Mapping[str, Any]], theme: Theme) -> Figure:
         axis.plot(epochs, [line[name] for line in evaluations], color=colour, marker="o", markersize=4, label=words)
     axis.set(xlabel="epoch", ylabel="error rate")
     axis.set_ylim(0, min(1.05, axis.get_ylim()[1]))
-    axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
+    whole_numbers(axis)
     axis.legend(loc="upper right")
     return figure
 
@@ -135,6 +133,8 @@ def learning(metrics: Sequence[Mapping[str, Any]]) -> list[Plot]:
 
 def pairs(texts: Sequence[str], recognised: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Every word that was said and the one that it was taken for, NOTHING where there is none on a side."""
+    import jiwer
+
     found = jiwer.process_words(list(texts), list(recognised))
     for said, heard, chunks in zip(found.references, found.hypotheses, found.alignments):
         for chunk in chunks:
@@ -174,6 +174,8 @@ def confusions(texts: Sequence[str], recognised: Sequence[str]) -> Plot:
 
 def worst(texts: Sequence[str], recognised: Sequence[str], names: Sequence[str]) -> Table:
     """The utterances with most mistakes."""
+    import jiwer
+
     rates = np.asarray([jiwer.wer(text, its) for text, its in zip(texts, recognised)])
     order = [row for row in np.argsort(-rates, kind="stable").tolist() if rates[row] > 0][:WORST]
     return Table(

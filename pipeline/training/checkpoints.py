@@ -7,20 +7,24 @@ only then takes its predecessor's place: a run killed at any moment leaves a who
 
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
-import orbax.checkpoint as ocp
 
 from pipeline.errors import UserError
 from pipeline.layers.base import PyTree
 from pipeline.training.state import TrainState
+
+if TYPE_CHECKING:
+    import orbax.checkpoint as ocp
 
 
 class Checkpoints:
     """The checkpoints in a folder, while a run writes them in the background; leave its ``with`` to be sure of them."""
 
     def __init__(self, directory: Path) -> None:
+        import orbax.checkpoint as ocp
+
         self.directory = directory
         self._best = _manager(directory / "best", params=ocp.StandardCheckpointHandler())
         self._last = _manager(
@@ -37,10 +41,14 @@ class Checkpoints:
         self._last.close()
 
     def save_best(self, step: int, params: PyTree) -> None:
+        import orbax.checkpoint as ocp
+
         _save(self._best, step, params=ocp.args.StandardSave(params))
 
     def save_last(self, state: TrainState, progress: dict[str, Any]) -> None:
         """progress: whatever else it takes to go on, as JSON."""
+        import orbax.checkpoint as ocp
+
         tree = _tree(state)
         _save(
             self._last,
@@ -54,6 +62,8 @@ class Checkpoints:
 
         Raises UserError where the state of another model was saved there.
         """
+        import orbax.checkpoint as ocp
+
         step = self._last.latest_step()
         if step is None:
             return None
@@ -64,6 +74,8 @@ class Checkpoints:
 
     def best(self, like: PyTree) -> PyTree | None:
         """The best parameters so far; None where there are none. Raises UserError where they are another model's."""
+        import orbax.checkpoint as ocp
+
         self._best.wait_until_finished()
         step = self._best.latest_step()
         if step is None:
@@ -88,13 +100,17 @@ def load_params(run: Path, like: PyTree) -> PyTree:
     return params
 
 
-def _manager(directory: Path, **handlers: ocp.CheckpointHandler) -> ocp.CheckpointManager:
+def _manager(directory: Path, **handlers: "ocp.CheckpointHandler") -> "ocp.CheckpointManager":
+    import orbax.checkpoint as ocp
+
     # Handlers are named so that a process that has saved nothing can read what a checkpoint holds.
     options = ocp.CheckpointManagerOptions(max_to_keep=1)
     return ocp.CheckpointManager(directory.absolute(), options=options, item_handlers=handlers)
 
 
-def _save(manager: ocp.CheckpointManager, step: int, **items: Any) -> None:
+def _save(manager: "ocp.CheckpointManager", step: int, **items: Any) -> None:
+    import orbax.checkpoint as ocp
+
     # A run resumed from before its best step comes to the same best again, byte for byte.
     if step not in manager.all_steps():
         manager.save(step, args=ocp.args.Composite(**items))
@@ -105,10 +121,12 @@ def _tree(state: TrainState) -> dict[str, PyTree]:
 
 
 def _restore(like: PyTree) -> Any:
+    import orbax.checkpoint as ocp
+
     return ocp.args.StandardRestore(jax.tree.map(ocp.utils.to_shape_dtype_struct, like))
 
 
-def _check(manager: ocp.CheckpointManager, step: int, item: str, like: PyTree, where: Path) -> None:
+def _check(manager: "ocp.CheckpointManager", step: int, item: str, like: PyTree, where: Path) -> None:
     """Raises UserError naming the first leaf in which a checkpoint differs from ``like``."""
     found = _shapes(manager.item_metadata(step)[item].tree)
     wanted = _shapes(like)

@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pipeline import compiler
 from pipeline.layers.base import Context, Layer, PyTree, leaves, map_children
 from pipeline.layers.combinators import Objective, Tied
 from pipeline.layers.dropout import Dropout
@@ -24,7 +25,7 @@ def make_evaluation(
     It is compiled once for batches of one shape; the sums stay on the device until the last batch is in.
     """
 
-    @jax.jit
+    @compiler.jit
     def sums(params: PyTree, batch: Batch) -> dict[str, Any]:
         loss, outputs = objective.evaluate(params, batch, Context())
         count = objective.count(batch[1])
@@ -47,7 +48,7 @@ def make_evaluation(
 
 def predict(model: Layer, params: PyTree, batches: Iterable[Batch]) -> np.ndarray:
     """The model's outputs for every example that counts (padding has weight 0), in order: (examples, ...)."""
-    apply = jax.jit(lambda params, inputs: model.apply(params, inputs, Context()))
+    apply = compiler.jit(lambda params, inputs: model.apply(params, inputs, Context()))
     outputs = []
     for inputs, targets in batches:
         rows = np.asarray(apply(params, inputs))
@@ -65,7 +66,7 @@ def make_dropout_samples(model: Layer, samples: int) -> Callable[[PyTree, Any, A
         return None
     sampling = _sampling(model)
 
-    @jax.jit
+    @compiler.jit
     def outputs(params: PyTree, x: Any, key: Any) -> Any:
         return jax.lax.map(lambda its: sampling.apply(params, x, Context(key=its)), jax.random.split(key, samples))
 
@@ -95,7 +96,7 @@ def make_calibration(objective: Objective | Tied) -> Callable[[PyTree, Iterable[
     """
     quiet = _without_dropout(objective)
 
-    @jax.jit
+    @compiler.jit
     def statistics(params: PyTree, batch: Batch) -> PyTree:
         _, residuals = quiet.forward(params, batch, Context(train=True))
         return quiet.statistics(params, residuals)

@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from pipeline import compiler
 from pipeline.backprop import value_and_grad
 from pipeline.layers.base import PyTree, map_children
 from pipeline.layers.combinators import Cast, Objective, Tied
@@ -18,7 +19,7 @@ def make_comparison(
 ) -> Callable[[PyTree, Batch, Any], dict[str, float]]:
     """A function ``(params, batch, step) -> {leaf: relative error}`` with the step's own augmentation and dropout."""
 
-    @jax.jit
+    @compiler.jit
     def gradients(params: PyTree, batch: Batch, step: Any) -> tuple[PyTree, PyTree]:
         batch, context = drawn(batch, seed, step, augment)
         manual, autodiff = (value_and_grad(objective, which) for which in ("manual", "autodiff"))

@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from pipeline import compiler
 from pipeline.layers.base import PyTree
 from pipeline.layers.combinators import Objective, Tied
 from pipeline.training.checkpoints import Checkpoints
@@ -148,12 +149,13 @@ def _compiled_step(
         augment=augment,
         metrics=metrics,
     )
-    return jax.jit(on_rows(step, tables) if tables else step, donate_argnums=0)
+    return compiler.jit(on_rows(step, tables) if tables else step, donate_argnums=0)
 
 
 def _learning_rates(config: TrainingConfig, total_steps: int) -> np.ndarray:
     """Of every step of the run."""
-    return np.asarray(jax.vmap(make_schedule(config.optimizer, total_steps))(jnp.arange(total_steps)))
+    rates = compiler.jit(jax.vmap(make_schedule(config.optimizer, total_steps)))
+    return np.asarray(rates(jnp.arange(total_steps)))
 
 
 def _resumed(

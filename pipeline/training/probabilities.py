@@ -10,10 +10,6 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
-from scipy.optimize import minimize
-from scipy.special import log_softmax
-from scipy.stats import rankdata
-from sklearn.metrics import roc_curve
 
 from pipeline.errors import UserError
 
@@ -68,10 +64,14 @@ class Calibration:
         return z + np.asarray(self.offset, np.float32) if self.offset else z
 
     def __call__(self, z: np.ndarray) -> np.ndarray:
+        from scipy.special import log_softmax
+
         return np.exp(log_softmax(self.logits(z.astype(np.float64)), axis=-1))
 
     def undone(self, probabilities: np.ndarray) -> np.ndarray:
         """softmax(z): what the model says by itself, from what this has made of it."""
+        from scipy.special import log_softmax
+
         log_p = np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))
         return np.exp(log_softmax((log_p - np.asarray(self.offset or 0.0)) * self.temperature, axis=-1))
 
@@ -82,6 +82,9 @@ def fit_calibration(z: np.ndarray, labels: np.ndarray, with_offset: bool = False
     Before any are seen, the temperature's logarithm and the offsets are taken for normal about 0 with deviations 0.5
     and 3: so a model that makes no mistake on a few examples is not taken for one that makes none.
     """
+    from scipy.optimize import minimize
+    from scipy.special import log_softmax
+
     z = z.astype(np.float64)  # in float32 the optimiser's small steps would change nothing
     examples, classes = z.shape
 
@@ -105,6 +108,8 @@ def threshold_for(labels: np.ndarray, score: np.ndarray, decision: Decision, spe
     decision: "likeliest", a half; "balanced", where sensitivity and specificity add up to the most (Youden 1950);
         "specificity", the most sensitive one that leaves at least this share of the normal examples alone.
     """
+    from sklearn.metrics import roc_curve
+
     if decision == "likeliest":
         return 0.5
     alarms, found, thresholds = roc_curve(labels > 0, score, drop_intermediate=False)
@@ -169,6 +174,8 @@ def area(abnormal: np.ndarray, score: np.ndarray) -> float:
 
     It is the rank sum of Mann & Whitney (1947), ten times as fast as the curve, for a bootstrap's thousands.
     """
+    from scipy.stats import rankdata
+
     positive = int(abnormal.sum())
     negative = len(abnormal) - positive
     return float((rankdata(score)[abnormal].sum() - positive * (positive + 1) / 2) / (positive * negative))

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pipeline import compiler
 from pipeline.data.baseline import Baseline, moods
 from pipeline.data.interactions import table
 from pipeline.data.ratings import UNSEEN, RatingData, Ratings
@@ -28,7 +28,7 @@ PairScores = Callable[[PyTree, np.ndarray, np.ndarray], np.ndarray]
 
 def make_pair_scores(model: Layer) -> PairScores:
     """Of a model that takes ids (users (batch,), items (batch, candidates))."""
-    apply = jax.jit(lambda params, users, items: model.apply(params, (users, items[:, None]), Context())[:, 0])
+    apply = compiler.jit(lambda params, users, items: model.apply(params, (users, items[:, None]), Context())[:, 0])
 
     def scores(params: PyTree, users: np.ndarray, items: np.ndarray) -> np.ndarray:
         found = [
@@ -47,7 +47,7 @@ def make_scores(model: Layer, items: int, known: np.ndarray | None = None) -> Sc
     """
     every = np.arange(items, dtype=np.int32)
 
-    @jax.jit
+    @compiler.jit
     def apply(params: PyTree, users: Any, its: Any) -> Any:
         return model.apply(params, (users, its), Context())
 
@@ -64,7 +64,7 @@ def make_scores(model: Layer, items: int, known: np.ndarray | None = None) -> Sc
 
 def make_table_scores(model: Layer, known: np.ndarray) -> Scores:
     """Of a model that takes the whole table of ratings, float32 (users, items)."""
-    apply = jax.jit(lambda params, known: model.apply(params, known, Context()))
+    apply = compiler.jit(lambda params, known: model.apply(params, known, Context()))
     return lambda params, users: np.asarray(apply(params, jnp.asarray(known)))[users]
 
 

@@ -8,7 +8,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from pipeline.layers.base import PyTree
+from pipeline import compiler
+from pipeline.layers.base import Layer, PyTree
 
 
 @partial(
@@ -39,9 +40,19 @@ class TrainState:
         return self.params if self.average is None else self.average
 
 
+def init_params(objective: Layer, example: PyTree, seed: int) -> PyTree:
+    """The parameters of ``objective`` before training.
+
+    example: a batch, or its ShapeDtypeStructs. They are drawn in one compiled program: one by one, the operations take
+    seconds to compile.
+    """
+    return compiler.jit(lambda key: objective.init(key, example))(jax.random.key(seed))
+
+
 def start(params: PyTree, optimizer: optax.GradientTransformation, average: float = 0.0) -> TrainState:
     """The state before the first step. It shares no buffer with ``params`` or within itself: steps donate it."""
+    optimizer_state = compiler.jit(optimizer.init)(params)
     return jax.tree.map(
         lambda leaf: jnp.array(leaf, copy=True),
-        TrainState(params, optimizer.init(params), jnp.int32(0), params if average else None, jnp.bool(True)),
+        TrainState(params, optimizer_state, jnp.int32(0), params if average else None, jnp.bool(True)),
     )

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from pipeline import compiler
 from pipeline.verify.measure import wide
 from pipeline.verify.probes import cotangents
 from pipeline.verify.rule import MISSING, is_float, is_key, spread
@@ -69,7 +70,7 @@ def vmap(trial: Trial, given: list[Any]) -> None:
     axes = [None if is_key(array) else 0 for array in given]
     arrays = [array if is_key(array) else np.stack([s.probe.arrays[i] for s in pair]) for i, array in enumerate(given)]
     d_y = [np.stack(both) for both in zip(*(s.probe.d_y for s in pair))]
-    mapped = jax.jit(jax.vmap(trial.by_hand, in_axes=(axes, 0)))
+    mapped = compiler.jit(jax.vmap(trial.by_hand, in_axes=(axes, 0)))
     found = as_numpy(mapped(arrays, d_y)["d"])
     for leaf in trial.rule.floats:
         expected = np.stack([s.reference[leaf] for s in pair])
@@ -90,7 +91,7 @@ def devices(trial: Trial, given: list[Any]) -> None:
         divides = np.ndim(array) and array.shape[0] % len(devices) == 0 and not is_key(array)
         return jax.device_put(array, NamedSharding(mesh, PartitionSpec("examples") if divides else PartitionSpec()))
 
-    run = jax.jit(trial.by_hand)
+    run = compiler.jit(trial.by_hand)
     found = run([placed(array) for array in given], [placed(jnp.asarray(d)) for d in seen.probe.d_y])
     for leaf in trial.rule.floats:
         around = size_around(trial, leaf, seen.reference)

@@ -4,9 +4,9 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import jax
 import numpy as np
 
+from pipeline import compiler
 from pipeline.verify.probes import Probe, meaning
 from pipeline.verify.rule import Rule, outputs, paired, replaced
 
@@ -43,7 +43,7 @@ class FiniteDifferences:
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
-        self._value = jax.jit(lambda arrays, d_y: paired(list(outputs(rule.define(arrays)).values()), d_y))
+        self._value = compiler.jit(lambda arrays, d_y: paired(list(outputs(rule.define(arrays)).values()), d_y))
 
     def slope(self, probe: Probe, place: int, random: np.random.Generator) -> Slope:
         """Along a random direction within the array at ``place``."""

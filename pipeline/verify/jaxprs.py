@@ -83,7 +83,7 @@ class Interpreter:
         return [self.result(name, r) for r in (results if equation.primitive.multiple_results else [results])]
 
     def _scan(self, parameters: dict[str, Any], operands: list[Any], path: tuple) -> Sequence[Any]:
-        body, fixed, carried = parameters["jaxpr"], parameters["num_consts"], parameters["num_carry"]
+        body, (fixed, carried) = parameters["jaxpr"], scan_counts(parameters)
 
         def step(carry: list[Any], x: tuple[Any, list[Any]]) -> tuple[list[Any], list[Any]]:
             self.stepped(path, x[0], parameters["length"])
@@ -99,6 +99,14 @@ class Interpreter:
             reverse=parameters["reverse"],
         )
         return [*carry, *stacked]
+
+
+def scan_counts(parameters: dict[str, Any]) -> tuple[int, int]:
+    """How many of a scan's operands are the same in every step, and how many are carried from step to step."""
+    if "num_consts" in parameters:  # before jax 0.12
+        return parameters["num_consts"], parameters["num_carry"]
+    fixed, carried, _ = map(len, parameters["ft_in"].unpack())
+    return fixed, carried
 
 
 def inner_program(equation: Any, through_custom_rules: bool = True) -> ClosedJaxpr | None:

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pipeline import compiler
 from pipeline.verify import jaxprs
 from pipeline.verify.finite_differences import Slope
 from pipeline.verify.measure import largest
@@ -58,7 +59,7 @@ def _bypassed(trial: Trial, seen: Seen) -> Values:
     """Autodiff of the definition's operations without any custom rule in it."""
     plain = jaxprs.plain(trial.rule.define)
     try:
-        found = jax.jit(lambda arrays, d_y: autodiff(plain, trial.rule.leaves, arrays, d_y)["d"])
+        found = compiler.jit(lambda arrays, d_y: autodiff(plain, trial.rule.leaves, arrays, d_y)["d"])
         return as_numpy(found(list(seen.probe.arrays), list(seen.probe.d_y)))
     except Exception:
         return {}
@@ -108,7 +109,9 @@ def _forward_mode(trial: Trial, seen: Seen, random: np.random.Generator) -> None
 
     floats = [jnp.asarray(arrays[i]) for i in places]
     try:
-        forward = float(jax.jit(slope)(floats, [jnp.asarray(v, array.dtype) for v, array in zip(directions, floats)]))
+        forward = float(
+            compiler.jit(slope)(floats, [jnp.asarray(v, array.dtype) for v, array in zip(directions, floats)])
+        )
     except (TypeError, NotImplementedError, ValueError):
         return
     gradients = [seen.reference[rule.leaves[i]] for i in places]

@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pipeline import compiler
 from pipeline.verify import jaxprs
 from pipeline.verify.finite_differences import FiniteDifferences
 from pipeline.verify.measure import wide
@@ -110,11 +111,11 @@ class Trial:
         self.traceable = True
         self.reference_narrow: str | None = None
         self.by_hand = _arrays_only(rule.manual)
-        self._autodiff = jax.jit(rule.autodiff)
-        self._both = jax.jit(lambda arrays, d_y: (rule.autodiff(arrays, d_y), self.by_hand(arrays, d_y)))
-        self.noisy = [jax.jit(jaxprs.noisy(rule.autodiff, own_precision=True))]
+        self._autodiff = compiler.jit(rule.autodiff)
+        self._both = compiler.jit(lambda arrays, d_y: (rule.autodiff(arrays, d_y), self.by_hand(arrays, d_y)))
+        self.noisy = [compiler.jit(jaxprs.noisy(rule.autodiff, own_precision=True))]
         if rule.must_jit:
-            self.noisy.append(jax.jit(jaxprs.noisy(self.by_hand, own_precision=False)))
+            self.noisy.append(compiler.jit(jaxprs.noisy(self.by_hand, own_precision=False)))
         self.differences = FiniteDifferences(rule)
         self.found = Judgement(rule, self.reference, self.manual, self.both)
 

@@ -3,7 +3,7 @@
 import os
 import platform
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +11,8 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
+
+from pipeline import compiler
 
 SAMPLE_SECONDS = 1e-3
 """What a sample takes at least: shorter functions are called several times."""
@@ -22,9 +24,13 @@ ROUNDS = (9, 60)
 """The fewest and the most rounds of a row."""
 
 
-def compiled(function: Callable, *args: Any) -> tuple[Callable[[], Any], int]:
-    """``function`` jitted for ``args``, as a call that waits for its results, and its temporary memory in bytes."""
-    executable = jax.jit(function).lower(*args).compile()
+def compiled(function: Callable, *args: Any, options: Mapping[str, str] | None = None) -> tuple[Callable[[], Any], int]:
+    """``function`` jitted for ``args``, as a call that waits for its results, and its temporary memory in bytes.
+
+    options: XLA's; without them those that the project compiles with.
+    """
+    chosen = dict(compiler.options() if options is None else options)
+    executable = jax.jit(function, compiler_options=chosen).lower(*args).compile()
     memory = executable.memory_analysis()
     assert memory is not None, f"{jax.default_backend()} does not tell how much memory a program needs"
     return lambda: jax.block_until_ready(executable(*args)), memory.temp_size_in_bytes
@@ -86,6 +92,7 @@ def machine() -> dict[str, Any]:
         "cpu": _cpu_name(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
+        "options": compiler.options(),
         "versions": {name: _version(name) for name in ("jax", "jaxlib", "flax", "optax", "torch")},
     }
 
@@ -93,7 +100,7 @@ def machine() -> dict[str, Any]:
 def _copy_rate() -> float:
     """Bytes a second, read and written, of y = 2 x from one large array into another: no new memory is asked for."""
     x, y = jnp.ones(2**25, jnp.float32), jnp.ones(2**25, jnp.float32)
-    scale = jax.jit(lambda x, y: 2 * x, donate_argnums=1, keep_unused=True)
+    scale = compiler.jit(lambda x, y: 2 * x, donate_argnums=1, keep_unused=True)
 
     def call() -> None:
         nonlocal y

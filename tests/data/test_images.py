@@ -7,6 +7,7 @@ import struct
 from pathlib import Path
 
 import numpy as np
+import pooch
 import pytest
 from PIL import Image
 from sklearn.datasets import load_digits
@@ -475,12 +476,12 @@ def test_broken_npz(tmp_path, content):
 
 def test_mnist_is_neither_there_nor_to_be_had(tmp_path, monkeypatch):
     monkeypatch.setenv("PIPELINE_DATA", str(tmp_path))
-    monkeypatch.setattr(known.pooch, "os_cache", lambda name: tmp_path / "cache" / name)
+    monkeypatch.setattr(pooch, "os_cache", lambda name: tmp_path / "cache" / name)
 
     def retrieve(*_, **__):
         raise OSError("no route to host")
 
-    monkeypatch.setattr(known.pooch, "retrieve", retrieve)
+    monkeypatch.setattr(pooch, "retrieve", retrieve)
     contains(
         message(load, "mnist", seed=0), "could not be downloaded", "no route to host", "t10k-labels-idx1-ubyte.gz",
         tmp_path / "cache" / "backhand" / "mnist", "PIPELINE_DATA",
@@ -489,7 +490,7 @@ def test_mnist_is_neither_there_nor_to_be_had(tmp_path, monkeypatch):
 
 def test_mnist_is_downloaded_into_the_cache(tmp_path, monkeypatch):
     monkeypatch.delenv("PIPELINE_DATA", raising=False)
-    monkeypatch.setattr(known.pooch, "os_cache", lambda name: tmp_path / name)
+    monkeypatch.setattr(pooch, "os_cache", lambda name: tmp_path / name)
 
     def retrieve(url, known_hash, fname, path):
         if url.startswith(known.MNIST_MIRRORS[0]):
@@ -499,9 +500,9 @@ def test_mnist_is_downloaded_into_the_cache(tmp_path, monkeypatch):
         content = gzip.compress(idx_bytes(random_images(30) if images else labels_of(30, 10)))
         (Path(path) / fname).write_bytes(content)
 
-    monkeypatch.setattr(known.pooch, "retrieve", retrieve)
+    monkeypatch.setattr(pooch, "retrieve", retrieve)
     assert len(load("mnist", seed=0).test) == 30
-    monkeypatch.setattr(known.pooch, "retrieve", None)
+    monkeypatch.setattr(pooch, "retrieve", None)
     assert len(load("mnist", seed=0).test) == 30, "the second time it is in the cache"
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import jax.numpy as jnp
 import numpy as np
+import pooch
 import pytest
 import soundfile
 
@@ -124,7 +125,7 @@ def test_digits_that_are_not_here_or_have_other_names(fsdd, tmp_path, monkeypatc
     with pytest.raises(UserError, match=r"seven.wav is not named \{digit\}_\{speaker\}_\{index\}.wav"):
         load("fsdd", rate=RATE, seed=0)
     monkeypatch.setenv("PIPELINE_DATA", str(tmp_path / "nowhere"))
-    monkeypatch.setattr(speech.pooch, "os_cache", lambda name: tmp_path / "cache")
+    monkeypatch.setattr(pooch, "os_cache", lambda name: tmp_path / "cache")
     with pytest.raises(UserError, match=r"put its folder recordings/ into .*cache/fsdd"):
         load("fsdd", rate=RATE, seed=0)
 

@@ -15,9 +15,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+import benchmark
 import pipeline.layers
 import pipeline.losses
-from benchmark import main
 from benchmarks import flax_counterparts, gradients, measure
 from benchmarks.cases import CASES, Case
 from benchmarks.table import larger, slower, table
@@ -198,8 +198,11 @@ ROW = {
     "ratio": 1.0,
     "ratio_low": 0.9,
     "ratio_high": 1.1,
+    **dict.fromkeys(("manual_options", "autodiff_options", "attached_options", "flax_options"), "ours"),
+    **dict.fromkeys(("autodiff_defaults_ms", "flax_defaults_ms"), 2.0),
     "notes": ["torch: not here"],
 }
+MACHINE = {"cpu": "", "cores": 2, "matmul_gflops": 1.0, "copy_gb_per_s": 1.0}
 
 
 @pytest.mark.parametrize(
@@ -214,11 +217,26 @@ ROW = {
 def test_marks(changes, is_slower, is_larger):
     row = ROW | changes
     assert (slower(row), larger(row)) == (is_slower, is_larger)
-    machine = {"cpu": "", "cores": 2, "matmul_gflops": 1.0, "copy_gb_per_s": 1.0}
-    text = table({"machine": machine, "rows": [row]})
+    text = table({"machine": MACHINE, "rows": [row]})
     assert f"spread: {'relu' if is_slower else 'none'}" in text
     assert f"memory than autodiff: {'relu' if is_larger else 'none'}" in text
     assert "torch: not here (relu)" in text
+
+
+@pytest.mark.parametrize(
+    "manual, autodiff, mark", [("ours", "ours", 0), ("ours", "defaults", 1), ("defaults", "defaults", 0)]
+)
+def test_what_xlas_own_options_made_faster_is_marked(manual, autodiff, mark):
+    row = ROW | {"manual_options": manual, "autodiff_options": autodiff, "autodiff_ms": 77.0}
+    text = table({"machine": MACHINE, "rows": [row]})
+    assert text.count("77 d") == mark
+    assert ("d: faster with XLA's own options" in text) == bool(mark)
+    assert ("with XLA's own options" in text.partition("┏")[0]) == (manual == "defaults")
+
+
+def test_what_the_options_win_is_said_apart():
+    text = table({"machine": MACHINE, "rows": [ROW]})
+    assert "autodiff at its best / with XLA's own options over 1 layers and losses: 0.50" in text
 
 
 def test_rows_as_the_design_says(tmp_path):
@@ -240,25 +258,38 @@ def test_rows_as_the_design_says(tmp_path):
         assert row["ratio_low"] <= row["ratio"] <= row["ratio_high"]
         assert min(row["manual_bytes"], row["autodiff_bytes"]) >= 0
         assert row["name"] in result.stdout
+        assert row["manual_options"] == row["attached_options"] == "ours"
+        for column in ("autodiff", "flax"):
+            best, by_default = row[f"{column}_ms"], row[f"{column}_defaults_ms"]
+            assert best == by_default if row[f"{column}_options"] == "defaults" else best <= by_default
     assert mlp["autodiff_bytes"] > 0
     assert drop_path["torch_ms"] is None
     assert drop_path["torch_compiled_ms"] is None
     assert drop_path["notes"]
 
 
+def test_every_column_with_xlas_own_options(monkeypatch):
+    monkeypatch.setattr(measure, "ROUNDS", (1, 1))
+    monkeypatch.setattr(benchmark, "torch", lambda *_: ({}, []))
+    case = next(case for case in CASES if case.name == "glu")
+    line = benchmark.row(case, defaults=True)
+    assert {line[f"{name}_options"] for name in ("manual", "autodiff", "attached", "flax")} == {"defaults"}
+    assert line["autodiff_defaults_ms"] == line["autodiff_ms"]
+
+
 def test_unknown_name():
     with pytest.raises(UserError, match=r"no benchmark called conv_9d\. There are: dense, .*resnet"):
-        main(("dense", "conv_9d"))
+        benchmark.main(("dense", "conv_9d"))
 
 
 def test_folder_that_is_not_there(tmp_path):
     with pytest.raises(UserError, match="there is no folder"):
-        main(("dense",), json_file=tmp_path / "nowhere" / "rows.json")
+        benchmark.main(("dense",), json_file=tmp_path / "nowhere" / "rows.json")
 
 
 def test_a_mistake_is_a_message_and_no_traceback(monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["benchmark.py", "conv_9d"])
     with pytest.raises(SystemExit) as exit:
-        run(main)
+        run(benchmark.main)
     assert exit.value.code == 2
     assert capsys.readouterr().err.startswith("There is no benchmark called conv_9d")

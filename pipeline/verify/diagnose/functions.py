@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pipeline import compiler
 from pipeline.verify.diagnose.suspect import Hypothesis, Suspect
 from pipeline.verify.rule import of_layer
 from pipeline.verify.trial import Seen
@@ -44,7 +45,7 @@ def functions(suspect: Suspect) -> Iterator[Hypothesis]:
         and not np.iscomplexobj(arrays[suspect.leaf])
     ):
         for name, function in _DERIVATIVES.items():
-            slope = jax.jit(jax.vmap(jax.grad(function)))
+            slope = compiler.jit(jax.vmap(jax.grad(function)))
 
             def predict(seen: Seen, slope: Callable = slope) -> np.ndarray:
                 numbers = jnp.asarray(suspect.arrays(seen)[suspect.leaf])
@@ -71,7 +72,7 @@ def options(suspect: Suspect) -> Iterator[Hypothesis]:
     for words, other_layer, other_context in variants:
         params, x = suspect.rule.arguments
         rule = of_layer(other_layer, params, x, other_context)
-        function = jax.jit(lambda arrays, d_y, rule=rule: rule.autodiff(arrays, d_y)["d"][suspect.leaf])
+        function = compiler.jit(lambda arrays, d_y, rule=rule: rule.autodiff(arrays, d_y)["d"][suspect.leaf])
 
         def predict(seen: Seen, function: Callable = function) -> np.ndarray | None:
             try:

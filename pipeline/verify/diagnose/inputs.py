@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pipeline import compiler
 from pipeline.verify.diagnose.suspect import Hypothesis, Suspect, orders, shifted, without
 from pipeline.verify.rule import is_float, is_key, outputs, replaced
 from pipeline.verify.trial import Seen
@@ -52,7 +53,7 @@ def _not_transposed(suspect: Suspect) -> Iterator[Hypothesis]:
                 value = lambda leaf: outputs(suspect.rule.define(replaced(arrays, [place], [leaf])))[name]  # noqa: E731
                 return jax.jvp(value, (arrays[place],), (d,))[1]
 
-            function = jax.jit(map_of)
+            function = compiler.jit(map_of)
 
             def predict(seen: Seen, function: Callable = function, number: int = number) -> np.ndarray:
                 arrays = [jnp.asarray(array) if is_float(array) else array for array in seen.probe.arrays]

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax.extend.core import Jaxpr, Literal
 
 from pipeline.layers.base import PyTree
-from pipeline.verify.jaxprs import Interpreter, Traced, has_gradient, inner_program, source_of
+from pipeline.verify.jaxprs import Interpreter, Traced, has_gradient, inner_program, scan_counts, source_of
 
 _SLOPES_OF_OUTPUTS: dict[str, Callable[[Any], Any]] = {
     "tanh": lambda y: 1 - y * y,
@@ -82,10 +82,8 @@ class Mixed(Traced):
             if inner is not None:
                 self._find(inner.jaxpr, (*path, i), source, 0)
             elif equation.primitive.name == "scan":
-                parameters = equation.params
-                self._find(
-                    parameters["jaxpr"].jaxpr, (*path, i), source, parameters["num_carry"], parameters["num_consts"]
-                )
+                fixed, carried = scan_counts(equation.params)
+                self._find(equation.params["jaxpr"].jaxpr, (*path, i), source, carried, fixed)
             elif equation.primitive.name in ("mul", "dot_general"):
                 for operand in (0, 1):
                     self._find_product(jaxpr, equation, operand, (*path, i), source, sources, state)

@@ -29,9 +29,8 @@ def _sizes(rule: Rule, seen: Any) -> Iterator[tuple[str, int]]:
         if is_key(array):
             continue
         for axis, size in enumerate(np.shape(array)):
-            if size > 1:
-                batch = ", the batch size" if axis == 0 and name == rule.leaves[0] else ""
-                yield f"the size of axis {axis} of `{name}`{batch}", size
+            batch = ", the batch size" if axis == 0 and name == rule.leaves[0] else ""
+            yield f"the size of axis {axis} of `{name}`{batch}", size
         if np.ndim(array) > 1:
             yield f"the number of elements of `{name}`", int(np.size(array))
     for name, array in given:
@@ -41,7 +40,7 @@ def _sizes(rule: Rule, seen: Any) -> Iterator[tuple[str, int]]:
 
 
 def _candidates(rule: Rule, seen: Any) -> Iterator[tuple[str, float]]:
-    sizes = list(_sizes(rule, seen))
+    sizes = [(text, n) for text, n in _sizes(rule, seen) if n > 1]  # a factor of 1 explains nothing
     for text, n in sizes:
         yield text, n
         yield f"1/{n}, one over {text}", 1 / n

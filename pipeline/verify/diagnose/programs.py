@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from pipeline import compiler
 from pipeline.layers.base import PyTree
 from pipeline.verify import jaxprs
 from pipeline.verify.diagnose.edits import Edited
@@ -26,7 +27,7 @@ def stopped(suspect: Suspect) -> Iterator[Hypothesis]:
     places = [jaxprs.source_of(e) for e in jaxprs.equations(program) if e.primitive.name == "stop_gradient"]
     for which in [None, *(range(len(places)) if 1 < len(places) <= 6 else ())] if places else ():
         through = jaxprs.unstopped(rule.define, which)
-        function = jax.jit(lambda arrays, d_y, f=through: autodiff(f, rule.leaves, arrays, d_y)["d"][suspect.leaf])
+        function = compiler.jit(lambda arrays, d_y, f=through: autodiff(f, rule.leaves, arrays, d_y)["d"][suspect.leaf])
         where = "" if which is None else f" in {places[which]}"
         text = f"stop_gradient{where} is ignored: a gradient flows where the function holds it back"
         yield Hypothesis(
@@ -50,7 +51,7 @@ class _Variants:
         def cotangents(row: Any, arrays: list[Any], d_y: list[Any]) -> dict[str, Any]:
             return autodiff(lambda arrays: varied(row, arrays), rule.leaves, arrays, d_y)["d"]
 
-        self._all = jax.jit(lambda rows, arrays, d_y: jax.lax.map(lambda row: cotangents(row, arrays, d_y), rows))
+        self._all = compiler.jit(lambda rows, arrays, d_y: jax.lax.map(lambda row: cotangents(row, arrays, d_y), rows))
         self._found: dict[tuple[int, str], dict[str, np.ndarray]] = {}
 
     def __call__(self, seen: Seen, what: str, rows: PyTree, leaf: str) -> np.ndarray:

@@ -15,7 +15,7 @@ import numpy as np
 from jax.extend.core import Jaxpr, Literal
 
 from pipeline.layers.base import PyTree
-from pipeline.verify.jaxprs import Traced, has_gradient, inner_program, source_of
+from pipeline.verify.jaxprs import Traced, has_gradient, inner_program, scan_counts, source_of
 
 EVERY, FIRST, LAST = 0, 1, 2
 
@@ -81,7 +81,7 @@ class Gated(Traced):
             if inner is not None:
                 results = self._find(inner.jaxpr, flags, (*path, i), source)
             elif name == "scan":
-                body, fixed, carried = (equation.params[key] for key in ("jaxpr", "num_consts", "num_carry"))
+                body, (fixed, carried) = equation.params["jaxpr"], scan_counts(equation.params)
                 self._scans.add((*path, i))
                 inside, results = list(flags), []
                 for _ in range(carried + 1):  # until what the carry depends on no longer grows

@@ -1,0 +1,207 @@
+"""What XLA must be told to be right and fast, on each platform and for each version of jaxlib.
+
+``jit`` is ``jax.jit`` with these options. They travel with the function, so that train steps, evaluation, prediction,
+verification and benchmarks are compiled with them whatever the environment says. Code that compiles our rules with
+``jax.jit`` of its own gets XLA's defaults; ``recommended_flags`` gives it the same options as ``XLA_FLAGS``:
+
+    export XLA_FLAGS="$(python -m pipeline.compiler)"
+"""
+
+import os
+import re
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cache
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import jaxlib
+import numpy as np
+
+from pipeline.errors import UserError
+
+OLDEST = "0.10.2"
+"""The oldest jaxlib that the project supports."""
+
+
+@dataclass(frozen=True)
+class Reason:
+    """A fault of XLA's that an option avoids.
+
+    issue: where it is reported. since: the first jaxlib that has it; fixed_in: the first that no longer does, or None.
+        An option can go when the project supports no jaxlib that has one of its faults.
+    wrong_numbers: whether results are wrong, and nothing else tells.
+    """
+
+    fault: str
+    issue: str
+    since: str
+    fixed_in: str | None = None
+    wrong_numbers: bool = False
+
+    def holds(self, jaxlib_version: str) -> bool:
+        """Whether that jaxlib has the fault."""
+        version = _numbers(jaxlib_version)
+        return _numbers(self.since) <= version and (self.fixed_in is None or version < _numbers(self.fixed_in))
+
+
+@dataclass(frozen=True)
+class Option:
+    """An option of XLA's, and why its default will not do.
+
+    platform: as ``jax.default_backend`` calls it.
+    travels: whether ``compiler_options`` of ``jax.jit`` take it; else it must stand in ``XLA_FLAGS`` before JAX starts.
+    """
+
+    platform: str
+    name: str
+    value: str
+    reasons: tuple[Reason, ...]
+    travels: bool = True
+
+    @property
+    def flag(self) -> str:
+        """The option as it stands in ``XLA_FLAGS``."""
+        return f"--{self.name}={self.value}"
+
+
+HIGH_RANK = Reason(
+    "a reduction over arrays of rank 7 or 8 ends or hangs the process",
+    "https://github.com/jax-ml/jax/issues/39257 and https://github.com/jax-ml/jax/issues/40412",
+    since="0.10.2",
+    fixed_in="0.11.1",
+)
+
+OPTIONS = (
+    Option(
+        "cpu",
+        "xla_cpu_experimental_ynn_fusion_type",
+        # What YNNPACK may compute: matrix products, where it is the fastest, and nothing else.
+        "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT",
+        (
+            Reason(
+                "2-D convolutions of more than 16 channels go to YNNPACK on one core; Eigen's have all cores",
+                "https://github.com/openxla/xla/issues/34273",
+                since="0.10.2",
+            ),
+            Reason(
+                "a reduction of a batched matrix-vector product is wrong from 16,385 rows (float32: 32,769) on",
+                "https://github.com/jax-ml/jax/issues/39103",
+                since="0.10.2",
+                fixed_in="0.11.0",
+                wrong_numbers=True,
+            ),
+            HIGH_RANK,
+        ),
+    ),
+    Option(
+        "gpu",
+        "xla_backend_extra_options",
+        "-nvptx-allow-ftz-atomics",
+        (
+            Reason(
+                "a float32 scatter-add, an embedding's gradient, takes hundreds of times as long where ids repeat",
+                "https://github.com/jax-ml/jax/issues/38806",
+                since="0.10.2",
+                fixed_in="0.11.1",
+            ),
+        ),
+        travels=False,
+    ),
+)
+
+
+def needed(platform: str, jaxlib_version: str) -> tuple[Option, ...]:
+    """The options that a platform needs with a jaxlib."""
+    return tuple(
+        option
+        for option in OPTIONS
+        if option.platform == platform and any(reason.holds(jaxlib_version) for reason in option.reasons)
+    )
+
+
+@cache
+def options() -> dict[str, str]:
+    """The ``compiler_options`` of this process's device and jaxlib, by name; to be left as they are.
+
+    Raises UserError where the jaxlib is too old, or is known to compute wrong numbers and does so with these options.
+    Warns where an option is missing that only ``XLA_FLAGS`` can set.
+    """
+    platform, version = jax.default_backend(), jaxlib.__version__
+    if _numbers(version) < _numbers(OLDEST):
+        raise UserError(
+            f"jaxlib {version} is older than {OLDEST}, the oldest that Backhand works with; install a newer one: "
+            "pip install --upgrade jax jaxlib"
+        )
+    every = needed(platform, version)
+    for option in every:
+        if not option.travels and option.value not in os.environ.get("XLA_FLAGS", ""):
+            faults = "; ".join(f"{reason.fault} ({reason.issue})" for reason in option.reasons)
+            warnings.warn(
+                f"with jaxlib {version} {faults}. Install a newer jaxlib, or set XLA_FLAGS='{option.flag}'",
+                RuntimeWarning,
+                stacklevel=2,
+            )
+    travelling = {option.name: option.value for option in every if option.travels}
+    _refuse_wrong_numbers(platform, version, travelling)
+    return travelling
+
+
+def jit(function: Callable[..., Any], **arguments: Any) -> Any:
+    """``jax.jit(function, **arguments)`` with the options of this process's device and jaxlib.
+
+    As JAX wants it of functions with options of their own, the result is called from Python, not from within another
+    function that is compiled or differentiated.
+    """
+    return jax.jit(function, compiler_options=options(), **arguments)
+
+
+def recommended_flags(platform: str | None = None, jaxlib_version: str | None = None) -> str:
+    """The same options as ``XLA_FLAGS``, for code that compiles with ``jax.jit`` of its own; "" where none is needed.
+
+    platform: "cpu", "gpu" or "tpu"; without one, and without a version, those of this process.
+    """
+    every = needed(platform or jax.default_backend(), jaxlib_version or jaxlib.__version__)
+    return " ".join(option.flag for option in every)
+
+
+def quick_flags(jaxlib_version: str) -> str:
+    """``XLA_FLAGS`` under which a CPU's programs compile in less time and run in more: what tests want."""
+    flags = ["--xla_backend_optimization_level=0"]
+    if _numbers(jaxlib_version) < (0, 12):  # 0.12 no longer has this flag, and ends a process that is given it
+        flags.append("--xla_cpu_use_fusion_emitters=false")
+    return " ".join(flags)
+
+
+def _refuse_wrong_numbers(platform: str, version: str, travelling: dict[str, str]) -> None:
+    """Raises UserError where a jaxlib that is known to compute wrong numbers does so with these options."""
+    reasons = (reason for option in needed(platform, version) for reason in option.reasons)
+    wrong = next((reason for reason in reasons if reason.wrong_numbers and reason.holds(version)), None)
+    if wrong and not known_product_is_right(travelling):
+        raise UserError(
+            f"jaxlib {version} computes wrong numbers on this machine: {wrong.fault} ({wrong.issue}), and the option "
+            f"that avoids it has no effect. Install jaxlib {wrong.fixed_in} or later, which needs Python 3.12 or later"
+        )
+
+
+def known_product_is_right(compiler_options: dict[str, str]) -> bool:
+    """Whether |A x|^2 of 32,769 rows, the program by which jaxlib 0.10.2 was found out, is right with these options."""
+    rows = np.zeros((32_769, 3), np.float32)
+    rows[:, 0] = np.arange(32_769)
+
+    def squares(rows: jax.Array) -> jax.Array:
+        return jax.vmap(lambda row: ((jnp.eye(3, dtype=jnp.float32) @ row) ** 2).sum())(rows)
+
+    return float(jax.jit(squares, compiler_options=compiler_options)(rows)[-1]) == 32_768.0**2
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The numbers a version begins with: (0, 12, 0, 1) of "0.12.0.1.dev2"."""
+    start = re.match(r"\d+(\.\d+)*", version)
+    return tuple(map(int, start.group().split("."))) if start else ()
+
+
+if __name__ == "__main__":
+    print(recommended_flags())

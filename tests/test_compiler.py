@@ -1,0 +1,132 @@
+"""The compiler's options: where they come from, that they travel, and what becomes of a jaxlib that is wrong."""
+
+import os
+import re
+import subprocess
+import sys
+import warnings
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import jaxlib
+import pytest
+
+from pipeline import compiler
+from pipeline.errors import UserError
+
+ROOT = Path(__file__).parent.parent
+YNN = "xla_cpu_experimental_ynn_fusion_type"
+
+
+@pytest.fixture
+def fresh():
+    """``options`` found out anew, before and after."""
+    compiler.options.cache_clear()
+    yield
+    compiler.options.cache_clear()
+
+
+def outside(code: str, **environment: str) -> subprocess.CompletedProcess:
+    """Runs ``code`` in a process with XLA as users have it."""
+    return subprocess.run(
+        [sys.executable, "-c", code],
+        cwd=ROOT,
+        env=os.environ | {"XLA_FLAGS": "", "JAX_PLATFORMS": "cpu"} | environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.parametrize("version", ["0.10.2", "0.11.0", "0.11.2", "0.12.0", "0.12.0.1"])
+def test_every_supported_jaxlib_keeps_convolutions_and_reductions_from_ynnpack(version):
+    (option,) = compiler.needed("cpu", version)
+    assert option.name == YNN
+    assert option.value.split(",") == ["LIBRARY_FUSION_TYPE_DOT", "LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"]
+
+
+def test_a_reason_holds_from_its_first_jaxlib_to_the_one_that_mends_it():
+    reason = compiler.Reason("a fault", "", since="0.10.2", fixed_in="0.11.1")
+    versions = ("0.10.1", "0.10.2", "0.10.10", "0.11.0", "0.11.0.1", "0.11.1", "0.12.0.dev20261101")
+    assert [reason.holds(version) for version in versions] == [False, True, True, True, True, False, False]
+
+
+@pytest.mark.parametrize("platform", ["cpu", "gpu", "tpu"])
+def test_flags_say_what_options_say(platform):
+    flags = compiler.recommended_flags(platform, "0.10.2")
+    assert flags == " ".join(f"--{o.name}={o.value}" for o in compiler.OPTIONS if o.platform == platform)
+    assert (flags == "") == (platform == "tpu")
+
+
+def test_every_option_names_what_it_is_for():
+    for reason in (reason for option in compiler.OPTIONS for reason in option.reasons):
+        assert re.match(r"https://github\.com/(jax-ml/jax|openxla/xla)/issues/\d+", reason.issue)
+
+
+def test_the_flags_are_printed_and_xla_takes_them():
+    printed = outside("import runpy; runpy.run_module('pipeline.compiler', run_name='__main__')")
+    assert printed.returncode == 0, printed.stderr
+    flags = printed.stdout.strip()
+    assert flags.startswith(f"--{YNN}=")
+    done = outside("import jax; print(jax.jit(lambda x: x + 1)(1.0))", XLA_FLAGS=flags)
+    assert done.stdout == "2.0\n", done.stderr
+
+
+def test_options_travel_with_the_function_whatever_the_environment_says():
+    # With YNNPACK's reductions on, and that of jaxlib 0.10.2 wrong, what jit compiles is right all the same.
+    code = (
+        "import jax, jax.numpy as jnp\n"
+        "from pipeline import compiler\n"
+        "print(compiler.known_product_is_right(compiler.options()))\n"
+        "print(compiler.jit(lambda x: x + 1).lower(1.0).compile() is not None)\n"
+    )
+    done = outside(code, XLA_FLAGS=f"--{YNN}=LIBRARY_FUSION_TYPE_REDUCE,LIBRARY_FUSION_TYPE_DOT")
+    assert done.stdout == "True\nTrue\n", done.stderr
+
+
+@pytest.mark.skipif(not jaxlib.__version__.startswith("0.10.2"), reason="only jaxlib 0.10.2 computes it wrong")
+def test_the_known_product_is_wrong_without_the_options():
+    done = outside("from pipeline import compiler; print(compiler.known_product_is_right({}))")
+    assert done.stdout == "False\n", done.stderr
+
+
+def test_a_wrong_jaxlib_that_the_options_do_not_help_is_refused(fresh, monkeypatch):
+    monkeypatch.setattr(jaxlib, "__version__", "0.10.2")
+    monkeypatch.setattr(compiler, "known_product_is_right", lambda options: False)
+    with pytest.raises(UserError, match=r"jaxlib 0\.10\.2 computes wrong numbers .*39103.*Install jaxlib 0\.11\.0"):
+        compiler.jit(lambda x: x)
+
+
+def test_a_right_jaxlib_is_not_tried(fresh, monkeypatch):
+    monkeypatch.setattr(jaxlib, "__version__", "0.12.0")
+    monkeypatch.setattr(compiler, "known_product_is_right", lambda options: pytest.fail("it was"))
+    assert YNN in compiler.options()
+
+
+def test_an_old_jaxlib_is_refused(fresh, monkeypatch):
+    monkeypatch.setattr(jaxlib, "__version__", "0.10.1")
+    with pytest.raises(UserError, match=r"0\.10\.1 is older than 0\.10\.2"):
+        compiler.options()
+
+
+def test_what_only_xla_flags_can_set_is_asked_for(fresh, monkeypatch):
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    monkeypatch.setattr(jaxlib, "__version__", "0.11.0")
+    with pytest.warns(RuntimeWarning, match="scatter-add.*XLA_FLAGS='--xla_backend_extra_options=-nvptx"):
+        assert compiler.options() == {}
+    compiler.options.cache_clear()
+    monkeypatch.setenv("XLA_FLAGS", compiler.recommended_flags("gpu", "0.11.0"))
+    with warnings.catch_warnings(action="error"):
+        assert compiler.options() == {}
+
+
+def test_xla_takes_the_flags_under_which_tests_compile_quickly():
+    flags = compiler.quick_flags(jaxlib.__version__)
+    done = outside("import jax; print(jax.jit(lambda x: x + 1)(1.0))", XLA_FLAGS=flags)
+    assert done.stdout == "2.0\n", done.stderr
+
+
+def test_jit_takes_what_jax_jit_takes():
+    add = compiler.jit(lambda x, n: x + n, static_argnums=1)
+    assert add(jnp.ones(2), 3).tolist() == [4, 4]
