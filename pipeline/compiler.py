@@ -123,7 +123,7 @@ def needed(platform: str, jaxlib_version: str) -> tuple[Option, ...]:
 
 
 @cache
-def options() -> dict[str, str]:
+def options() -> dict[str, Any]:
     """The ``compiler_options`` of this process's device and jaxlib, by name; to be left as they are.
 
     Raises UserError where the jaxlib is too old, or is known to compute wrong numbers and does so with these options.
@@ -158,6 +158,11 @@ def jit(function: Callable[..., Any], **arguments: Any) -> Any:
     return jax.jit(function, compiler_options=options(), **arguments)
 
 
+def jit_once(function: Callable[..., Any], **arguments: Any) -> Any:
+    """``jit`` for a program that runs once: compiled in a fraction of the time, it runs several times as long."""
+    return jax.jit(function, compiler_options=options() | quick_options(), **arguments)
+
+
 def recommended_flags(platform: str | None = None, jaxlib_version: str | None = None) -> str:
     """The same options as ``XLA_FLAGS``, for code that compiles with ``jax.jit`` of its own; "" where none is needed.
 
@@ -167,26 +172,31 @@ def recommended_flags(platform: str | None = None, jaxlib_version: str | None = 
     return " ".join(option.flag for option in every)
 
 
-def quick_flags(jaxlib_version: str) -> str:
-    """``XLA_FLAGS`` under which a CPU's programs compile in less time and run in more: what tests want."""
-    flags = ["--xla_backend_optimization_level=0"]
-    if _numbers(jaxlib_version) < (0, 12):  # 0.12 no longer has this flag, and ends a process that is given it
-        flags.append("--xla_cpu_use_fusion_emitters=false")
-    return " ".join(flags)
+def quick_options(jaxlib_version: str | None = None) -> dict[str, Any]:
+    """Options under which a program compiles in less time and runs in more: what runs once wants, and what tests do."""
+    quick: dict[str, Any] = {"xla_backend_optimization_level": 0}
+    if _numbers(jaxlib_version or jaxlib.__version__) < (0, 12):  # 0.12 no longer has this one
+        quick["xla_cpu_use_fusion_emitters"] = False
+    return quick
 
 
-def _refuse_wrong_numbers(platform: str, version: str, travelling: dict[str, str]) -> None:
+def quick_flags(jaxlib_version: str | None = None) -> str:
+    """The same as ``XLA_FLAGS``. A flag that a jaxlib does not know ends the process: each has its own."""
+    return " ".join(f"--{name}={str(value).lower()}" for name, value in quick_options(jaxlib_version).items())
+
+
+def _refuse_wrong_numbers(platform: str, version: str, travelling: dict[str, Any]) -> None:
     """Raises UserError where a jaxlib that is known to compute wrong numbers does so with these options."""
     reasons = (reason for option in needed(platform, version) for reason in option.reasons)
     wrong = next((reason for reason in reasons if reason.wrong_numbers and reason.holds(version)), None)
-    if wrong and not known_product_is_right(travelling):
+    if wrong and not known_product_is_right(travelling | quick_options()):
         raise UserError(
             f"jaxlib {version} computes wrong numbers on this machine: {wrong.fault} ({wrong.issue}), and the option "
             f"that avoids it has no effect. Install jaxlib {wrong.fixed_in} or later, which needs Python 3.12 or later"
         )
 
 
-def known_product_is_right(compiler_options: dict[str, str]) -> bool:
+def known_product_is_right(compiler_options: dict[str, Any]) -> bool:
     """Whether |A x|^2 of 32,769 rows, the program by which jaxlib 0.10.2 was found out, is right with these options."""
     rows = np.zeros((32_769, 3), np.float32)
     rows[:, 0] = np.arange(32_769)

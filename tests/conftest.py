@@ -12,7 +12,6 @@ import os
 from pathlib import Path
 
 import jax
-import jaxlib
 import pytest
 from jaxtyping import install_import_hook
 
@@ -25,7 +24,7 @@ from pipeline import compiler  # noqa: E402  (after the hook)
 
 # Before JAX looks for devices, and for the processes that tests start.
 if os.environ["JAX_PLATFORMS"] == "cpu":
-    os.environ.setdefault("XLA_FLAGS", compiler.quick_flags(jaxlib.__version__))
+    os.environ.setdefault("XLA_FLAGS", compiler.quick_flags())
 
 STRICT = ("layers", "losses", "verify", "test_rules.py", "test_combinators.py")
 

@@ -122,9 +122,21 @@ def test_what_only_xla_flags_can_set_is_asked_for(fresh, monkeypatch):
 
 
 def test_xla_takes_the_flags_under_which_tests_compile_quickly():
-    flags = compiler.quick_flags(jaxlib.__version__)
+    flags = compiler.quick_flags()
     done = outside("import jax; print(jax.jit(lambda x: x + 1)(1.0))", XLA_FLAGS=flags)
     assert done.stdout == "2.0\n", done.stderr
+
+
+def test_what_runs_once_computes_the_same():
+    x = jnp.linspace(0, 1, 7)
+    assert compiler.jit_once(jnp.sin)(x).tolist() == pytest.approx(compiler.jit(jnp.sin)(x).tolist(), rel=1e-12)
+
+
+def test_each_jaxlib_has_its_own_quick_flags():
+    # jaxlib 0.12 ends a process that is given a flag which it no longer knows.
+    assert "fusion_emitters" in compiler.quick_flags("0.11.2") and "fusion_emitters" not in compiler.quick_flags(
+        "0.12.0"
+    )
 
 
 def test_jit_takes_what_jax_jit_takes():

@@ -5,12 +5,11 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from operator import itemgetter
-from typing import Any, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from pipeline import compiler
 from pipeline.layers.base import PyTree
@@ -29,6 +28,9 @@ from pipeline.training.run import Run
 from pipeline.training.state import TrainState, start
 from pipeline.training.step import Augment, Batch, drawn, make_train_step, split
 from pipeline.training.stopping import StopConfig, Stopping
+
+if TYPE_CHECKING:
+    import optax
 
 
 @runtime_checkable
@@ -133,7 +135,7 @@ def fit(
 
 def _compiled_step(
     objective: Objective | Tied,
-    optimizer: optax.GradientTransformation,
+    optimizer: "optax.GradientTransformation",
     config: TrainingConfig,
     augment: Augment | None,
     metrics: Metrics,
@@ -154,7 +156,7 @@ def _compiled_step(
 
 def _learning_rates(config: TrainingConfig, total_steps: int) -> np.ndarray:
     """Of every step of the run."""
-    rates = compiler.jit(jax.vmap(make_schedule(config.optimizer, total_steps)))
+    rates = compiler.jit_once(jax.vmap(make_schedule(config.optimizer, total_steps)))
     return np.asarray(rates(jnp.arange(total_steps)))
 
 

@@ -5,15 +5,17 @@ Parameters are told apart by their name, never by their shape: kernels are decay
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import jax
-import optax
-from optax.contrib import MuonDimensionNumbers, muon
 
 from pipeline.layers.base import Layer, PyTree, children
 from pipeline.layers.combinators import Repeat
 from pipeline.options import require, require_at_least, require_shares
+
+if TYPE_CHECKING:
+    import optax
+    from optax.contrib import MuonDimensionNumbers
 
 KERNEL = "kernel"
 STATISTICS = ("mean", "mean_square")
@@ -44,8 +46,10 @@ class OptimizerConfig:
         require_shares(self, "momentum", "warmup", group="optimizer.")
 
 
-def make_schedule(config: OptimizerConfig, total_steps: int) -> optax.Schedule:
+def make_schedule(config: OptimizerConfig, total_steps: int) -> "optax.Schedule":
     """The learning rate as a function of the number of steps taken so far."""
+    import optax
+
     peak, warm = config.learning_rate, round(config.warmup * total_steps)
     if config.schedule == "one_cycle":  # Smith & Topin 2019; its rise is the warm-up
         return optax.cosine_onecycle_schedule(total_steps, peak, pct_start=config.warmup)
@@ -63,15 +67,20 @@ def make_schedule(config: OptimizerConfig, total_steps: int) -> optax.Schedule:
 
 def make_optimizer(
     config: OptimizerConfig, objective: Layer, params: PyTree, total_steps: int
-) -> optax.GradientTransformation:
+) -> "optax.GradientTransformation":
     """The optimiser of ``objective``'s parameters over ``total_steps`` steps."""
+    import optax
+
     names = jax.tree_util.tree_map_with_path(lambda path, _: name_of(path), params)
     roles = jax.tree.map(lambda name: "statistic" if name in STATISTICS else "trained", names)
     rule = optax.partition({"trained": _rule(config, objective, total_steps), "statistic": optax.set_to_zero()}, roles)
     return optax.chain(optax.clip_by_global_norm(config.clip), rule) if config.clip else rule
 
 
-def _rule(config: OptimizerConfig, objective: Layer, total_steps: int) -> optax.GradientTransformation:
+def _rule(config: OptimizerConfig, objective: Layer, total_steps: int) -> "optax.GradientTransformation":
+    import optax
+    from optax.contrib import muon
+
     rate, decay, momentum = make_schedule(config, total_steps), config.weight_decay, config.momentum
     if config.name == "sgd":
         momentum_or_none = momentum or None
@@ -101,7 +110,9 @@ def _kernels(params: PyTree) -> PyTree:
     return jax.tree_util.tree_map_with_path(lambda path, _: name_of(path) == KERNEL, params)
 
 
-def _matrix(ndim: int, stacked: int) -> MuonDimensionNumbers:
+def _matrix(ndim: int, stacked: int) -> "MuonDimensionNumbers":
+    from optax.contrib import MuonDimensionNumbers
+
     return MuonDimensionNumbers(reduction_axis=tuple(range(stacked, ndim - 1)), output_axis=ndim - 1)
 
 

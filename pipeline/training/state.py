@@ -2,14 +2,16 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-import optax
 
 from pipeline import compiler
 from pipeline.layers.base import Layer, PyTree
+
+if TYPE_CHECKING:
+    import optax
 
 
 @partial(
@@ -46,13 +48,15 @@ def init_params(objective: Layer, example: PyTree, seed: int) -> PyTree:
     example: a batch, or its ShapeDtypeStructs. They are drawn in one compiled program: one by one, the operations take
     seconds to compile.
     """
-    return compiler.jit(lambda key: objective.init(key, example))(jax.random.key(seed))
+    return compiler.jit_once(lambda key: objective.init(key, example))(jax.random.key(seed))
 
 
-def start(params: PyTree, optimizer: optax.GradientTransformation, average: float = 0.0) -> TrainState:
+def start(params: PyTree, optimizer: "optax.GradientTransformation", average: float = 0.0) -> TrainState:
     """The state before the first step. It shares no buffer with ``params`` or within itself: steps donate it."""
-    optimizer_state = compiler.jit(optimizer.init)(params)
-    return jax.tree.map(
-        lambda leaf: jnp.array(leaf, copy=True),
-        TrainState(params, optimizer_state, jnp.int32(0), params if average else None, jnp.bool(True)),
-    )
+
+    def state(params: PyTree) -> TrainState:
+        averaged = params if average else None
+        whole = TrainState(params, optimizer.init(params), jnp.int32(0), averaged, jnp.bool(True))
+        return jax.tree.map(lambda leaf: jnp.array(leaf, copy=True), whole)
+
+    return compiler.jit_once(state)(params)

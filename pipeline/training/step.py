@@ -2,11 +2,10 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
-import optax
 from jaxtyping import Array
 
 from pipeline.backprop import Gradient, value_and_grad
@@ -17,13 +16,16 @@ from pipeline.training.metrics import Metrics, nothing
 from pipeline.training.optimizer import layer_of
 from pipeline.training.state import TrainState
 
+if TYPE_CHECKING:
+    import optax
+
 Augment = Callable[[Any, PyTree], PyTree]
 Batch = tuple[PyTree, Any]
 
 
 def make_train_step(
     objective: Objective | Tied,
-    optimizer: optax.GradientTransformation,
+    optimizer: "optax.GradientTransformation",
     gradient: Gradient = "manual",
     *,
     seed: int = 0,
@@ -46,6 +48,8 @@ def make_train_step(
     measured: "loss", the metrics, "gradient_norm" by layer, and "finite". Where the loss, a gradient's norm or the
     update is not finite, the state stays what it was but for ``finite``, and so it stays in all later steps.
     """
+    import optax
+
     value_and_gradient = value_and_grad(objective, gradient)
 
     def part(params: PyTree, batch: Batch, context: Context, share: Any = 1.0) -> tuple[dict[str, Array], PyTree]:

@@ -9,9 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pipeline.layers.base import Context, Layer, PyTree, children
-from pipeline.verify.diagnose import diagnose
 from pipeline.verify.judge import judge
-from pipeline.verify.locate import locate
 from pipeline.verify.report import Report
 from pipeline.verify.rule import Rule, of_custom_vjp, of_gradient, of_layer, of_vjp
 from pipeline.verify.trial import CHECKS, LIMIT
@@ -115,6 +113,9 @@ def report(rule: Rule, **options: Any) -> Report:
     found = judge(rule, **options)
     places, diagnoses = (), ()
     if not found.ok:
+        from pipeline.verify.diagnose import diagnose  # which right rules never need
+        from pipeline.verify.locate import locate
+
         if rule.layer is not None and any(children(rule.layer)):
             places, diagnoses = locate(rule)
         if not diagnoses:

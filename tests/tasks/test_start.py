@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 TASKS = sorted(path.stem for path in (ROOT / "tasks").glob("*.py") if "__main__" in path.read_text())
 LATE = {"sklearn", "scipy", "matplotlib", "grain", "orbax", "jinja2", "PIL", "soundfile", "soxr", "tokenizers"} | {
-    *("sacrebleu", "jiwer", "babel", "pooch", "vaderSentiment", "flax", "mnist1d", "torch")
+    *("sacrebleu", "jiwer", "babel", "pooch", "vaderSentiment", "flax", "optax", "mnist1d", "torch")
 }
 """What is imported by what needs it, and takes seconds together."""
 
