@@ -30,8 +30,9 @@ OLDEST = "0.10.2"
 class Reason:
     """A fault of XLA's that an option avoids.
 
-    issue: where it is reported. since: the first jaxlib that has it; fixed_in: the first that no longer does, or None.
-        An option can go when the project supports no jaxlib that has one of its faults.
+    issue: where it is reported; "" where it is not, and only measured here (by ``scripts/benchmark.py --defaults``).
+    since: the first jaxlib that has it; fixed_in: the first that no longer does, or None. An option can go when the
+        project supports no jaxlib that has one of its faults.
     wrong_numbers: whether results are wrong, and nothing else tells.
     """
 
@@ -83,7 +84,12 @@ OPTIONS = (
         (
             Reason(
                 "2-D convolutions of more than 16 channels go to YNNPACK on one core; Eigen's have all cores",
-                "https://github.com/openxla/xla/issues/34273",
+                "",
+                since="0.10.2",
+            ),
+            Reason(
+                "reductions that go to YNNPACK are not fused with what is before them, and read it from memory",
+                "https://github.com/jax-ml/jax/issues/37465",
                 since="0.10.2",
             ),
             Reason(

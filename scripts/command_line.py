@@ -10,7 +10,7 @@ from pipeline.errors import UserError
 
 
 def run(main: Callable[..., Any]) -> None:
-    """Runs ``main`` with the command line's arguments; what a user did wrong is a message and exit code 2."""
+    """Runs ``main`` with the command line's arguments; what a user has to change is a message and exit code 2."""
     try:
         tyro.cli(main)
     except UserError as error:

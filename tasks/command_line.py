@@ -17,6 +17,7 @@ import tyro
 from rich.console import Console
 from tyro.conf import FlagCreatePairsOff, Positional, subcommand
 
+from pipeline import compiler
 from pipeline.errors import UserError
 from pipeline.training.config import TrainingConfig
 from pipeline.training.run import Run, read_config
@@ -254,6 +255,7 @@ def console() -> Console:
 
 
 def _check_device() -> None:
+    """Raises UserError where the device is not there, or its compiler is known to be wrong."""
     try:
         jax.devices()
     except RuntimeError as error:
@@ -262,3 +264,4 @@ def _check_device() -> None:
             f"the device that JAX_PLATFORMS={asked} asks for is not here or not usable ({error}); unset JAX_PLATFORMS "
             "to use what is here, or set it to cpu"
         ) from error
+    compiler.options()
