@@ -13,17 +13,19 @@ import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
+from importlib.metadata import version
 from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jaxlib
 import numpy as np
 
 from pipeline.errors import UserError
 
 OLDEST = "0.10.2"
 """The oldest jaxlib that the project supports."""
+JAXLIB = version("jaxlib")
+"""The one that is installed."""
 
 
 @dataclass(frozen=True)
@@ -135,23 +137,23 @@ def options() -> dict[str, Any]:
     Raises UserError where the jaxlib is too old, or is known to compute wrong numbers and does so with these options.
     Warns where an option is missing that only ``XLA_FLAGS`` can set.
     """
-    platform, version = jax.default_backend(), jaxlib.__version__
-    if _numbers(version) < _numbers(OLDEST):
+    platform = jax.default_backend()
+    if _numbers(JAXLIB) < _numbers(OLDEST):
         raise UserError(
-            f"jaxlib {version} is older than {OLDEST}, the oldest that Backhand works with; install a newer one: "
+            f"jaxlib {JAXLIB} is older than {OLDEST}, the oldest that Backhand works with; install a newer one: "
             "pip install --upgrade jax jaxlib"
         )
-    every = needed(platform, version)
+    every = needed(platform, JAXLIB)
     for option in every:
         if not option.travels and option.value not in os.environ.get("XLA_FLAGS", ""):
             faults = "; ".join(f"{reason.fault} ({reason.issue})" for reason in option.reasons)
             warnings.warn(
-                f"with jaxlib {version} {faults}. Install a newer jaxlib, or set XLA_FLAGS='{option.flag}'",
+                f"with jaxlib {JAXLIB} {faults}. Install a newer jaxlib, or set XLA_FLAGS='{option.flag}'",
                 RuntimeWarning,
                 stacklevel=2,
             )
     travelling = {option.name: option.value for option in every if option.travels}
-    _refuse_wrong_numbers(platform, version, travelling)
+    _refuse_wrong_numbers(platform, travelling)
     return travelling
 
 
@@ -174,14 +176,14 @@ def recommended_flags(platform: str | None = None, jaxlib_version: str | None = 
 
     platform: "cpu", "gpu" or "tpu"; without one, and without a version, those of this process.
     """
-    every = needed(platform or jax.default_backend(), jaxlib_version or jaxlib.__version__)
+    every = needed(platform or jax.default_backend(), jaxlib_version or JAXLIB)
     return " ".join(option.flag for option in every)
 
 
 def quick_options(jaxlib_version: str | None = None) -> dict[str, Any]:
     """Options under which a program compiles in less time and runs in more: what runs once wants, and what tests do."""
     quick: dict[str, Any] = {"xla_backend_optimization_level": 0}
-    if _numbers(jaxlib_version or jaxlib.__version__) < (0, 12):  # 0.12 no longer has this one
+    if _numbers(jaxlib_version or JAXLIB) < (0, 12):  # 0.12 no longer has this one
         quick["xla_cpu_use_fusion_emitters"] = False
     return quick
 
@@ -191,13 +193,13 @@ def quick_flags(jaxlib_version: str | None = None) -> str:
     return " ".join(f"--{name}={str(value).lower()}" for name, value in quick_options(jaxlib_version).items())
 
 
-def _refuse_wrong_numbers(platform: str, version: str, travelling: dict[str, Any]) -> None:
+def _refuse_wrong_numbers(platform: str, travelling: dict[str, Any]) -> None:
     """Raises UserError where a jaxlib that is known to compute wrong numbers does so with these options."""
-    reasons = (reason for option in needed(platform, version) for reason in option.reasons)
-    wrong = next((reason for reason in reasons if reason.wrong_numbers and reason.holds(version)), None)
+    reasons = (reason for option in needed(platform, JAXLIB) for reason in option.reasons)
+    wrong = next((reason for reason in reasons if reason.wrong_numbers and reason.holds(JAXLIB)), None)
     if wrong and not known_product_is_right(travelling | quick_options()):
         raise UserError(
-            f"jaxlib {version} computes wrong numbers on this machine: {wrong.fault} ({wrong.issue}), and the option "
+            f"jaxlib {JAXLIB} computes wrong numbers on this machine: {wrong.fault} ({wrong.issue}), and the option "
             f"that avoids it has no effect. Install jaxlib {wrong.fixed_in} or later, which needs Python 3.12 or later"
         )
 

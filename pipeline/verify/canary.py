@@ -15,7 +15,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import jaxlib
 import numpy as np
 from jax import lax
 
@@ -68,7 +67,7 @@ class Program:
     def report(self, options: Mapping[str, str] | None = None) -> Report:
         """The program against NumPy, in float32 and float64. options: XLA's; without them the project's."""
         chosen, began = dict(compiler.options() if options is None else options), time.perf_counter()
-        if self.fatal and self.fatal.holds(jaxlib.__version__) and chosen != compiler.options():
+        if self.fatal and self.fatal.holds(compiler.JAXLIB) and chosen != compiler.options():
             message = f"not run, as it would end this process: {self.fatal.fault} ({self.fatal.issue})"
             return Report(self.name, (_row("y", "compiler", "float32", math.inf, 0.0, message),), (), (), (), 0.0)
         rows = []

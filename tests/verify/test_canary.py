@@ -9,7 +9,6 @@ import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import jaxlib
 import pytest
 
 import pipeline.layers
@@ -22,7 +21,7 @@ from pipeline.verify.cases import Case, normal
 from pipeline.verify.large_cases import LARGE
 
 ROOT = Path(__file__).parents[2]
-WRONG = pytest.mark.skipif(not jaxlib.__version__.startswith("0.10.2"), reason="only jaxlib 0.10.2 is wrong by default")
+WRONG = pytest.mark.skipif(not compiler.JAXLIB.startswith("0.10.2"), reason="only jaxlib 0.10.2 is wrong by default")
 
 
 def canary(*arguments: str) -> subprocess.CompletedProcess:
