@@ -132,7 +132,7 @@ def main(
 
     Args:
         names: What to measure; nothing: every layer, loss and model.
-        json_file: Where to write the rows and the machine's own ceilings, besides the table.
+        json_file: Where to write the rows and the machine's own ceilings, each row as soon as it is measured.
         defaults: Compile every column with XLA's default options instead of those that are best for it.
     """
     cases = selected(names)
@@ -141,8 +141,8 @@ def main(
     result = {"machine": measure.machine(), "rows": []}
     for case in track(cases, "measuring", console=Console(stderr=True)):
         result["rows"].append(row(case, defaults))
-    if json_file is not None:
-        json_file.write_text(json.dumps(result, indent=1) + "\n")
+        if json_file is not None:  # after every row: a run of all takes most of an hour
+            json_file.write_text(json.dumps(result, indent=1) + "\n")
     print(table(result), end="")
 
 
