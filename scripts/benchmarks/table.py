@@ -8,7 +8,7 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-WIDTH = 170
+WIDTH = 190
 """Columns of text, where the output is no terminal that has its own."""
 SLOWER = 1.05
 """By hand is called slower than autodiff above this ratio, if eight rounds of ten say so too."""
@@ -80,7 +80,7 @@ def _prefers_defaults(row: dict[str, Any], name: str) -> bool:
 
 
 def _number(value: float | None) -> str:
-    return "-" if value is None else f"{value:.3g}"
+    return "-" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
 def _summary(rows: list[dict[str, Any]]) -> list[str]:
