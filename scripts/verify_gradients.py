@@ -216,7 +216,7 @@ def table(reports: dict[str, Report]) -> Table:
 
 
 def _worst(report: Report, dtype: str) -> Row | None:
-    """Of a rule the gradient, of a program of the canary its value."""
+    """The row of a rule's worst gradient; of a program of the canary, that of its value."""
     return report.worst("gradient", dtype) or report.worst("compiler", dtype)
 
 

@@ -29,7 +29,7 @@ from pipeline.verify.trial import LIMIT
 
 RECURRENT = (RNN, GRU, LSTM, Bidirectional, Masked, MaskedByLength)
 RECURRENT_LIMIT = 1e-10
-"""Of a rule's relative error over some hundred steps in time; ``LIMIT`` is that of all others."""
+"""The limit of a rule's relative error over some hundred steps in time; ``LIMIT`` is that of all other rules."""
 SIZES = (16_385, 32_769, 1_000_003)
 """From the first two on, jaxlib 0.10.2 is wrong in float64 and in float32."""
 
@@ -116,7 +116,7 @@ def _squared_products(matrix: jax.Array, rows: jax.Array) -> jax.Array:
 
 
 def _convolved(x: Any, kernel: Any) -> Any:
-    """Of images (batch, height, width, channels), without padding."""
+    """Convolves images (batch, height, width, channels) without padding."""
     return lax.conv_general_dilated(x, kernel, (1, 1), "VALID", dimension_numbers=("NHWC", "HWIO", "NHWC"))
 
 
@@ -126,7 +126,7 @@ def _convolved_in_numpy(x: np.ndarray, kernel: np.ndarray) -> np.ndarray:
 
 
 def _kernel_gradient(x: Any, d_y: Any) -> Any:
-    """The gradient of ``_convolved`` by its kernel: a convolution whose windows are as large as an image."""
+    """Computes ``_convolved``'s gradient by its kernel: a convolution whose windows are as large as an image."""
     numbers = ("CHWN", "IHWO", "HWNC")
     return lax.conv_general_dilated(x, d_y, (1, 1), "VALID", dimension_numbers=numbers)
 
