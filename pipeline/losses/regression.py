@@ -15,9 +15,6 @@ class MeanSquaredError(ElementwiseLoss):
     def loss(self, z: Float[Array, "*shape"], t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return jnp.square(z - t)
 
-    def value(self, z: Float[Array, "*shape"], t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        return jnp.square(t - z)  # not z - t, which the compiler would then keep for the slope
-
     def slope(self, z: Float[Array, "*shape"], t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """d/dz (z - t)^2 = 2 (z - t)."""
         return 2 * (z - t)
