@@ -5,14 +5,21 @@ word vector; summed along a path from a baseline it says how much each of them a
 """
 
 from collections.abc import Callable
-from typing import NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
+from pipeline import compiler
+from pipeline.layers.attention import CrossAttention
 from pipeline.layers.base import Context, Layer, PyTree
+from pipeline.layers.combinators import EncoderDecoder, Repeat, Residual, Serial
+from pipeline.layers.masking import Masked
+from pipeline.layers.objective import Objective
 
 Score = Callable[[Float[Array, "batch classes"], Int[Array, "batch"]], tuple[Float[Array, "batch"], Array]]
 """``(logits, classes) -> (score of each example's class, its gradient by the logits)``."""
@@ -119,3 +126,60 @@ def integrated_gradients(
     total, _ = lax.scan(add, jnp.zeros_like(x), points)
     value, _ = score(outputs, its)
     return Attribution(outputs, value, way * total)
+
+
+def cross_attention_weights(objective: Objective, params: PyTree, source: np.ndarray, target: np.ndarray) -> np.ndarray:
+    """How much every position of a target attends to each of the source: (target time, source time); rows add up to 1.
+
+    The mean over all layers and heads that attend to the source. source, target: ids (1, time), without padding.
+    """
+    model, its = objective.model, objective.expand(params)["model"]
+    assert isinstance(model, EncoderDecoder)
+    encoding, decoding = model.contexts(jnp.asarray(source), jnp.asarray(target), Context())
+    memory = model.encoder.apply(its["encoder"], jnp.asarray(source), encoding)
+    found: list[Array] = []
+    _attended(model.decoder, its["decoder"], (jnp.asarray(target), memory), decoding, found)
+    return np.asarray(jnp.concatenate(found, 1)[0].mean(0))
+
+
+def _attended(layer: Layer, params: PyTree, x: PyTree, context: Context, found: list[Array]) -> PyTree:
+    """What ``apply`` gives; the weights of every CrossAttention on the way are added to ``found``."""
+    if not layer.reads_memory:
+        return layer.apply(params, x, context)
+    y, memory = x
+    if isinstance(layer, CrossAttention):
+        found.append(layer.weights(params, x, context))
+        return layer.apply(params, x, context)
+    if isinstance(layer, Residual):
+        return y + _attended(layer.layer, params["layer"], x, context, found)
+    if isinstance(layer, Repeat):
+        for i in range(layer.times):
+            its = jax.tree.map(lambda leaf, i=i: leaf[i], params["layer"])
+            y = _attended(layer.layer, its, (y, memory), context, found)
+        return y
+    assert isinstance(layer, Serial)
+    for part, its in zip(layer.layers, params["layers"]):
+        y = _attended(part, its, (y, memory) if part.reads_memory else y, context, found)
+    return y
+
+
+def word_contributions(
+    model: Layer, params: PyTree, ids: Int[np.ndarray, "batch time"]
+) -> tuple[Float[Array, "batch classes"], Float[Array, "batch time"]]:
+    """Logits, and how much every word's vector adds to the log-probability of the likeliest class, to first order.
+
+    The gradient by the hand-written rules at the embedding's output, times that output (Simonyan et al. 2014; Denil et
+    al. 2014). model: one of this module, in any precision: a Masked Serial that begins with an Embedding.
+    """
+    assert isinstance(model, Masked) and isinstance(model.layer, Serial)
+    first, *others = model.layer.layers
+    its_first, *its_others = params["layer"]["layers"]
+    context = replace(Context(), mask=jnp.asarray(ids != model.padding))
+
+    def one(its_first: PyTree, its_others: PyTree, ids: Any) -> tuple[Array, Array]:
+        vectors = first.apply(its_first, ids, context)
+        rest, its = Serial(tuple(others)), {"layers": its_others}
+        found = input_gradients(rest, its, vectors, score=log_probability, context=context)
+        return found.outputs, (found.d_x * vectors).sum(-1)
+
+    return compiler.jit(one)(its_first, its_others, jnp.asarray(ids))

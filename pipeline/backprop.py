@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 
 from pipeline.layers.base import Context, Layer, PyTree, Static, Wrapper, children, map_children
-from pipeline.layers.combinators import Objective, Tied
+from pipeline.layers.objective import Objective
 
 Gradient = Literal["manual", "autodiff", "attached"]
 
 
 def value_and_grad(
-    objective: Objective | Tied, gradient: Gradient = "manual"
+    objective: Objective, gradient: Gradient = "manual"
 ) -> Callable[..., tuple[tuple[Any, PyTree], PyTree]]:
     """A function ``(params, (inputs, targets), context, weight=1.0) -> ((value, outputs), d_params)``.
 
@@ -34,7 +34,7 @@ def value_and_grad(
     raise ValueError(f"gradient is {gradient!r}; it must be one of {', '.join(get_args(Gradient))}")
 
 
-def _by_hand(objective: Objective | Tied) -> Callable:
+def _by_hand(objective: Objective) -> Callable:
     def value_and_gradient(params: PyTree, batch: PyTree, context: Context, weight: Any = 1.0) -> Any:
         # Steps 1 and 2, forward pass and loss: every layer leaves the residuals that its backward needs.
         value, residuals = objective.forward(params, batch, context)
@@ -48,7 +48,7 @@ def _by_hand(objective: Objective | Tied) -> Callable:
     return value_and_gradient
 
 
-def _by_autodiff(objective: Objective | Tied) -> Callable:
+def _by_autodiff(objective: Objective) -> Callable:
     def value_and_gradient(params: PyTree, batch: PyTree, context: Context, weight: Any = 1.0) -> Any:
         def value(params: PyTree) -> tuple[Any, PyTree]:
             value, outputs = objective.evaluate(params, batch, context)

@@ -23,13 +23,14 @@ from benchmarks import measure
 from command_line import run
 from pipeline import compiler
 from pipeline.errors import UserError
-from pipeline.layers.combinators import Objective, Serial
+from pipeline.layers.combinators import Serial
 from pipeline.layers.embedding import Embedding
 from pipeline.layers.linear import Dense
+from pipeline.layers.objective import Objective
 from pipeline.layers.pooling import GlobalAveragePool
 from pipeline.losses.base import Targets
 from pipeline.losses.regression import MeanSquaredError
-from pipeline.training.rows import Table, on_rows
+from pipeline.training.sparse_updates import Table, with_sparse_updates
 from pipeline.training.state import init_params, start
 from pipeline.training.step import make_train_step
 
@@ -48,7 +49,7 @@ def stepping(count: int, all_rows: bool) -> Callable[[], None]:
     optimizer = optax.adam(1e-3)
     step = make_train_step(objective, optimizer)
     if not all_rows:
-        step = on_rows(step, (Table(("model/layers/0/embedding",), ("0",)),))
+        step = with_sparse_updates(step, (Table(("model/layers/0/embedding",), ("0",)),))
     step = compiler.jit(step, donate_argnums=0)
     state = start(init_params(objective, batch, 0), optimizer)
 

@@ -27,14 +27,18 @@ from rich.table import Table
 
 from command_line import run
 from pipeline.errors import UserError
-from pipeline.layers.combinators import Objective, Serial
-from pipeline.layers.sequences import EncoderDecoder, MaskedByLength
+from pipeline.layers.combinators import EncoderDecoder, Serial
+from pipeline.layers.masking import MaskedByLength
+from pipeline.layers.objective import Objective
 from pipeline.losses.base import Targets
 from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
 from pipeline.losses.ctc import CTC, Transcripts
 from pipeline.losses.ranking import PairwiseRanking
 from pipeline.losses.regression import MeanSquaredError
-from pipeline.models import autoencoder, factorization, sentiment, signal, translation
+from pipeline.models import autoencoder, translation
+from pipeline.models import image as signal
+from pipeline.models import recommenders as factorization
+from pipeline.models import text as sentiment
 from pipeline.models.acoustic import conformer, convolutional_recurrent, frames_after
 from pipeline.models.image import convnet, convnet_1d, mlp, resnet
 from pipeline.models.language import language_objective, lstm, transformer

@@ -25,8 +25,8 @@ from pipeline.models import image
 from pipeline.report import classification as shown
 from pipeline.report.page import Plot
 from pipeline.training.optimizer import OptimizerConfig
-from tasks.array_classification import ArrayClassification, ArraySignature
-from tasks.command_line import TaskConfig, main
+from tasks.framework.array_classification import ArrayClassification, ArraySignature
+from tasks.framework.command_line import TaskConfig, main
 
 
 @dataclass(frozen=True)

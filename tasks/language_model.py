@@ -25,26 +25,28 @@ from pipeline.data.text import Corpus, load
 from pipeline.data.vocabulary import Characters, Subwords
 from pipeline.data.vocabulary import read as read_vocabulary
 from pipeline.data.vocabulary import write as write_vocabulary
+from pipeline.decoding.sampling import make_continuation
 from pipeline.errors import UserError
+from pipeline.evaluation.evaluate import make_evaluation
+from pipeline.evaluation.metrics import no_metrics
 from pipeline.layers.base import Context, Layer, PyTree
-from pipeline.layers.combinators import Tied
+from pipeline.layers.objective import Objective
 from pipeline.losses.base import Targets
-from pipeline.models.language import language_objective, lstm, make_continuation, transformer
+from pipeline.models.language import language_objective, lstm, transformer
 from pipeline.options import require_at_least, require_equal_heads, require_shares
 from pipeline.report import classification as shown
 from pipeline.report import page, plots
 from pipeline.training.checkpoints import load_params
-from pipeline.training.evaluation import make_evaluation
 from pipeline.training.gradient_check import gradient_check
 from pipeline.training.loop import Result, fit
-from pipeline.training.metrics import nothing
 from pipeline.training.optimizer import OptimizerConfig
 from pipeline.training.precision import in_precision
 from pipeline.training.run import Run, read_config
 from pipeline.training.state import init_params
 from pipeline.verify import Report, verify
-from tasks import artifact, conclusion
-from tasks.command_line import Predictions, Task, TaskConfig, command, main, open_run
+from tasks.framework import export as artifact
+from tasks.framework import summary as summary_of_run
+from tasks.framework.command_line import Predictions, Task, TaskConfig, command, main, open_run
 
 CHECKED_WINDOWS = 4  # in a gradient check: float64 autodiff of the whole model
 SAMPLE = 500  # characters
@@ -119,7 +121,7 @@ class LanguageModel(Task[Config]):
             return lstm(len(vocabulary), config.width, config.layers, config.dropout)
         return transformer(len(vocabulary), config.width, config.layers, config.heads, config.dropout)
 
-    def objective(self, config: Config, vocabulary: Characters | Subwords) -> Tied:
+    def objective(self, config: Config, vocabulary: Characters | Subwords) -> Objective:
         return language_objective(in_precision(self.model(config, vocabulary), config.precision), len(vocabulary))
 
     def train(self, config: Config) -> None:
@@ -135,11 +137,11 @@ class LanguageModel(Task[Config]):
         params = initial_params(objective, config)
         if not config.quiet:
             print(
-                f"{config.model} with {conclusion.count(params):,} parameters on {corpus.name}: "
-                f"{conclusion.sizes(corpus)} {config.units}, {len(corpus.vocabulary)} in the vocabulary",
+                f"{config.model} with {summary_of_run.count(params):,} parameters on {corpus.name}: "
+                f"{summary_of_run.sizes(corpus)} {config.units}, {len(corpus.vocabulary)} in the vocabulary",
                 flush=True,
             )
-        validate = make_evaluation(objective, nothing)
+        validate = make_evaluation(objective, no_metrics)
         result = fit(
             objective,
             params,
@@ -148,23 +150,23 @@ class LanguageModel(Task[Config]):
             run,
             steps_per_epoch=steps,
             evaluate=lambda params: validate(params, validation),
-            metrics=nothing,
+            metrics=no_metrics,
         )
         self._conclude(config, corpus, objective, run, result)
 
-    def _conclude(self, config: Config, corpus: Corpus, objective: Tied, run: Run, result: Result) -> None:
+    def _conclude(self, config: Config, corpus: Corpus, objective: Objective, run: Run, result: Result) -> None:
         """Tests the best checkpoint, checks its gradients, lets it write: summary.json, report.html, a few lines."""
         test = _tested(config, corpus, objective, result.params)
         inputs, labels = corpus.windows("test", config.context).take(slice(CHECKED_WINDOWS))
         check = gradient_check(objective, result.params, (inputs, Targets(labels)))
-        summary = conclusion.summary(self, config, result, test, check)
+        summary = summary_of_run.summary(self, config, result, test, check)
         run.finish(summary)
         write = make_continuation(objective, config.context, temperature=0.8)
         prompt = corpus.test[: config.context]
         sample = corpus.vocabulary.decode(write(result.params, prompt, SAMPLE, jax.random.key(config.seed)))
         told = self._page(config, corpus, summary, run.metrics(), corpus.vocabulary.decode(prompt), sample)
         report = page.write(run.directory, told)
-        conclusion.tell(
+        summary_of_run.tell(
             summary,
             report,
             ("test loss", f"{test['loss']:.4f} nats a {config.units[:-1]}"),
@@ -185,7 +187,7 @@ class LanguageModel(Task[Config]):
         seen = summary["steps"] * config.batch_size * config.context
         return page.Page(
             title=f"{self.title}: {config.model} on {Path(corpus.name).name}",
-            headline=conclusion.headline(
+            headline=summary_of_run.headline(
                 summary,
                 (f"{test['bits_per_character']:.3f}", "bits a character"),
                 (f"{test['perplexity']:.2f}", "perplexity"),
@@ -193,12 +195,12 @@ class LanguageModel(Task[Config]):
             summary=(
                 f"A {config.model} with {config.layers} layers of {config.width} features learnt which of "
                 f"{len(corpus.vocabulary)} {config.units} comes next from {seen:,} of them, in windows of "
-                f"{config.context}, with {conclusion.BY[config.gradient]}. It stopped after {summary['epochs']} epochs "
+                f"{config.context}, with {summary_of_run.BY[config.gradient]}. It stopped after {summary['epochs']} epochs "
                 f"({summary['stopped_because']}); the checkpoint that was best on the {len(corpus.validation):,} after "
                 f"those is judged here on the last {len(corpus.test):,}, which neither training nor that choice has "
                 "seen."
             ),
-            facts=conclusion.facts(
+            facts=summary_of_run.facts(
                 config,
                 summary,
                 ("data", corpus.name),
@@ -226,7 +228,7 @@ class LanguageModel(Task[Config]):
                 *shown.gradients(summary["gradient_check"]["relative_error"]),
             ],
             reproduce=command(self, config),
-            environment=conclusion.environment(config, summary),
+            environment=summary_of_run.environment(config, summary),
         )
 
     def evaluate(self, run: Path) -> Mapping[str, float]:
@@ -287,7 +289,7 @@ class LanguageModel(Task[Config]):
         )
         write_vocabulary(folder, vocabulary)
 
-    def _trained(self, run: Path) -> tuple[Config, Characters | Subwords, Tied, PyTree]:
+    def _trained(self, run: Path) -> tuple[Config, Characters | Subwords, Objective, PyTree]:
         """Of a run: its options, vocabulary, objective and the parameters of its best checkpoint."""
         Run.open(run)
         config, vocabulary = read_config(run, Config), read_vocabulary(run)
@@ -295,7 +297,7 @@ class LanguageModel(Task[Config]):
         return config, vocabulary, objective, load_params(run, initial_params(objective, config))
 
 
-def initial_params(objective: Tied, config: Config) -> PyTree:
+def initial_params(objective: Objective, config: Config) -> PyTree:
     """Untrained parameters, or the shapes that a run's are restored into."""
     ids = jax.ShapeDtypeStruct((1, config.context), jnp.int32)
     return init_params(objective, (ids, Targets(ids)), config.seed)
@@ -305,9 +307,9 @@ def _corpus(config: Config) -> Corpus:
     return load(config.data, config.vocabulary if config.units == "subwords" else 0)
 
 
-def _tested(config: Config, corpus: Corpus, objective: Tied, params: PyTree) -> dict[str, float]:
+def _tested(config: Config, corpus: Corpus, objective: Objective, params: PyTree) -> dict[str, float]:
     windows = evaluation_batches(corpus.windows("test", config.context), config.batch_size)
-    loss = make_evaluation(objective, nothing)(params, windows)["loss"]
+    loss = make_evaluation(objective, no_metrics)(params, windows)["loss"]
     nats = loss * len(corpus.test) / corpus.test_characters
     return {"loss": loss, "bits_per_character": nats / math.log(2), "perplexity": math.exp(loss)}
 

@@ -29,34 +29,34 @@ from pipeline.data.images import read_inputs
 from pipeline.data.signal_rows import read_unlabelled
 from pipeline.data.table import Columns, read_rows
 from pipeline.errors import UserError
+from pipeline.evaluation.calibration import (
+    Decision,
+    OperatingPoint,
+    diagnostic_metrics,
+    disease_probability,
+    fit_calibration,
+    intervals,
+    predict_labels,
+    threshold_for,
+)
+from pipeline.evaluation.metrics import Metrics, accuracy_metric, no_metrics
+from pipeline.evaluation.uncertainty import make_dropout_samples
 from pipeline.layers.base import Context, Layer, PyTree
-from pipeline.layers.combinators import Objective
+from pipeline.layers.objective import Objective
 from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
 from pipeline.losses.focal import Focal
 from pipeline.losses.regression import MeanSquaredError
-from pipeline.models import autoencoder, image, signal
+from pipeline.models import autoencoder, image
 from pipeline.options import require, require_at_least, require_shares
 from pipeline.report import page, plots
-from pipeline.training.evaluation import make_dropout_samples
-from pipeline.training.metrics import Metrics, classification, nothing
 from pipeline.training.optimizer import OptimizerConfig
-from pipeline.training.probabilities import (
-    Decision,
-    Settled,
-    decided,
-    finding,
-    fit_calibration,
-    intervals,
-    measured,
-    threshold_for,
-)
 from pipeline.training.run import read_config
-from tasks import artifact
 from tasks import medical_diagnosis_report as report
-from tasks.array_classification import ArraySignature, files_in
-from tasks.classification import Labelled, Outcome, Trained, all_outputs, drivers
-from tasks.command_line import Predictions, console, main
-from tasks.cross_validation import CrossValidated, Part, SeedsConfig, ensemble, means
+from tasks.framework import export as artifact
+from tasks.framework.array_classification import ArraySignature, files_in
+from tasks.framework.classification import Labelled, Outcome, Trained, all_outputs, drivers
+from tasks.framework.command_line import Predictions, console, main
+from tasks.framework.cross_validation import CrossValidated, Part, SeedsConfig, ensemble, means
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ class Examine(Predictions):
     """A table with the columns of the training table; images; signals, as .npy or a line each of a .csv or .tsv file;
     or folders of these."""
     samples: int = 32
-    """Answers with other units left out (Monte Carlo dropout), whose deviation is the spread of a single model."""
+    """Scorer with other units left out (Monte Carlo dropout), whose deviation is the spread of a single model."""
     pictures: Path | None = None
     """Folder for the pictures of what drove the answers. None: attributions/ in the run's."""
 
@@ -252,7 +252,7 @@ class MedicalDiagnosis(CrossValidated[Config, DiagnosisSignature]):
             case "resnet", "images":
                 return image.resnet(classes, config.channels)
             case "gru", "signals":
-                return signal.gru(classes, config.channels[:1], config.units, config.dropout)
+                return image.gru_1d(classes, config.channels[:1], config.units, config.dropout)
         fitting = {"a table": "mlp", "signals": "convnet, gru, mlp", "images": "convnet, resnet, mlp"}[kind]
         raise UserError(
             f"{config.data} is {kind}, which --model {config.model} does not take; choose {fitting} or autoencoder"
@@ -276,7 +276,7 @@ class MedicalDiagnosis(CrossValidated[Config, DiagnosisSignature]):
         return Weighted(split, (counts.sum() / (len(counts) * np.maximum(counts, 1))).astype(np.float32))
 
     def metrics(self, config: Config) -> Metrics:
-        return nothing if config.model == "autoencoder" else classification
+        return no_metrics if config.model == "autoencoder" else accuracy_metric
 
     def scorer(self, config: Config, objective: Objective) -> Layer:
         """What gives logits over the classes: the model itself, or how badly an autoencoder rebuilds."""
@@ -288,26 +288,26 @@ class MedicalDiagnosis(CrossValidated[Config, DiagnosisSignature]):
         # Class weights and anomaly scores move the logits as a whole, which a temperature cannot mend.
         moved = config.model == "autoencoder" or config.class_weights != "none"
         calibration = fit_calibration(z, labels, with_offset=moved)
-        score = finding(calibration(z))
+        score = disease_probability(calibration(z))
         thresholds = {rule: threshold_for(labels, score, rule, config.specificity) for rule in get_args(Decision)}
-        Settled(calibration, thresholds, thresholds[config.decision]).write(run)
+        OperatingPoint(calibration, thresholds, thresholds[config.decision]).write(run)
 
     def probabilities(
         self, config: Config, run: Path, objective: Objective, params: PyTree, examples: Labelled
     ) -> np.ndarray:
         z = all_outputs(self.scorer(config, objective), params["model"], examples, config.batch_size)
-        return Settled.read(run).calibration(z)
+        return OperatingPoint.read(run).calibration(z)
 
     def called(self, run: Path, probabilities: np.ndarray) -> np.ndarray:
-        return decided(probabilities, Settled.read(run).threshold)
+        return predict_labels(probabilities, OperatingPoint.read(run).threshold)
 
     def scores(self, config: Config, run: Path, labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
         """Of the calibrated probabilities at the threshold in use, and their 95 % bootstrap intervals."""
-        settled = Settled.read(run)
-        before = measured(labels, settled.calibration.undone(probabilities), settled.threshold)["ece"]
+        settled = OperatingPoint.read(run)
+        before = diagnostic_metrics(labels, settled.calibration.undone(probabilities), settled.threshold)["ece"]
 
         def metric(rows: np.ndarray) -> Mapping[str, float]:
-            return measured(labels[rows], probabilities[rows], settled.threshold)
+            return diagnostic_metrics(labels[rows], probabilities[rows], settled.threshold)
 
         found = intervals(metric, labels, resamples=config.resamples)
         return {
@@ -324,7 +324,7 @@ class MedicalDiagnosis(CrossValidated[Config, DiagnosisSignature]):
             ("accuracy", "auc"),
         )
         labels = [part.data.test.labels for part in parts]
-        thresholds = [Settled.read(part.folder).threshold for part in parts]
+        thresholds = [OperatingPoint.read(part.folder).threshold for part in parts]
         sizes = [len(its) for its in labels]
         if config.seeds:
             # Every model is tested on the same examples: a resample is one of these.
@@ -332,10 +332,10 @@ class MedicalDiagnosis(CrossValidated[Config, DiagnosisSignature]):
 
             def metric(rows: np.ndarray) -> Mapping[str, float]:
                 found = [
-                    measured(labels[0][rows], part.probabilities[rows], threshold)
+                    diagnostic_metrics(labels[0][rows], part.probabilities[rows], threshold)
                     for part, threshold in zip(parts, thresholds)
                 ]
-                both = measured(labels[0][rows], mean[rows], float(np.mean(thresholds)))
+                both = diagnostic_metrics(labels[0][rows], mean[rows], float(np.mean(thresholds)))
                 return means(found, ()) | {f"ensemble_{name}": value for name, value in both.items()}
 
             whole = metric(np.arange(sizes[0]))
@@ -347,7 +347,7 @@ class MedicalDiagnosis(CrossValidated[Config, DiagnosisSignature]):
         def of_folds(rows: np.ndarray) -> Mapping[str, float]:
             within = [rows[(rows >= start) & (rows < end)] - start for start, end in pairwise(starts)]
             found = [
-                measured(its[mine], part.probabilities[mine], threshold)
+                diagnostic_metrics(its[mine], part.probabilities[mine], threshold)
                 for its, mine, part, threshold in zip(labels, within, parts, thresholds)
             ]
             return means(found, ())
@@ -368,7 +368,7 @@ class MedicalDiagnosis(CrossValidated[Config, DiagnosisSignature]):
 
     def findings(self, config: Config, outcome: Outcome) -> Sequence[page.Plot | page.Table | page.Section]:
         scorer = self.scorer(config, self.objective(config, outcome.signature))
-        return report.of_model(config, outcome, scorer, Settled.read(outcome.run.directory))
+        return report.of_model(config, outcome, scorer, OperatingPoint.read(outcome.run.directory))
 
     def mistakes(
         self, tests: Sequence[Split], probabilities: np.ndarray, classes: Sequence[str]
@@ -378,7 +378,7 @@ class MedicalDiagnosis(CrossValidated[Config, DiagnosisSignature]):
     def pooled(
         self, config: Config, parts: Sequence[Part], test: Mapping[str, float]
     ) -> Sequence[page.Plot | page.Table | page.Section]:
-        return report.of_several(config, parts, [Settled.read(part.folder) for part in parts], test)
+        return report.of_several(config, parts, [OperatingPoint.read(part.folder) for part in parts], test)
 
     def predict(self, command: Examine) -> None:
         if not command.inputs:
@@ -391,8 +391,8 @@ class MedicalDiagnosis(CrossValidated[Config, DiagnosisSignature]):
         inputs = np.stack([case.inputs for case in cases])
         answers = [self._answer(trained, settled, inputs, command.samples) for trained, settled in members]
         probabilities = np.mean([probabilities for probabilities, _ in answers], axis=0)
-        spread = np.std([finding(its) for its, _ in answers], axis=0) if len(answers) > 1 else answers[0][1]
-        called = decided(probabilities, float(np.mean([settled.threshold for _, settled in members])))
+        spread = np.std([disease_probability(its) for its, _ in answers], axis=0) if len(answers) > 1 else answers[0][1]
+        called = predict_labels(probabilities, float(np.mean([settled.threshold for _, settled in members])))
         added = np.mean(
             [
                 report.make_attribution(self.scorer(its.config, its.objective))(
@@ -408,7 +408,12 @@ class MedicalDiagnosis(CrossValidated[Config, DiagnosisSignature]):
         if signature.columns:
             table.add_column("findings for it (+) and against it (-)")
         for i, case in enumerate(cases):
-            row = [case.name, signature.classes[called[i]], f"{finding(probabilities)[i]:.4f}", _spread(spread, i)]
+            row = [
+                case.name,
+                signature.classes[called[i]],
+                f"{disease_probability(probabilities)[i]:.4f}",
+                _spread(spread, i),
+            ]
             if signature.columns:
                 row.append(_named(signature, inputs[i], added[i]))
             table.add_row(*row)
@@ -419,16 +424,16 @@ class MedicalDiagnosis(CrossValidated[Config, DiagnosisSignature]):
             self._draw(folder, signature, cases, added, called, probabilities)
         print("Not a clinical device: not to be used to diagnose or treat anybody.")
 
-    def _members(self, run: Path) -> list[tuple[Trained, Settled]]:
+    def _members(self, run: Path) -> list[tuple[Trained, OperatingPoint]]:
         """The trained models of a run, and what was settled for each: one, or as many as it has seeds."""
         config = read_config(run, self.config)
         if not config.seeds:
             trained = self.trained(run)
-            return [(trained, Settled.read(run))]
-        return [(self.trained(folder), Settled.read(folder)) for folder in config.folders(run)]
+            return [(trained, OperatingPoint.read(run))]
+        return [(self.trained(folder), OperatingPoint.read(folder)) for folder in config.folders(run)]
 
     def _answer(
-        self, trained: Trained, settled: Settled, inputs: np.ndarray, samples: int
+        self, trained: Trained, settled: OperatingPoint, inputs: np.ndarray, samples: int
     ) -> tuple[np.ndarray, np.ndarray | None]:
         """Calibrated probabilities, and the deviation of the probability of a finding among dropout samples."""
         model, params = self.scorer(trained.config, trained.objective), trained.params["model"]
@@ -437,7 +442,7 @@ class MedicalDiagnosis(CrossValidated[Config, DiagnosisSignature]):
         if sampled is None:
             return probabilities, None
         z = np.asarray(sampled(params, inputs, jax.random.key(trained.config.seed)))
-        return probabilities, np.std([finding(settled.calibration(its)) for its in z], axis=0)
+        return probabilities, np.std([disease_probability(settled.calibration(its)) for its in z], axis=0)
 
     def _draw(
         self,
@@ -449,7 +454,7 @@ class MedicalDiagnosis(CrossValidated[Config, DiagnosisSignature]):
         probabilities: np.ndarray,
     ) -> None:
         for i, case in enumerate(cases):
-            title = f"{signature.classes[called[i]]}, P = {finding(probabilities)[i]:.3f}"
+            title = f"{signature.classes[called[i]]}, P = {disease_probability(probabilities)[i]:.3f}"
             stored = signature.scaling.undone(case.inputs)
             picture = folder / f"{i + 1}.png"
             draw = partial(plots.attributions, stored[None], added[i : i + 1], [title])
@@ -459,7 +464,7 @@ class MedicalDiagnosis(CrossValidated[Config, DiagnosisSignature]):
     def export(self, run: Path) -> None:
         """Inputs as they are stored to calibrated probabilities."""
         trained = self.trained(run)
-        signature, settled = trained.signature, Settled.read(run)
+        signature, settled = trained.signature, OperatingPoint.read(run)
         model, params = self.scorer(trained.config, trained.objective), trained.params["model"]
         mean, deviation = (
             jnp.asarray(values, jnp.float32) for values in (signature.scaling.mean, signature.scaling.deviation)

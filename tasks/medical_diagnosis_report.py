@@ -13,13 +13,19 @@ from pipeline import compiler
 from pipeline.attribution import integrated_gradients
 from pipeline.data.dataset import Split, visible
 from pipeline.data.diagnosis import Cases
+from pipeline.evaluation.calibration import (
+    OperatingPoint,
+    diagnostic_metrics,
+    disease_probability,
+    predict_labels,
+    reliability,
+)
 from pipeline.layers.base import Layer, PyTree
 from pipeline.report import classification as shown
 from pipeline.report import diagnosis as told
 from pipeline.report import page
-from pipeline.training.probabilities import Settled, decided, finding, measured, reliability
-from tasks.classification import Outcome
-from tasks.cross_validation import Part, ensemble
+from tasks.framework.classification import Outcome
+from tasks.framework.cross_validation import Part, ensemble
 
 EXAMPLES = 8  # test examples whose attributions are shown
 DESCRIBED = 256  # test examples that the picture of findings is a mean over
@@ -27,10 +33,10 @@ DESCRIBED = 256  # test examples that the picture of findings is a mean over
 Sections = Sequence[page.Plot | page.Table | page.Section]
 
 
-def of_model(config: Any, outcome: Outcome, scorer: Layer, settled: Settled) -> Sections:
+def of_model(config: Any, outcome: Outcome, scorer: Layer, settled: OperatingPoint) -> Sections:
     """scorer: what gives logits, with the parameters of the outcome's model."""
     data, probabilities = outcome.data, outcome.probabilities
-    called = decided(probabilities, settled.threshold)
+    called = predict_labels(probabilities, settled.threshold)
     return [
         told.NO_DEVICE,
         *_decisions(config, data.test.labels, probabilities, settled, outcome.summary["test"]),
@@ -40,7 +46,9 @@ def of_model(config: Any, outcome: Outcome, scorer: Layer, settled: Settled) -> 
     ]
 
 
-def of_several(config: Any, parts: Sequence[Part], settled: Sequence[Settled], test: Mapping[str, float]) -> Sections:
+def of_several(
+    config: Any, parts: Sequence[Part], settled: Sequence[OperatingPoint], test: Mapping[str, float]
+) -> Sections:
     """Of the ensemble where the models differ in their seed, else of all folds' test examples together.
 
     settled: for each of the parts; test: what they came to.
@@ -49,25 +57,29 @@ def of_several(config: Any, parts: Sequence[Part], settled: Sequence[Settled], t
     if config.seeds:
         of, tests = "ensemble", [parts[0].data.test]
         probabilities, before = ensemble(parts), np.mean(undone, axis=0)
-        called = decided(probabilities, float(np.mean([its.threshold for its in settled])))
+        called = predict_labels(probabilities, float(np.mean([its.threshold for its in settled])))
     else:
         of, tests = "all folds", [part.data.test for part in parts]
         probabilities, before = np.concatenate([part.probabilities for part in parts]), np.concatenate(undone)
-        called = np.concatenate([decided(part.probabilities, its.threshold) for its, part in zip(settled, parts)])
+        called = np.concatenate(
+            [predict_labels(part.probabilities, its.threshold) for its, part in zip(settled, parts)]
+        )
     labels = np.concatenate([test.labels for test in tests])
-    sick, its = labels > 0, measured(labels, probabilities, 0.5)
+    sick, its = labels > 0, diagnostic_metrics(labels, probabilities, 0.5)
     from sklearn.metrics import roc_curve
 
-    alarms, found, _ = roc_curve(sick, finding(probabilities), drop_intermediate=False)
+    false_positive_rate, true_positive_rate, _ = roc_curve(
+        sick, disease_probability(probabilities), drop_intermediate=False
+    )
     point = {"in use": (float((called[~sick] > 0).mean()), float((called[sick] > 0).mean()))}
     diagrams = {
-        f"before calibration: error {measured(labels, before, 0.5)['ece']:.3f}": reliability(labels, before),
+        f"before calibration: error {diagnostic_metrics(labels, before, 0.5)['ece']:.3f}": reliability(labels, before),
         f"calibrated, {of}: error {its['ece']:.3f}": reliability(labels, probabilities),
     }
     classes = parts[0].data.classes
     return [
         told.NO_DEVICE,
-        told.roc(alarms, found, point, its["auc"]),
+        told.roc(false_positive_rate, true_positive_rate, point, its["auc"]),
         told.reliability(diagrams),
         told.intervals(_interval_rows(test), config.resamples, "class" if config.seeds else "class and fold"),
         *shown.results(labels, called, classes),
@@ -94,15 +106,17 @@ def make_attribution(scorer: Layer) -> Callable[[PyTree, np.ndarray, jax.Array],
 
 
 def _decisions(
-    config: Any, labels: np.ndarray, probabilities: np.ndarray, settled: Settled, test: Mapping[str, float]
+    config: Any, labels: np.ndarray, probabilities: np.ndarray, settled: OperatingPoint, test: Mapping[str, float]
 ) -> Sequence[page.Plot | page.Table]:
     """ROC curve, operating points, reliability, intervals."""
     from sklearn.metrics import roc_curve
 
-    alarms, found, _ = roc_curve(labels > 0, finding(probabilities), drop_intermediate=False)
+    false_positive_rate, true_positive_rate, _ = roc_curve(
+        labels > 0, disease_probability(probabilities), drop_intermediate=False
+    )
     points, rows = {}, []
     for rule, threshold in settled.thresholds.items():
-        its = measured(labels, probabilities, threshold)
+        its = diagnostic_metrics(labels, probabilities, threshold)
         used = threshold == settled.threshold and rule == config.decision
         name = f"specificity {config.specificity:g}" if rule == "specificity" else rule
         points[f"{name}{' (in use)' if used else ''}"] = (1 - its["specificity"], its["sensitivity"])
@@ -116,7 +130,7 @@ def _decisions(
         ),
     }
     return [
-        told.roc(alarms, found, points, test["auc"]),
+        told.roc(false_positive_rate, true_positive_rate, points, test["auc"]),
         told.operating_points(rows),
         told.reliability(diagrams),
         told.intervals(_interval_rows(test), config.resamples, "class"),

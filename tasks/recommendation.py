@@ -21,40 +21,35 @@ from rich.table import Table as Printed
 
 from pipeline.data.baseline import Baseline
 from pipeline.data.batches import Examples, batch_of, evaluation_batches, steps_per_epoch, train_batches
-from pipeline.data.interactions import Choices, LeftOut, Pairs, Rows, Table, table
+from pipeline.data.implicit_feedback import LeaveOneOut, NegativeSampling, Pairs, Rows, Table, table
 from pipeline.data.ratings import UNSEEN, RatingData, Ratings, load
 from pipeline.errors import UserError
+from pipeline.evaluation.evaluate import make_evaluation
+from pipeline.evaluation.metrics import no_metrics
+from pipeline.evaluation.ranking import ranking_metrics
+from pipeline.evaluation.recommender import Recommender, make_pair_scores, make_scorer, make_scores, make_table_scores
 from pipeline.layers.base import Context, Layer, PyTree
-from pipeline.layers.combinators import Objective
+from pipeline.layers.objective import Objective
 from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
 from pipeline.losses.ranking import PairwiseRanking, SampledSoftmax
 from pipeline.losses.regression import MeanSquaredError
-from pipeline.models import factorization as models
+from pipeline.models import recommenders as models
 from pipeline.options import require, require_at_least, require_shares
 from pipeline.report import page
-from pipeline.training import rows
+from pipeline.training import sparse_updates as rows
 from pipeline.training.checkpoints import load_params
-from pipeline.training.evaluation import make_evaluation
 from pipeline.training.gradient_check import gradient_check
 from pipeline.training.loop import fit
-from pipeline.training.metrics import nothing
 from pipeline.training.optimizer import OptimizerConfig
 from pipeline.training.precision import in_precision
-from pipeline.training.recommendation import (
-    Recommender,
-    make_answers,
-    make_pair_scores,
-    make_scores,
-    make_table_scores,
-    ranking_metrics,
-)
 from pipeline.training.run import Run, read_config
 from pipeline.training.state import init_params
 from pipeline.training.stopping import StopConfig
 from pipeline.verify import Report, verify
-from tasks import artifact, conclusion
-from tasks.command_line import Predictions, Task, console, main, open_run
-from tasks.cross_validation import FoldsConfig, compiled_once, continued, means, together
+from tasks.framework import export as artifact
+from tasks.framework import summary as summary_of_run
+from tasks.framework.command_line import Predictions, Task, console, main, open_run
+from tasks.framework.cross_validation import FoldsConfig, compiled_once, continued, means, together
 from tasks.recommendation_report import report_of_folds, report_of_model
 
 CHECKED, VERIFIED = 64, 8  # examples of a gradient check
@@ -79,7 +74,7 @@ class Config(FoldsConfig):
     every user instead."""
     scale: tuple[float, float] | None = None
     """The lowest and the highest rating. None: as they are found."""
-    mood_window: float = 0.0
+    session_window: float = 0.0
     """Seconds over which a user's ratings share a mood: what they have in common then is part of the prediction.
     0: times do not count."""
     features: int = 16
@@ -97,7 +92,7 @@ class Config(FoldsConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_at_least(self, features=1, hidden=2, negatives=1, mood_window=0)
+        require_at_least(self, features=1, hidden=2, negatives=1, session_window=0)
         require_shares(self, "dropout")
         require(0 < self.validation < 1, self, "validation", "more than 0 and less than 1")
         if self.scale is not None and not self.scale[0] < self.scale[1]:
@@ -144,7 +139,7 @@ RATING: dict[str, dict[str, Any]] = {
 }
 RANK = OptimizerConfig(learning_rate=2e-3, weight_decay=0.5, schedule="cosine")
 BEST = StopConfig(metric="ndcg@10", patience=5)
-MOVIELENS: dict[str, Any] = {"mood_window": 200.0, "validation": 0.02}
+MOVIELENS: dict[str, Any] = {"session_window": 200.0, "validation": 0.02}
 """Ratings of MovieLens 100K. People gave most of them in one sitting, one after the other."""
 RANKING: dict[str, dict[str, Any]] = {
     "factorization": {"epochs": 20, "features": 64, "optimizer": RANK, "stop": BEST},
@@ -214,8 +209,8 @@ class Recommendation(Task[Config]):
             fold=config.fold or 1,
             encoding=config.encoding,
         )
-        if config.mood_window and data.train.times is None:
-            raise UserError(f"{config.data} has no timestamps, which --mood-window needs; leave it out")
+        if config.session_window and data.train.times is None:
+            raise UserError(f"{config.data} has no timestamps, which --session-window needs; leave it out")
         size = len(data.users) * len(data.items)
         if config.model not in OF_PAIRS and size > LARGEST_TABLE:
             raise UserError(
@@ -248,21 +243,21 @@ class Recommendation(Task[Config]):
             return
         trained, run, summary = self.fitted(config)
         report = page.write(run.directory, report_of_model(self, config, trained.recommender, summary, run.metrics()))
-        conclusion.tell(summary, report, *_told(summary["test"], summary["baselines"]))
+        summary_of_run.tell(summary, report, *_told(summary["test"], summary["baselines"]))
 
     def fitted(self, config: Config) -> Outcome:
         """Trains, tests the best checkpoint and checks its gradients: all of a run but its report."""
         data = self.load(config)
         trained = self._untrained(config, data)
         recommender = trained.recommender
-        examples = self._examples(trained, data.train, recommender.left - recommender.moods(data.train))
+        examples = self._examples(trained, data.train, recommender.left - recommender.session_effects(data.train))
         steps = steps_per_epoch(examples, config.batch_size)
         run = open_run(self, config)
         _write_catalogue(run.directory, data)
         if not config.quiet:
             print(
-                f"{config.model} with {conclusion.count(trained.params):,} parameters on {data.name} "
-                f"({len(data.users) - 1:,} users, {len(data.items) - 1:,} items; {conclusion.sizes(data)} ratings)",
+                f"{config.model} with {summary_of_run.count(trained.params):,} parameters on {data.name} "
+                f"({len(data.users) - 1:,} users, {len(data.items) - 1:,} items; {summary_of_run.sizes(data)} ratings)",
                 *data.notes,
                 sep="\n",
                 flush=True,
@@ -275,13 +270,13 @@ class Recommendation(Task[Config]):
             run,
             steps_per_epoch=steps,
             evaluate=self._evaluation(trained),
-            metrics=nothing,
+            metrics=no_metrics,
             tables=tuple(rows.Table(paths, (ids,)) for paths, ids in models.tables(trained.objective.model)),
         )
         trained = trained.having(result.params)
         check = gradient_check(trained.objective, result.params, _batch(examples, CHECKED))
         summary = {
-            **conclusion.summary(self, config, result, trained.recommender.scored(data.test), check),
+            **summary_of_run.summary(self, config, result, trained.recommender.scored(data.test), check),
             "objective": config.objective,
             "baselines": trained.recommender.without_training(),
         }
@@ -304,8 +299,8 @@ class Recommendation(Task[Config]):
             every = make_scores(objective.model, len(data.items), known)
         else:
             every, one = make_scores(objective.model, len(data.items)), make_pair_scores(objective.model)
-        answers = make_answers(every, one, are_ratings=baseline is not None)
-        recommender = Recommender(objective.model, data, answers, baseline, left, config.mood_window)
+        answers = make_scorer(every, one, are_ratings=baseline is not None)
+        recommender = Recommender(objective.model, data, answers, baseline, left, config.session_window)
         trained = Trained(config, objective, None, known, recommender)
         batch = _batch(self._examples(trained, data.train, left), 1)
         return trained.having(init_params(objective, jax.tree.map(jnp.asarray, batch), config.seed))
@@ -315,9 +310,9 @@ class Recommendation(Task[Config]):
         config, data, known = trained.config, trained.recommender.data, trained.known
         if config.objective == "ranking":
             if known is not None:
-                return LeftOut(ratings, known)
+                return LeaveOneOut(ratings, known)
             softmax = config.ranking_loss == "softmax"
-            return Choices(ratings, data.train, len(data.items), config.negatives, config.seed, softmax)
+            return NegativeSampling(ratings, data.train, len(data.items), config.negatives, config.seed, softmax)
         if known is None:
             return Pairs(ratings.users, ratings.items, targets)
         shape = trained.recommender.shape
@@ -340,7 +335,7 @@ class Recommendation(Task[Config]):
             return rated
         known = held.at(np.flatnonzero(held.items != UNSEEN))
         examples = self._examples(trained, known, np.ones(len(known), np.float32))
-        validate = make_evaluation(trained.objective, nothing)
+        validate = make_evaluation(trained.objective, no_metrics)
         batches = evaluation_batches(examples, min(trained.config.batch_size, len(known)))
 
         def ranked(params: PyTree) -> Mapping[str, float]:
@@ -362,7 +357,7 @@ class Recommendation(Task[Config]):
         curves = Run.open(config.folders(run.directory)[0]).metrics()
         report = page.write(run.directory, report_of_folds(self, config, summaries, summary, curves))
         each = " ".join(f"{its['rmse']:.4f}" for its in summary["folds"])
-        conclusion.tell(
+        summary_of_run.tell(
             summary,
             report,
             (

@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.evaluation.ranking import ranking_metrics
+from pipeline.evaluation.recommender import Recommender
 from pipeline.report import classification as shown
 from pipeline.report import page
 from pipeline.report import recommendation as told
-from pipeline.training.recommendation import Recommender, ranking_metrics
-from tasks import conclusion
-from tasks.command_line import Task, command
+from tasks.framework import summary as summary_of_run
+from tasks.framework.command_line import Task, command
 
 CUTOFFS = (1, 2, 3, 5, 10, 20, 30, 50, 100)
 ERRORS = ("rmse", "mae")
@@ -47,7 +48,7 @@ def report_of_model(
         text=(
             f"A model of the kind {config.model} learnt to {what}, from {len(data.train):,} ratings of "
             f"{len(data.items) - 1:,} items by {len(data.users) - 1:,} users, with "
-            f"{conclusion.BY[config.gradient]}. It stopped after {summary['epochs']} epochs "
+            f"{summary_of_run.BY[config.gradient]}. It stopped after {summary['epochs']} epochs "
             f"({summary['stopped_because']}); the checkpoint that was best on {len(data.validation):,} held-out "
             f"validation ratings is judged on {judged} that neither training nor that choice has seen."
         ),
@@ -78,7 +79,7 @@ def report_of_folds(
         headline=[(f"{test[it]:.4f} ± {test[f'{it}_deviation']:.4f}", f"test {it}") for it in ERRORS],
         text=(
             f"{config.folds} models of the kind {config.model} learnt to predict ratings, each from random "
-            f"parameters and with {conclusion.BY[config.gradient]}. Each is tested on a fold of the ratings "
+            f"parameters and with {summary_of_run.BY[config.gradient]}. Each is tested on a fold of the ratings "
             "that it has not seen, and chosen among its checkpoints by a share of its own training ratings. The "
             "result is the mean over the folds, and its standard deviation among them."
         ),
@@ -104,9 +105,9 @@ def _page(
     name, kind = Path(config.data).name, f", {config.folds} folds" if config.is_whole else ""
     return page.Page(
         title=f"{task.title}: {config.model} on {name}{kind}",
-        headline=conclusion.headline(summary, *headline),
+        headline=summary_of_run.headline(summary, *headline),
         summary=text + _about(config),
-        facts=conclusion.facts(
+        facts=summary_of_run.facts(
             config,
             summary,
             ("data", name),
@@ -117,7 +118,7 @@ def _page(
         ),
         sections=[*sections, *shown.gradients(summary["gradient_check"]["relative_error"])],
         reproduce=command(task, config),
-        environment=conclusion.environment(config, summary),
+        environment=summary_of_run.environment(config, summary),
     )
 
 
@@ -126,10 +127,10 @@ def _about(config: Any) -> str:
     said = ""
     if config.data == "wine":
         said += " The wines and what was measured in them are real; the tasters who rate them are simulated."
-    if config.objective == "rating" and config.mood_window:
+    if config.objective == "rating" and config.session_window:
         said += (
             f" A prediction uses the time of the rating: what its user's other training ratings within about "
-            f"{config.mood_window:g} seconds, before it and after, have in common."
+            f"{config.session_window:g} seconds, before it and after, have in common."
         )
     return said
 

@@ -27,15 +27,15 @@ from pipeline.data.vocabulary import UNKNOWN_WORD, Words
 from pipeline.errors import UserError
 from pipeline.layers.base import Context, Layer
 from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
-from pipeline.models import sentiment as models
+from pipeline.models import text as models
 from pipeline.options import require_at_least, require_shares
 from pipeline.report import classification as shown
 from pipeline.report import page
 from pipeline.training.optimizer import OptimizerConfig
-from tasks import artifact
-from tasks.classification import Signature, drivers, read_signature, write_signature
-from tasks.command_line import Predictions, console, main
-from tasks.cross_validation import CrossValidated, SeedsConfig
+from tasks.framework import export as artifact
+from tasks.framework.classification import Signature, drivers, read_signature, write_signature
+from tasks.framework.command_line import Predictions, console, main
+from tasks.framework.cross_validation import CrossValidated, SeedsConfig
 
 HEADS = 4  # of the transformer's attention
 
@@ -205,7 +205,7 @@ class Sentiment(CrossValidated[Config, TextSignature]):
         table.add_column("words for it (+) and against it (-)")
         for sentence, its in zip(command.sentences, ids):
             seen = its[: signature.longest]
-            logits, added = models.contributions(objective.model, params["model"], padded([seen]))
+            logits, added = models.word_contributions(objective.model, params["model"], padded([seen]))
             probabilities = np.asarray(jax.nn.softmax(logits[0]))
             words = signature.vocabulary.tokens(seen)
             strongest = drivers(words, np.asarray(added[0, : len(seen)]))

@@ -26,16 +26,19 @@ from pipeline import compiler
 from pipeline.data import vocabulary as vocabularies
 from pipeline.data.audio import SpecAugment, Spectrum, read_audio, spec_augment
 from pipeline.data.batches import by_length, evaluation_batches, steps_per_epoch, train_batches
-from pipeline.data.speech import Changes, Drawn, Recordings, Speech, Utterances, features, load
+from pipeline.data.speech import Recordings, Speech, load
+from pipeline.data.utterances import AugmentedUtterances, Utterances, WaveformAugmentation, features
 from pipeline.data.vocabulary import Characters
+from pipeline.decoding.ctc import Labels, align, best_path, prefix_beam_search
+from pipeline.decoding.ngram import NGram
 from pipeline.errors import UserError
+from pipeline.evaluation.metrics import no_metrics
 from pipeline.layers.base import Context, Layer, PyTree
-from pipeline.layers.combinators import Objective
-from pipeline.layers.sequences import MaskedByLength
+from pipeline.layers.masking import MaskedByLength
+from pipeline.layers.objective import Objective
 from pipeline.losses.base import Targets
 from pipeline.losses.ctc import CTC, Transcripts
 from pipeline.models.acoustic import conformer, convolutional_recurrent, frames_after
-from pipeline.models.ctc_decoding import Labels, NGram, align, best_path, prefix_beam_search
 from pipeline.options import require, require_at_least, require_equal_heads, require_shares
 from pipeline.report import classification as shown
 from pipeline.report import page
@@ -43,14 +46,14 @@ from pipeline.report import speech as reported
 from pipeline.training.checkpoints import load_params
 from pipeline.training.gradient_check import gradient_check
 from pipeline.training.loop import Result, fit
-from pipeline.training.metrics import nothing
 from pipeline.training.optimizer import OptimizerConfig
 from pipeline.training.precision import in_precision
 from pipeline.training.run import Run, read_config
 from pipeline.training.state import init_params
 from pipeline.verify import Report, verify
-from tasks import artifact, conclusion
-from tasks.command_line import Predictions, Task, TaskConfig, command, main, open_run
+from tasks.framework import export as artifact
+from tasks.framework import summary as summary_of_run
+from tasks.framework.command_line import Predictions, Task, TaskConfig, command, main, open_run
 
 CHECKED = 4  # utterances in a gradient check: float64 autodiff of the whole model
 PICTURES = 3  # in the report
@@ -218,7 +221,9 @@ class SpeechRecognition(Task[Config]):
         alphabet = Characters.of("".join(speech.texts))
         objective = self.objective(config, alphabet)
         train, notes = _trainable(_utterances(config, objective, alphabet, speech.train), config, speech)
-        drawn = Drawn(train, config.connected, Changes(config.speed, config.noise), config.seed)
+        drawn = AugmentedUtterances(
+            train, config.connected, WaveformAugmentation(config.speed, config.noise), config.seed
+        )
         steps = steps_per_epoch(drawn, config.batch_size)
         run = open_run(self, config)
         vocabularies.write(run.directory, alphabet)
@@ -229,7 +234,7 @@ class SpeechRecognition(Task[Config]):
         if not config.quiet:
             held = ", ".join(f"{len(getattr(speech, part)):,} {part}" for part in ("validation", "test"))
             print(
-                f"{config.model} with {conclusion.count(params):,} parameters on {speech.name}: {len(drawn):,} train, "
+                f"{config.model} with {summary_of_run.count(params):,} parameters on {speech.name}: {len(drawn):,} train, "
                 f"{held} utterances, {len(alphabet) - 1} characters",
                 *notes,
                 *_unknown(alphabet, speech),
@@ -253,7 +258,7 @@ class SpeechRecognition(Task[Config]):
             steps_per_epoch=steps,
             evaluate=evaluate,
             augment=partial(_hide, config.spec_augment),
-            metrics=nothing,
+            metrics=no_metrics,
         )
         reader = _reader(config, alphabet, speech.texts)
         self._conclude(Trained(config, alphabet, objective, result.params, reader), speech, run, result)
@@ -268,14 +273,14 @@ class SpeechRecognition(Task[Config]):
         checked = trained.utterances(speech.test.of(range(min(CHECKED, len(speech.test)))))
         batch = checked.take(np.arange(len(checked)))
         check = gradient_check(trained.objective, result.params, batch)
-        summary = conclusion.summary(self, trained.config, result, test, check)
+        summary = summary_of_run.summary(self, trained.config, result, test, check)
         run.finish(summary)
         examples = np.linspace(0, len(speech.test) - 1, PICTURES, dtype=int).tolist()
         pictures = [_heard(trained, speech.test.of([row]), heard[row], texts[row]) for row in dict.fromkeys(examples)]
         found = self._page(trained, speech, summary, run.metrics(), texts, pictures)
         report = page.write(run.directory, found)
         right = [("test accuracy", f"{test['accuracy']:.4f}")] if "accuracy" in test else []
-        conclusion.tell(
+        summary_of_run.tell(
             summary,
             report,
             *right,
@@ -300,17 +305,17 @@ class SpeechRecognition(Task[Config]):
             whose += f" of {config.hold_out_speaker}, whom training has not heard,"
         return page.Page(
             title=f"{self.title}: {config.model} on {Path(speech.name).name}",
-            headline=conclusion.headline(
+            headline=summary_of_run.headline(
                 summary, *right, (f"{test['wer']:.1%}", "test word errors"), (f"{test['cer']:.1%}", "of characters")
             ),
             summary=(
                 f"A {config.model} network learnt to write down what is said from {len(speech.train):,} "
-                f"recordings{speakers}, with {conclusion.BY[config.gradient]} and connectionist temporal "
+                f"recordings{speakers}, with {summary_of_run.BY[config.gradient]} and connectionist temporal "
                 f"classification: nobody told it when a character is spoken. It stopped after {summary['epochs']} "
                 f"epochs ({summary['stopped_because']}); the checkpoint that was best on {len(speech.validation):,} "
                 f"validation utterances is judged on {whose} that neither training nor that choice has seen."
             ),
-            facts=conclusion.facts(
+            facts=summary_of_run.facts(
                 config,
                 summary,
                 ("data", speech.name),
@@ -332,7 +337,7 @@ class SpeechRecognition(Task[Config]):
                 *shown.gradients(summary["gradient_check"]["relative_error"]),
             ],
             reproduce=command(self, config),
-            environment=conclusion.environment(config, summary),
+            environment=summary_of_run.environment(config, summary),
         )
 
     def evaluate(self, run: Path) -> Mapping[str, float]:

@@ -24,25 +24,26 @@ from pipeline.data.batches import evaluation_batches, padded, steps_per_epoch, t
 from pipeline.data.parallel_text import Pairs, ParallelText, Sentences, decode, encode, load
 from pipeline.data.vocabulary import BEGIN, END, Subwords
 from pipeline.errors import UserError
+from pipeline.evaluation.evaluate import make_evaluation
+from pipeline.evaluation.metrics import no_metrics
 from pipeline.layers.base import Context, Layer, PyTree
-from pipeline.layers.combinators import Tied
+from pipeline.layers.objective import Objective
 from pipeline.losses.base import Targets
 from pipeline.models import translation as models
 from pipeline.options import require_at_least, require_equal_heads, require_shares
 from pipeline.report import classification as shown
 from pipeline.report import page, plots
 from pipeline.training.checkpoints import load_params
-from pipeline.training.evaluation import make_evaluation
 from pipeline.training.gradient_check import gradient_check
 from pipeline.training.loop import Result, fit
-from pipeline.training.metrics import nothing
 from pipeline.training.optimizer import OptimizerConfig
 from pipeline.training.precision import in_precision
 from pipeline.training.run import Run, read_config
 from pipeline.training.state import init_params
 from pipeline.verify import Report, verify
-from tasks import artifact, conclusion
-from tasks.command_line import Predictions, Task, TaskConfig, command, main, open_run
+from tasks.framework import export as artifact
+from tasks.framework import summary as summary_of_run
+from tasks.framework.command_line import Predictions, Task, TaskConfig, command, main, open_run
 
 CHECKED_PAIRS = 4  # in a gradient check: float64 autodiff of the whole model
 TRANSLATED = 50  # sentences at a time
@@ -133,7 +134,7 @@ class Trained(NamedTuple):
 
     config: Config
     vocabulary: Subwords
-    objective: Tied
+    objective: Objective
     params: PyTree
 
 
@@ -152,7 +153,7 @@ class Translation(Task[Config]):
             return models.attention_gru(len(vocabulary), config.width, config.layers, config.dropout)
         return models.transformer(len(vocabulary), config.width, config.layers, config.heads, config.dropout)
 
-    def objective(self, config: Config, vocabulary: Subwords) -> Tied:
+    def objective(self, config: Config, vocabulary: Subwords) -> Objective:
         model = in_precision(self.model(config, vocabulary), config.precision)
         return models.translation_objective(model, len(vocabulary), config.label_smoothing)
 
@@ -172,15 +173,15 @@ class Translation(Task[Config]):
         params = initial_params(objective, config.seed)
         if not config.quiet:
             print(
-                f"{config.model} with {conclusion.count(params):,} parameters on {text.name}, {config.source} to "
-                f"{config.target}: {conclusion.sizes(text)} pairs, {len(vocabulary):,} subwords",
+                f"{config.model} with {summary_of_run.count(params):,} parameters on {text.name}, {config.source} to "
+                f"{config.target}: {summary_of_run.sizes(text)} pairs, {len(vocabulary):,} subwords",
                 *text.notes,
                 sep="\n",
                 flush=True,
             )
             if len(pairs) < len(every):
                 print(f"{len(every) - len(pairs)} training pairs left out: they have more than --longest subwords")
-        validate, validation = make_evaluation(objective, nothing), evaluation_batches(held, config.batch_size)
+        validate, validation = make_evaluation(objective, no_metrics), evaluation_batches(held, config.batch_size)
         result = fit(
             objective,
             params,
@@ -189,7 +190,7 @@ class Translation(Task[Config]):
             run,
             steps_per_epoch=steps,
             evaluate=lambda params: validate(params, validation),
-            metrics=nothing,
+            metrics=no_metrics,
         )
         self._conclude(Trained(config, vocabulary, objective, result.params), text, run, result)
 
@@ -199,10 +200,10 @@ class Translation(Task[Config]):
         (run.directory / "translations.txt").write_text("\n".join(translations) + "\n", encoding="utf-8")
         checked = Sentences.of(text.test[:CHECKED_PAIRS], trained.vocabulary)
         check = gradient_check(trained.objective, result.params, checked.take(np.arange(len(checked))))
-        summary = conclusion.summary(self, trained.config, result, test, check)
+        summary = summary_of_run.summary(self, trained.config, result, test, check)
         run.finish(summary)
         report = page.write(run.directory, self._page(trained, text, summary, run.metrics(), translations))
-        conclusion.tell(
+        summary_of_run.tell(
             summary,
             report,
             ("test BLEU", f"{test['bleu']:.2f}  (chrF {test['chrf']:.2f}, {test['exact_match']:.1%} word for word)"),
@@ -231,18 +232,18 @@ class Translation(Task[Config]):
         rows = [(source, its, reference) for (source, reference), its in zip(text.test, translations)]
         return page.Page(
             title=f"{self.title}: {config.model} on {Path(text.name).name}, {config.source} to {config.target}",
-            headline=conclusion.headline(
+            headline=summary_of_run.headline(
                 summary, (f"{test['bleu']:.1f}", "test BLEU"), (f"{test['chrf']:.1f}", "test chrF")
             ),
             summary=(
                 f"A {config.model} with {config.layers} layers of {config.width} features on either side learnt to "
-                f"translate from {len(text.train):,} pairs of sentences, with {conclusion.BY[config.gradient]}. It "
+                f"translate from {len(text.train):,} pairs of sentences, with {summary_of_run.BY[config.gradient]}. It "
                 f"stopped after {summary['epochs']} epochs ({summary['stopped_because']}); the checkpoint that was "
                 f"best on {len(text.validation):,} validation pairs is judged on {len(text.test):,} test sentences "
                 "that neither training nor that choice has seen, translated by a search with "
                 f"{config.beam} hypotheses."
             ),
-            facts=conclusion.facts(
+            facts=summary_of_run.facts(
                 config,
                 summary,
                 ("data", text.name),
@@ -273,7 +274,7 @@ class Translation(Task[Config]):
                 *shown.gradients(summary["gradient_check"]["relative_error"]),
             ],
             reproduce=command(self, config),
-            environment=conclusion.environment(config, summary),
+            environment=summary_of_run.environment(config, summary),
         )
 
     def evaluate(self, run: Path) -> Mapping[str, float]:
@@ -343,7 +344,7 @@ def _learn(config: Config, pairs: Pairs) -> Subwords:
     return Subwords.learn((f" {text}" for pair in pairs for text in pair), config.vocabulary)
 
 
-def initial_params(objective: Tied, seed: int) -> PyTree:
+def initial_params(objective: Objective, seed: int) -> PyTree:
     """Untrained parameters, or the shapes that a run's are restored into."""
     ids = jax.ShapeDtypeStruct((1, 8), jnp.int32)
     return init_params(objective, ((ids, ids), Targets(ids)), seed)
@@ -352,7 +353,7 @@ def initial_params(objective: Tied, seed: int) -> PyTree:
 def translate(trained: Trained, sentences: Sequence[str]) -> list[str]:
     """Of every sentence the best translation that beam search finds, of at most twice as many subwords and ten."""
     config = trained.config
-    search = models.make_translation(trained.objective, BEGIN, END, config.beam, config.length_penalty)
+    search = models.make_beam_search(trained.objective, BEGIN, END, config.beam, config.length_penalty)
     sources = [_source(ids, config.longest) for ids in encode(sentences, trained.vocabulary)]
     order = np.argsort([len(ids) for ids in sources], kind="stable")
     found = [""] * len(sentences)
@@ -390,7 +391,7 @@ def _tested(trained: Trained, text: ParallelText) -> tuple[dict[str, float], lis
     loss = math.nan
     if len(pairs):
         batches = evaluation_batches(pairs, config.batch_size)
-        loss = make_evaluation(trained.objective, nothing)(trained.params, batches)["loss"]
+        loss = make_evaluation(trained.objective, no_metrics)(trained.params, batches)["loss"]
     sources, references = zip(*text.test)
     translations = translate(trained, sources)
     from sacrebleu.metrics.bleu import BLEU

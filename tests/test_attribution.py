@@ -12,7 +12,7 @@ from pipeline.layers.combinators import Serial
 from pipeline.layers.linear import Dense
 from pipeline.models.autoencoder import AnomalyScore, dense
 from pipeline.models.image import convnet_1d, mlp, resnet
-from pipeline.models.signal import gru
+from pipeline.models.text import gru
 from pipeline.verify.cases import Case, normal
 from pipeline.verify.measure import relative_errors
 

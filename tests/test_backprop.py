@@ -15,12 +15,13 @@ from hypothesis import strategies as st
 from pipeline.backprop import attach, attach_leaves, value_and_grad
 from pipeline.layers.activations import ReLU
 from pipeline.layers.base import Context, Layer
-from pipeline.layers.combinators import Objective, Repeat, Residual, Serial
+from pipeline.layers.combinators import Repeat, Residual, Serial
 from pipeline.layers.convolution import Conv
 from pipeline.layers.dropout import Dropout
 from pipeline.layers.embedding import Embedding
 from pipeline.layers.linear import Dense
 from pipeline.layers.normalization import BatchNorm
+from pipeline.layers.objective import Objective
 from pipeline.layers.pooling import MaxPool
 from pipeline.layers.shape import Flatten
 from pipeline.losses.base import Targets

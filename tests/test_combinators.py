@@ -10,10 +10,11 @@ import pytest
 
 from pipeline.layers.activations import GELU, Tanh
 from pipeline.layers.base import Context, Layer, leaves
-from pipeline.layers.combinators import Cast, Parallel, Remat, Repeat, Residual, Serial, Tied
+from pipeline.layers.combinators import Cast, Parallel, Remat, Repeat, Residual, Serial
 from pipeline.layers.dropout import Dropout
 from pipeline.layers.linear import Dense
 from pipeline.layers.normalization import BatchNorm
+from pipeline.layers.tying import Tied
 from pipeline.verify import verify
 from pipeline.verify.cases import Case
 

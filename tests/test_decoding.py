@@ -8,7 +8,7 @@ import pytest
 from pipeline.layers.activations import GELU
 from pipeline.layers.attention import CrossAttention, SelfAttention
 from pipeline.layers.base import Context
-from pipeline.layers.combinators import Parallel, Remat, Repeat, Residual, Serial, Tied
+from pipeline.layers.combinators import Parallel, Remat, Repeat, Residual, Serial
 from pipeline.layers.convolution import Conv
 from pipeline.layers.dropout import Dropout
 from pipeline.layers.embedding import Embedding
@@ -18,6 +18,7 @@ from pipeline.layers.normalization import LayerNorm
 from pipeline.layers.pooling import GlobalAveragePool, MaxPool
 from pipeline.layers.positions import LearnedPositions, SinusoidalPositions
 from pipeline.layers.recurrent import LSTM
+from pipeline.layers.tying import Tied
 
 BLOCK = Residual(Serial((LayerNorm(), Dense(6), GELU(), Dropout(0.5), Dense(4))))
 DECODED = (
@@ -35,8 +36,8 @@ DECODED += (ATTENTIVE, Serial((SinusoidalPositions(), SelfAttention(4, causal=Tr
 
 
 def one_by_one(layer, params, x):
-    cache = layer.start(params, x, x.shape[1], Context())
-    step = jax.jit(lambda cache, x: layer.step(params, cache, x, Context()))
+    cache = layer.init_cache(params, x, x.shape[1], Context())
+    step = jax.jit(lambda cache, x: layer.decode_step(params, cache, x, Context()))
     outputs = []
     for t in range(x.shape[1]):
         y, cache = step(cache, x[:, t : t + 1])
@@ -54,10 +55,10 @@ def test_step_by_step_is_all_at_once(layer):
 def test_several_positions_at_once_and_then_one_by_one():
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 6, 4)))
     params = ATTENTIVE.init(jax.random.key(0), x)
-    first, cache = ATTENTIVE.step(params, ATTENTIVE.start(params, x, 7, Context()), x[:, :4], Context())
+    first, cache = ATTENTIVE.decode_step(params, ATTENTIVE.init_cache(params, x, 7, Context()), x[:, :4], Context())
     rest = []
     for t in (4, 5):
-        y, cache = ATTENTIVE.step(params, cache, x[:, t : t + 1], Context())
+        y, cache = ATTENTIVE.decode_step(params, cache, x[:, t : t + 1], Context())
         rest.append(y)
     expected = ATTENTIVE.apply(params, x, Context())
     np.testing.assert_allclose(jnp.concatenate([first, *rest], 1), expected, rtol=1e-12, atol=1e-12)
@@ -67,9 +68,9 @@ def test_padding_step_by_step():
     layer, mask = SelfAttention(2, causal=True), jnp.asarray([[False, False, True, True], [True] * 4])
     x = jnp.asarray(np.random.default_rng(0).normal(size=(2, 4, 6)))
     params = layer.init(jax.random.key(0), x)
-    cache, outputs = layer.start(params, x, 4, Context()), []
+    cache, outputs = layer.init_cache(params, x, 4, Context()), []
     for t in range(4):
-        y, cache = layer.step(params, cache, x[:, t : t + 1], Context(mask=mask[:, t : t + 1]))
+        y, cache = layer.decode_step(params, cache, x[:, t : t + 1], Context(mask=mask[:, t : t + 1]))
         outputs.append(y)
     expected = layer.apply(params, x, Context(mask=mask))
     np.testing.assert_allclose(jnp.concatenate(outputs, 1), expected, rtol=1e-12, atol=1e-12)
@@ -81,8 +82,8 @@ def test_memory_step_by_step(layer):
     x, memory = jnp.asarray(random.normal(size=(2, 5, 8))), jnp.asarray(random.normal(size=(2, 3, 6)))
     context = Context(memory_mask=jnp.asarray([[True, True, False], [True, False, True]]))
     params = layer.init(jax.random.key(0), (x, memory))
-    step = jax.jit(lambda cache, x: layer.step(params, cache, (x, memory), context))
-    cache, outputs = layer.start(params, (x, memory), 5, context), []
+    step = jax.jit(lambda cache, x: layer.decode_step(params, cache, (x, memory), context))
+    cache, outputs = layer.init_cache(params, (x, memory), 5, context), []
     for t in range(5):
         y, cache = step(cache, x[:, t : t + 1])
         outputs.append(y)
@@ -106,4 +107,4 @@ def test_what_looks_ahead_says_so(layer):
     model = Serial((Dense(4), layer))
     params = model.init(jax.random.key(0), x)
     with pytest.raises(ValueError, match="cannot go"):
-        model.start(params, x, 5, Context())
+        model.init_cache(params, x, 5, Context())

@@ -81,10 +81,10 @@ def test_step_by_step_with_padding(kind):
     x, layer = example(3, 5, 4), kind(6)
     mask = jnp.asarray([[1, 1, 1, 1, 1], [1, 1, 0, 0, 0], [0, 1, 0, 1, 1]], bool)
     params = drawn(layer, x)
-    state = layer.start(params, x, 5, Context())
+    state = layer.init_cache(params, x, 5, Context())
     outputs = []
     for t in range(5):
-        y, state = layer.step(params, state, x[:, t : t + 1], Context(mask=mask[:, t : t + 1]))
+        y, state = layer.decode_step(params, state, x[:, t : t + 1], Context(mask=mask[:, t : t + 1]))
         outputs.append(y)
     expected = layer.apply(params, x, Context(mask=mask))
     np.testing.assert_allclose(jnp.concatenate(outputs, 1), expected, rtol=1e-12, atol=1e-12)
@@ -134,4 +134,4 @@ def test_what_looks_ahead_cannot_go_step_by_step():
     x = example(2, 5, 3)
     for layer in (LSTM(3, reverse=True), Bidirectional(LSTM(3), LSTM(3, reverse=True))):
         with pytest.raises(ValueError, match="cannot go"):
-            layer.start(drawn(layer, x), x, 5, Context())
+            layer.init_cache(drawn(layer, x), x, 5, Context())

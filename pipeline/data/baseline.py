@@ -13,7 +13,7 @@ from pipeline.data.ratings import UNSEEN, Ratings
 DAMPING = {"users": 4.0, "items": 3.0}
 """How many ratings of the mean are added to those there are."""
 ROUNDS = 15  # levels of users and items follow from each other
-MOOD_DAMPING = 2.0
+SESSION_DAMPING = 2.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -44,7 +44,7 @@ class Baseline:
         return np.float32(self.mean) + self.users[users] + self.items[items]
 
 
-def moods(known: Ratings, left: np.ndarray, asked: Ratings, window: float) -> np.ndarray:
+def session_effects(known: Ratings, left: np.ndarray, asked: Ratings, window: float) -> np.ndarray:
     """How a user's other ratings at about the time lie above what was expected of them: float32, (asked,).
 
     One who rates several items in a row is in one mood, or reads a page of what is alike (the day's level of timeSVD++,
@@ -65,7 +65,7 @@ def moods(known: Ratings, left: np.ndarray, asked: Ratings, window: float) -> np
     order = np.lexsort((times, users))
     sums, weights = (_beside(users[order], times[order], its[order], window) for its in (values, counts))
     found = np.empty(len(users))
-    found[order] = sums / (weights + MOOD_DAMPING)
+    found[order] = sums / (weights + SESSION_DAMPING)
     return (found if own else found[len(known) :]).astype(np.float32)
 
 

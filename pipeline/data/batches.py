@@ -38,7 +38,7 @@ class Sequences(Examples, Protocol):
 
 
 @runtime_checkable
-class Renewed(Protocol):
+class PerEpochExamples(Protocol):
     """Examples that are drawn anew for every epoch, always as many."""
 
     def __len__(self) -> int: ...
@@ -48,7 +48,7 @@ class Renewed(Protocol):
         ...
 
 
-def steps_per_epoch(examples: Examples | Renewed, batch_size: int) -> int:
+def steps_per_epoch(examples: Examples | PerEpochExamples, batch_size: int) -> int:
     """How many whole batches an epoch has. Raises UserError where there is none."""
     if batch_size < 1:
         raise UserError(f"the batch size is {batch_size}; it must be at least 1")
@@ -60,7 +60,7 @@ def steps_per_epoch(examples: Examples | Renewed, batch_size: int) -> int:
     return len(examples) // batch_size
 
 
-def train_batches(examples: Examples | Renewed, batch_size: int, seed: int) -> "grain.DatasetIterator[Batch]":
+def train_batches(examples: Examples | PerEpochExamples, batch_size: int, seed: int) -> "grain.DatasetIterator[Batch]":
     """Batches without end, each epoch in a new order that follows from ``seed``.
 
     An epoch is ``steps_per_epoch`` batches; the remainder, other examples each time, waits for the next epoch, so that
@@ -68,7 +68,7 @@ def train_batches(examples: Examples | Renewed, batch_size: int, seed: int) -> "
 
     Where examples have ``lengths``, a batch is made of some that are about equally long, so that little of it is
     padding; which of equal length meet, and in which order the batches come, is drawn anew for each epoch. So are the
-    examples themselves, where they are ``Renewed``.
+    examples themselves, where they are ``PerEpochExamples``.
 
     The iterator's ``get_state()`` is a small dict of numbers, and ``set_state`` goes on from it, mid-epoch too.
     """
@@ -77,7 +77,7 @@ def train_batches(examples: Examples | Renewed, batch_size: int, seed: int) -> "
     @lru_cache(maxsize=1)
     def ordered(epoch: int) -> tuple[Examples, np.ndarray]:
         random = np.random.default_rng((seed, epoch))
-        its = examples.at(epoch) if isinstance(examples, Renewed) else examples
+        its = examples.at(epoch) if isinstance(examples, PerEpochExamples) else examples
         rows = random.permutation(len(its))[: steps * batch_size]
         if isinstance(its, Sequences):
             rows = rows[np.argsort(its.lengths[rows], kind="stable")]

@@ -136,7 +136,7 @@ def _find(name: str, encoding: str) -> Found:
 
 def lexicon_sentences() -> Found:
     """Sentences that ``pipeline.data.lexicon`` composes: what they are follows from people's ratings of words."""
-    from pipeline.data import lexicon
+    from pipeline.data.synthetic import lexicon
 
     parts = {}
     for part, found in lexicon.sentences(LEXICON_SIZES, seed=0).items():

@@ -56,7 +56,7 @@ def load(name_or_path: str, source: str = "en", target: str = "de", seed: int = 
     if source == target:
         raise UserError(f"--source and --target are both {source!r}; choose two languages")
     if name_or_path == "cldr":
-        from pipeline.data.cldr import sentences
+        from pipeline.data.synthetic.cldr import sentences
 
         pairs = sentences(sum(CLDR_SIZES.values()), source, target, seed=0)
         train, validation = CLDR_SIZES["train"], CLDR_SIZES["train"] + CLDR_SIZES["validation"]

@@ -12,16 +12,16 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from pipeline.layers.base import Context, Layer, PyTree, reduction_dtype
+from pipeline.layers.cpu_cache import CACHE_BYTES
 from pipeline.layers.initializers import Initializer, lecun_normal
 from pipeline.layers.linear import Dense
 from pipeline.layers.positions import Rotary
-from pipeline.layers.windows import CACHE_BYTES
 
 Heads = Float[Array, "batch time heads head_features"]
 Queries = Float[Array, "batch queries heads features"]
 Keys = Float[Array, "batch keys key_heads features"]
 Values = Float[Array, "batch keys key_heads value_features"]
-Answers = Float[Array, "batch queries heads value_features"]
+Scorer = Float[Array, "batch queries heads value_features"]
 Rows = Float[Array, "batch key_heads rows"]
 Part = Float[Array, "examples part_heads rows head_features"]
 PartOfRows = Float[Array, "examples part_heads rows"]
@@ -65,7 +65,7 @@ class DotProductAttention(Layer):
             )
         return {}
 
-    def apply(self, params: dict, x: tuple[Queries, Keys, Values], context: Context) -> Answers:
+    def apply(self, params: dict, x: tuple[Queries, Keys, Values], context: Context) -> Scorer:
         del params
         query, key, value = x
         return attend(query, key, value, self._counted(context.mask, query.shape[1], key.shape[1]))
@@ -80,7 +80,7 @@ class DotProductAttention(Layer):
             return before
         return mask[:, None, None] if before is None else mask[:, None, None] & before
 
-    def forward(self, params: dict, x: tuple[Queries, Keys, Values], context: Context) -> tuple[Answers, _Kept]:
+    def forward(self, params: dict, x: tuple[Queries, Keys, Values], context: Context) -> tuple[Scorer, _Kept]:
         """Block by block of queries, in the order of ``backward``."""
         del params
         query, key, value = x
@@ -89,7 +89,7 @@ class DotProductAttention(Layer):
         )
         return y, _Kept(query, key, value, largest, share, context.mask)
 
-    def backward(self, params: dict, residuals: _Kept, d_y: Answers) -> tuple[dict, tuple[Queries, Keys, Values]]:
+    def backward(self, params: dict, residuals: _Kept, d_y: Scorer) -> tuple[dict, tuple[Queries, Keys, Values]]:
         """With s_ij = q_i k_j / sqrt(features), m_i = max_j s_ij, r_i = 1 / sum_j exp(s_ij - m_i), and so
         p_ij = exp(s_ij - m_i) r_i:
 
@@ -118,7 +118,7 @@ class DotProductAttention(Layer):
 
     def _attend(
         self, query: Queries, key: Keys, value: Values, mask: Any, in_cache: bool = False
-    ) -> tuple[Answers, Rows, Rows]:
+    ) -> tuple[Scorer, Rows, Rows]:
         rows = self._rows(query, key)
         walk = _Walk.over(query, key, rows, in_cache)
         wide, scale = reduction_dtype(query.dtype), 1 / math.sqrt(query.shape[-1])
@@ -153,7 +153,7 @@ class DotProductAttention(Layer):
         largest: Rows,
         share: Rows,
         mask: Any,
-        d_y: Answers,
+        d_y: Scorer,
         in_cache: bool = False,
     ) -> tuple[Queries, Keys, Values]:
         rows = self._rows(query, key)
@@ -234,7 +234,7 @@ class DotProductAttention(Layer):
 
 def attend(
     query: Queries, key: Keys, value: Values, counted: Bool[Array, "batch_or_1 1 queries_or_1 keys"] | None
-) -> Answers:
+) -> Scorer:
     """DotProductAttention's definition. counted: which keys a query sees; None: all."""
     wide, group = reduction_dtype(query.dtype), query.shape[2] // key.shape[2]
     value = jnp.repeat(value.astype(wide), group, axis=2)
@@ -486,7 +486,7 @@ class SelfAttention(_MultiHead):
         d_x = sum((d for _, d in list(d_parts.values())[1:]), start=d_parts["query"][1])  # (4)
         return {**d_params, "out": d_out}, d_x
 
-    def start(self, params: PyTree, x: Any, length: int, context: Context) -> _Cache:
+    def init_cache(self, params: PyTree, x: Any, length: int, context: Context) -> _Cache:
         """No keys and values yet, in arrays with places for ``length`` of them."""
         del context
         if not self.causal:
@@ -495,7 +495,7 @@ class SelfAttention(_MultiHead):
         empty = jnp.zeros((batch, length, self.groups, features), x.dtype)
         return _Cache(empty, empty, jnp.zeros((batch, length), bool), jnp.zeros((), jnp.int32))
 
-    def step(
+    def decode_step(
         self, params: PyTree, cache: _Cache, x: Float[Array, "batch time features"], context: Context
     ) -> tuple[Float[Array, "batch time features"], _Cache]:
         """The output at the next position (or positions: x may hold several), whose keys and values join the cache."""
@@ -576,7 +576,7 @@ class CrossAttention(_MultiHead):
         d_params = {"query": d_query, "key": d_key, "value": d_value, "out": d_out}
         return d_params, (d_x, d_memory + d_memory_of_value)  # (4)
 
-    def start(self, params: PyTree, x: PyTree, length: int, context: Context) -> _Cache:
+    def init_cache(self, params: PyTree, x: PyTree, length: int, context: Context) -> _Cache:
         """The memory's keys and values, which are the same for all positions."""
         del length
         memory = x[1]
@@ -584,7 +584,7 @@ class CrossAttention(_MultiHead):
         counted = jnp.ones(memory.shape[:2], bool) if context.memory_mask is None else context.memory_mask
         return _Cache(key, value, counted, jnp.zeros((), jnp.int32))
 
-    def step(
+    def decode_step(
         self, params: PyTree, cache: _Cache, x: PyTree, context: Context
     ) -> tuple[Float[Array, "batch time features"], _Cache]:
         """The output at the next position of x; the memory beside it is not looked at again."""

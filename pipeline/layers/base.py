@@ -88,8 +88,8 @@ class Layer(ABC):
         """The context of what follows: a layer that changes the time axis changes the mask with it."""
         return context
 
-    def start(self, params: PyTree, x: PyTree, length: int, context: Context) -> PyTree:
-        """What ``step`` needs at the first of ``length`` positions of inputs like ``x`` (batch, time, ...).
+    def init_cache(self, params: PyTree, x: PyTree, length: int, context: Context) -> PyTree:
+        """What ``decode_step`` needs at the first of ``length`` positions of inputs like ``x`` (batch, time, ...).
 
         Nothing, for a layer that sees every position alone. Raises ValueError for one that looks ahead.
         """
@@ -98,7 +98,7 @@ class Layer(ABC):
             raise ValueError(f"{type(self).__name__} sees several positions at once: it cannot go one by one")
         return None
 
-    def step(self, params: PyTree, cache: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
+    def decode_step(self, params: PyTree, cache: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
         """The output at the next position alone, for x (batch, 1, ...), and the cache for the one after it.
 
         Position by position it gives what ``apply`` gives for all of them.
@@ -128,11 +128,11 @@ class Wrapper(Layer):
     def after(self, context: Context) -> Context:
         return self.layer.after(context)
 
-    def start(self, params: PyTree, x: PyTree, length: int, context: Context) -> PyTree:
-        return self.layer.start(params, x, length, context)
+    def init_cache(self, params: PyTree, x: PyTree, length: int, context: Context) -> PyTree:
+        return self.layer.init_cache(params, x, length, context)
 
-    def step(self, params: PyTree, cache: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
-        return self.layer.step(params, cache, x, context)
+    def decode_step(self, params: PyTree, cache: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
+        return self.layer.decode_step(params, cache, x, context)
 
 
 L = TypeVar("L", bound=Layer)

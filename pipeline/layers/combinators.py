@@ -4,11 +4,12 @@ Each combinator's parameters are keyed by its own field names (a tuple of layers
 parameter and the path of its layer are one: ``layers/3/kernel`` belongs to ``layers/3``.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, Int
 
 from pipeline.layers.base import Context, Layer, PyTree, Static, output
 
@@ -71,20 +72,20 @@ class Serial(Layer):
             context = layer.after(context)
         return context
 
-    def start(self, params: PyTree, x: PyTree, length: int, context: Context) -> PyTree:
+    def init_cache(self, params: PyTree, x: PyTree, length: int, context: Context) -> PyTree:
         x, memory = self._beside(x)
         caches = []
         for layer, its_params in zip(self.layers, params["layers"]):
             given = _given(layer, x, memory)
-            caches.append(layer.start(its_params, given, length, context))
+            caches.append(layer.init_cache(its_params, given, length, context))
             x = output(layer, its_params, given)
         return caches
 
-    def step(self, params: PyTree, cache: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
+    def decode_step(self, params: PyTree, cache: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
         x, memory = self._beside(x)
         caches = []
         for i, (layer, its_params, its_cache) in enumerate(zip(self.layers, params["layers"], cache)):
-            x, its_cache = layer.step(its_params, its_cache, _given(layer, x, memory), context.child(i))
+            x, its_cache = layer.decode_step(its_params, its_cache, _given(layer, x, memory), context.child(i))
             caches.append(its_cache)
         return x, caches
 
@@ -129,11 +130,11 @@ class Residual(Layer):
     def after(self, context: Context) -> Context:
         return self.layer.after(context)
 
-    def start(self, params: PyTree, x: PyTree, length: int, context: Context) -> PyTree:
-        return self.layer.start(params["layer"], x, length, context)
+    def init_cache(self, params: PyTree, x: PyTree, length: int, context: Context) -> PyTree:
+        return self.layer.init_cache(params["layer"], x, length, context)
 
-    def step(self, params: PyTree, cache: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
-        y, cache = self.layer.step(params["layer"], cache, x, context)
+    def decode_step(self, params: PyTree, cache: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
+        y, cache = self.layer.decode_step(params["layer"], cache, x, context)
         return jax.tree.map(jnp.add, _first(x), y), cache
 
     def statistics(self, params: PyTree, residuals: PyTree) -> PyTree:
@@ -187,12 +188,12 @@ class Parallel(Layer):
     def after(self, context: Context) -> Context:
         return self.layers[0].after(context)
 
-    def start(self, params: PyTree, x: PyTree, length: int, context: Context) -> PyTree:
-        return [layer.start(p, x, length, context) for layer, p in zip(self.layers, params["layers"])]
+    def init_cache(self, params: PyTree, x: PyTree, length: int, context: Context) -> PyTree:
+        return [layer.init_cache(p, x, length, context) for layer, p in zip(self.layers, params["layers"])]
 
-    def step(self, params: PyTree, cache: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
+    def decode_step(self, params: PyTree, cache: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
         parts = enumerate(zip(self.layers, params["layers"], cache))
-        outputs, caches = zip(*(layer.step(p, c, x, context.child(i)) for i, (layer, p, c) in parts))
+        outputs, caches = zip(*(layer.decode_step(p, c, x, context.child(i)) for i, (layer, p, c) in parts))
         return self._join(list(outputs)), list(caches)
 
     def statistics(self, params: PyTree, residuals: PyTree) -> PyTree:
@@ -299,13 +300,13 @@ class Repeat(Layer):
         )
         return {"layer": d_params}, ((d_first, *d_rest) if d_rest else d_first)
 
-    def start(self, params: PyTree, x: PyTree, length: int, context: Context) -> PyTree:
-        return jax.vmap(lambda its_params: self.layer.start(its_params, x, length, context))(params["layer"])
+    def init_cache(self, params: PyTree, x: PyTree, length: int, context: Context) -> PyTree:
+        return jax.vmap(lambda its_params: self.layer.init_cache(its_params, x, length, context))(params["layer"])
 
-    def step(self, params: PyTree, cache: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
+    def decode_step(self, params: PyTree, cache: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
         def one(y: PyTree, indexed: tuple[PyTree, PyTree, Any]) -> tuple[PyTree, PyTree]:
             its_params, its_cache, i = indexed
-            return self.layer.step(its_params, its_cache, _with_first(x, y), context.child(i))
+            return self.layer.decode_step(its_params, its_cache, _with_first(x, y), context.child(i))
 
         return jax.lax.scan(one, _first(x), (params["layer"], cache, jnp.arange(self.times, dtype=jnp.int32)))
 
@@ -350,11 +351,11 @@ class Remat(Layer):
     def after(self, context: Context) -> Context:
         return self.layer.after(context)
 
-    def start(self, params: PyTree, x: PyTree, length: int, context: Context) -> PyTree:
-        return self.layer.start(params["layer"], x, length, context)
+    def init_cache(self, params: PyTree, x: PyTree, length: int, context: Context) -> PyTree:
+        return self.layer.init_cache(params["layer"], x, length, context)
 
-    def step(self, params: PyTree, cache: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
-        return self.layer.step(params["layer"], cache, x, context)
+    def decode_step(self, params: PyTree, cache: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
+        return self.layer.decode_step(params["layer"], cache, x, context)
 
     def statistics(self, params: PyTree, residuals: PyTree) -> PyTree:
         x, context = residuals
@@ -395,134 +396,74 @@ class Cast(Layer):
         return {}, d_x
 
 
-@dataclass(frozen=True)
-class Tied(Layer):
-    """A layer in which one parameter stands at several places.
+Source = Int[Array, "batch source_time"]
 
-    ties: pairs of parameter paths (target, source), as in ``("model/layers/2/kernel", "model/layers/0/kernel")``. The
-    target is left out of the parameters and read from the source.
+
+Target = Int[Array, "batch target_time"]
+
+
+@dataclass(frozen=True)
+class EncoderDecoder(Layer):
+    """y = decoder(target, encoder(source)): one sequence from another (Sutskever et al. 2014).
+
+    x is (source, target), ids (batch, time) of lengths of their own. The encoder sees the source alone; the decoder is
+    given (target, memory), where the memory is what the encoder made of the source, and sees no target behind the
+    position it stands at. What has the id ``padding`` counts not, in either.
     """
 
-    layer: Layer
-    ties: tuple[tuple[str, str], ...]
+    encoder: Layer
+    decoder: Layer
+    padding: int = 0
+
+    @property
+    def reads_memory(self) -> bool:
+        return False
+
+    def contexts(self, source: Source, target: Target | None, context: Context) -> tuple[Context, Context]:
+        """The encoder's and the decoder's. target: None where its positions come one by one, none of them padding."""
+        counts = source != self.padding
+        seen = None if target is None else target != self.padding
+        return (
+            replace(context.child(0), mask=counts, memory_mask=None),
+            replace(context.child(1), mask=seen, memory_mask=counts),
+        )
 
     def init(self, key: Any, x: PyTree) -> PyTree:
-        params = self.layer.init(key, x)
-        for target, source in self.ties:
-            shapes = [_read(params, path).shape for path in (target, source)]
-            if shapes[0] != shapes[1]:
-                raise ValueError(
-                    f"Tied: {target} has shape {shapes[0]} and {source} has {shapes[1]}; they must be equal"
-                )
-        return {"layer": self._reduce(params)}
-
-    def _reduce(self, params: PyTree) -> PyTree:
-        for target, _ in self.ties:
-            params = _write(params, target, None)
-        return params
-
-    def expand(self, params: PyTree) -> PyTree:
-        params = params["layer"]
-        for target, source in self.ties:
-            params = _write(params, target, _read(params, source))
-        return params
-
-    def apply(self, params: PyTree, x: PyTree, context: Context) -> PyTree:
-        return self.layer.apply(self.expand(params), x, context)
-
-    def forward(self, params: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
-        return self.layer.forward(self.expand(params), x, context)
-
-    def backward(self, params: PyTree, residuals: PyTree, d_y: PyTree) -> tuple[PyTree, PyTree]:
-        """The total derivative of a parameter used twice is the sum over its uses: d_source += d_target."""
-        d_params, d_x = self.layer.backward(self.expand(params), residuals, d_y)
-        for target, source in self.ties:
-            d_params = _write(d_params, source, _read(d_params, target) + _read(d_params, source))
-        return {"layer": self._reduce(d_params)}, d_x
-
-    def evaluate(self, params: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
-        """Of a tied objective: the loss and the model's outputs."""
-        return self.layer.evaluate(self.expand(params), x, context)  # pyright: ignore[reportAttributeAccessIssue]
-
-    def count(self, targets: PyTree) -> Any:
-        """Of a tied objective: what its mean divides by."""
-        return self.layer.count(targets)  # pyright: ignore[reportAttributeAccessIssue]
-
-    def after(self, context: Context) -> Context:
-        return self.layer.after(context)
-
-    def start(self, params: PyTree, x: PyTree, length: int, context: Context) -> PyTree:
-        return self.layer.start(self.expand(params), x, length, context)
-
-    def step(self, params: PyTree, cache: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
-        return self.layer.step(self.expand(params), cache, x, context)
-
-    def statistics(self, params: PyTree, residuals: PyTree) -> PyTree:
-        return {"layer": self._reduce(self.layer.statistics(self.expand(params), residuals))}
-
-
-def _read(tree: PyTree, path: str) -> Any:
-    for name in path.split("/"):
-        tree = tree[int(name)] if isinstance(tree, list) else tree[name]
-    return tree
-
-
-def _write(tree: PyTree, path: str, value: Any) -> PyTree:
-    """A copy of ``tree`` with ``value`` at ``path``; a dict loses the entry where ``value`` is None."""
-    name, _, rest = path.partition("/")
-    if isinstance(tree, list):
-        return [_write(part, rest, value) if i == int(name) else part for i, part in enumerate(tree)]
-    if rest:
-        return tree | {name: _write(tree[name], rest, value)}
-    others = {key: part for key, part in tree.items() if key != name}
-    return others if value is None else others | {name: value}
-
-
-@dataclass(frozen=True)
-class Objective(Layer):
-    """A model and the loss that judges it: a layer over (inputs, targets) whose output is one number."""
-
-    model: Layer
-    loss: Layer
-
-    def init(self, key: Any, x: PyTree) -> PyTree:
-        inputs, targets = x
-        model = self.model.init(jax.random.fold_in(key, 0), inputs)
-        outputs = output(self.model, model, inputs)
-        return {"model": model, "loss": self.loss.init(jax.random.fold_in(key, 1), (outputs, targets))}
-
-    def evaluate(self, params: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
-        """The loss and the model's outputs, by definition."""
-        inputs, targets = x
-        outputs = self.model.apply(params["model"], inputs, context.child(0))
-        after = self.model.after(context).child(1)
-        return self.loss.apply(params["loss"], (outputs, targets), after), outputs
-
-    def count(self, targets: PyTree) -> Any:
-        """What the loss's mean divides by: an example count, or the sum of the targets' weights."""
-        return self.loss.count(targets)  # pyright: ignore[reportAttributeAccessIssue]
-
-    def apply(self, params: PyTree, x: PyTree, context: Context) -> PyTree:
-        return self.evaluate(params, x, context)[0]
-
-    def forward(self, params: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
-        inputs, targets = x
-        outputs, kept_by_model = self.model.forward(params["model"], inputs, context.child(0))
-        after = self.model.after(context).child(1)
-        value, kept_by_loss = self.loss.forward(params["loss"], (outputs, targets), after)
-        return value, {"outputs": outputs, "model": kept_by_model, "loss": kept_by_loss}
-
-    def backward(self, params: PyTree, residuals: PyTree, d_y: PyTree) -> tuple[PyTree, PyTree]:
-        """Backpropagation: the loss turns d_y (1.0) into the gradient of its input, the model hands that down.
-
-        The outputs among the residuals are there for metrics; jit drops them where nobody reads them.
-        """
-        d_loss, (d_outputs, d_targets) = self.loss.backward(params["loss"], residuals["loss"], d_y)
-        d_model, d_inputs = self.model.backward(params["model"], residuals["model"], d_outputs)
-        return {"model": d_model, "loss": d_loss}, (d_inputs, d_targets)
-
-    def statistics(self, params: PyTree, residuals: PyTree) -> PyTree:
+        source, target = x
+        keys = jax.random.split(key)
+        encoder = self.encoder.init(keys[0], source)
         return {
-            "model": self.model.statistics(params["model"], residuals["model"]),
-            "loss": self.loss.statistics(params["loss"], residuals["loss"]),
+            "encoder": encoder,
+            "decoder": self.decoder.init(keys[1], (target, output(self.encoder, encoder, source))),
         }
+
+    def apply(self, params: PyTree, x: tuple[Source, Target], context: Context) -> PyTree:
+        source, target = x
+        encoding, decoding = self.contexts(source, target, context)
+        memory = self.encoder.apply(params["encoder"], source, encoding)
+        return self.decoder.apply(params["decoder"], (target, memory), decoding)
+
+    def forward(self, params: PyTree, x: tuple[Source, Target], context: Context) -> tuple[PyTree, PyTree]:
+        source, target = x
+        encoding, decoding = self.contexts(source, target, context)
+        memory, kept_by_encoder = self.encoder.forward(params["encoder"], source, encoding)
+        y, kept_by_decoder = self.decoder.forward(params["decoder"], (target, memory), decoding)
+        return y, (kept_by_encoder, kept_by_decoder)
+
+    def backward(self, params: PyTree, residuals: PyTree, d_y: PyTree) -> tuple[PyTree, tuple[None, None]]:
+        """The chain rule along the only path from the encoder to the loss, which is the memory:
+
+        (1) d_decoder, d_memory   from d_y: the decoder's own, summed over every place that reads the memory
+        (2) d_encoder             from d_memory: the encoder's own
+
+        Ids have no cotangent. Nothing is kept but what the two keep.
+        """
+        kept_by_encoder, kept_by_decoder = residuals
+        d_decoder, (d_target, d_memory) = self.decoder.backward(params["decoder"], kept_by_decoder, d_y)  # (1)
+        d_encoder, d_source = self.encoder.backward(params["encoder"], kept_by_encoder, d_memory)  # (2)
+        return {"encoder": d_encoder, "decoder": d_decoder}, (d_source, d_target)
+
+    def statistics(self, params: PyTree, residuals: PyTree) -> PyTree:
+        parts = zip((self.encoder, self.decoder), (params["encoder"], params["decoder"]), residuals)
+        encoder, decoder = (layer.statistics(its_params, kept) for layer, its_params, kept in parts)
+        return {"encoder": encoder, "decoder": decoder}

@@ -139,7 +139,7 @@ class Interaction(_Pairs):
 
 
 @dataclass(frozen=True)
-class ImplicitVectors(Layer):
+class SVDPlusPlus(Layer):
     """y = p_u + |N(u)|^(-1/2) sum of z_i over N(u), the items that a user u has rated, however (Koren 2008, SVD++).
 
     x is (users, known): ids (batch,) and which items each of them has rated, bool, (batch, items). Parameters: user

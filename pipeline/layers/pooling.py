@@ -13,7 +13,8 @@ from jax import lax
 from jaxtyping import Array, Float
 
 from pipeline.layers.base import Context, Layer, Static, reduction_dtype
-from pipeline.layers.windows import Padding, check_axes, examples_in_cache, explicit_padding, spread_out
+from pipeline.layers.cpu_cache import examples_in_cache
+from pipeline.layers.windows import Padding, check_axes, explicit_padding, spread_out
 
 
 @dataclass(frozen=True)

@@ -57,13 +57,13 @@ class LearnedPositions(Layer):
         d_embedding = jnp.pad(d_used, ((0, self.length - d_y.shape[1]), (0, 0)))  # (1)
         return {"embedding": d_embedding}, d_y  # (2)
 
-    def start(self, params: Any, x: Any, length: int, context: Context) -> Int[Array, ""]:
+    def init_cache(self, params: Any, x: Any, length: int, context: Context) -> Int[Array, ""]:
         """The next position."""
         del params, x, context
         self._check(length)
         return jnp.zeros((), jnp.int32)
 
-    def step(
+    def decode_step(
         self, params: dict[str, Array], cache: Int[Array, ""], x: Float[Array, "batch time features"], context: Context
     ) -> tuple[Float[Array, "batch time features"], Int[Array, ""]]:
         del context
@@ -109,12 +109,12 @@ class SinusoidalPositions(Layer):
         del params, residuals
         return {}, d_y  # (1)
 
-    def start(self, params: Any, x: Any, length: int, context: Context) -> Int[Array, ""]:
+    def init_cache(self, params: Any, x: Any, length: int, context: Context) -> Int[Array, ""]:
         """The next position."""
         del params, x, length, context
         return jnp.zeros((), jnp.int32)
 
-    def step(
+    def decode_step(
         self, params: dict, cache: Int[Array, ""], x: Float[Array, "batch time features"], context: Context
     ) -> tuple[Float[Array, "batch time features"], Int[Array, ""]]:
         del params, context
@@ -165,12 +165,12 @@ class Rotary(Layer):
         del params, residuals
         return {}, self.rotate(d_y, jnp.arange(d_y.shape[1], dtype=jnp.int32), sign=-1.0)  # (1)
 
-    def start(self, params: Any, x: Any, length: int, context: Context) -> Int[Array, ""]:
+    def init_cache(self, params: Any, x: Any, length: int, context: Context) -> Int[Array, ""]:
         """The next position."""
         del params, x, length, context
         return jnp.zeros((), jnp.int32)
 
-    def step(
+    def decode_step(
         self, params: dict, cache: Int[Array, ""], x: Float[Array, "batch time heads features"], context: Context
     ) -> tuple[Float[Array, "batch time heads features"], Int[Array, ""]]:
         del params, context

@@ -103,13 +103,15 @@ class _Recurrent(Layer):
         """One step by definition, of the state and of a = x_t kernel + bias."""
 
     @abstractmethod
-    def advance(
+    def cell_forward(
         self, params: dict[str, Array], state: State, a: Float[Array, "batch gates"]
     ) -> tuple[State, Array, Array | None]:
-        """The same, what ``retreat`` needs in the place of a, and what else it needs besides the state before."""
+        """The same, what ``cell_backward`` needs in the place of a, and what else it needs besides the state before."""
 
     @abstractmethod
-    def retreat(self, params: dict[str, Array], kept: PyTree, before: State, d_state: State) -> tuple[PyTree, State]:
+    def cell_backward(
+        self, params: dict[str, Array], kept: PyTree, before: State, d_state: State
+    ) -> tuple[PyTree, State]:
         """The cotangents of a, in the place of what was kept, and of the state before the step."""
 
     def init(self, key: Any, x: Float[Array | jax.ShapeDtypeStruct, "batch time features"]) -> dict[str, Array]:
@@ -165,7 +167,7 @@ class _Recurrent(Layer):
 
         def step(state: State, a: Array, counts: Array | None) -> tuple[State, Array, tuple[State, Array | None]]:
             a += jnp.broadcast_to(params["bias"], a.shape)
-            new, kept, more = self.advance(params, state, a)
+            new, kept, more = self.cell_forward(params, state, a)
             return _select(counts, new, state), kept, (state, more)
 
         products = _swap(x).reshape(-1, x.shape[-1]) @ params["kernel"]
@@ -185,7 +187,7 @@ class _Recurrent(Layer):
         """Backpropagation through time (Werbos 1990): the cell is one function, used at every t. From the last step on,
 
         (1) d_h_t = d_y_t + what step t + 1 hands back
-        (2) d_a_t, d_state_{t-1} from d_state_t                           the cell's own: ``retreat``
+        (2) d_a_t, d_state_{t-1} from d_state_t                           the cell's own: ``cell_backward``
         (3) d_kernel    = sum_t x_t^T d_a_t
         (4) d_recurrent = sum_t h_{t-1}^T d_q_t                           with q = h_{t-1} recurrent
         (5) d_bias      = sum_t d_a_t, over the batch, too
@@ -210,7 +212,7 @@ class _Recurrent(Layer):
             before, d_h, counts = position
             d_new = d_state if d_h is None else (d_state[0] + d_h.astype(sums), *d_state[1:])  # (1)
             d_new = _select(counts, d_new, jax.tree.map(jnp.zeros_like, d_new))
-            d_a, d_before = self.retreat(weights, kept, before, d_new)  # (2)
+            d_a, d_before = self.cell_backward(weights, kept, before, d_new)  # (2)
             return _select(counts, d_before, d_state), jax.tree.map(lambda d: d.astype(x.dtype), d_a), None
 
         positions = before, d_h, counts
@@ -232,7 +234,9 @@ class _Recurrent(Layer):
     def after(self, context: Context) -> Context:
         return replace(context, mask=None) if self.outputs == "last" else context
 
-    def start(self, params: dict[str, Array], x: Array | jax.ShapeDtypeStruct, length: int, context: Context) -> State:
+    def init_cache(
+        self, params: dict[str, Array], x: Array | jax.ShapeDtypeStruct, length: int, context: Context
+    ) -> State:
         """The state before the first position, for inputs like ``x`` (batch, any time, features)."""
         del params, length, context
         if self.reverse:
@@ -241,7 +245,7 @@ class _Recurrent(Layer):
             )
         return self.zeros(x.shape[0], x.dtype)
 
-    def step(
+    def decode_step(
         self, params: dict[str, Array], cache: State, x: Float[Array, "batch time features"], context: Context
     ) -> tuple[Array, State]:
         """The output at the next position (or positions: x may hold several) and the state after it."""
@@ -260,13 +264,15 @@ class RNN(_Recurrent):
     def cell(self, params: dict[str, Array], state: State, a: Float[Array, "batch units"]) -> State:
         return (jnp.tanh(a + state[0] @ params["recurrent"]),)
 
-    def advance(
+    def cell_forward(
         self, params: dict[str, Array], state: State, a: Float[Array, "batch units"]
     ) -> tuple[State, Array, None]:
         (h,) = self.cell(params, state, a)
         return (h,), h, None
 
-    def retreat(self, params: dict[str, Array], kept: PyTree, before: State, d_state: State) -> tuple[PyTree, State]:
+    def cell_backward(
+        self, params: dict[str, Array], kept: PyTree, before: State, d_state: State
+    ) -> tuple[PyTree, State]:
         """With s = a + h_{t-1} U and tanh' = 1 - tanh^2:
 
         (1) d_a = d_s = d_h (1 - h^2)
@@ -313,7 +319,7 @@ class LSTM(_Recurrent):
         c = lax.logistic(f) * c + lax.logistic(i) * jnp.tanh(g)
         return lax.logistic(o) * jnp.tanh(c), c
 
-    def advance(
+    def cell_forward(
         self, params: dict[str, Array], state: State, a: Float[Array, "batch gates"]
     ) -> tuple[State, Array, None]:
         h, c = state
@@ -322,7 +328,9 @@ class LSTM(_Recurrent):
         c = f * c + i * g
         return (o * jnp.tanh(c), c), jnp.concatenate([i, f, g, o], 1), None
 
-    def retreat(self, params: dict[str, Array], kept: PyTree, before: State, d_state: State) -> tuple[PyTree, State]:
+    def cell_backward(
+        self, params: dict[str, Array], kept: PyTree, before: State, d_state: State
+    ) -> tuple[PyTree, State]:
         """With sigmoid' = sigmoid (1 - sigmoid) and tanh' = 1 - tanh^2:
 
         (1) d_c += d_h o (1 - tanh(c)^2)                 c reaches the loss through h, and through the next step
@@ -380,13 +388,15 @@ class GRU(_Recurrent):
         _, z, n, _ = self.parts(params, state[0], a)
         return ((1 - z) * n + z * state[0],)
 
-    def advance(
+    def cell_forward(
         self, params: dict[str, Array], state: State, a: Float[Array, "batch gates"]
     ) -> tuple[State, Array, Array]:
         r, z, n, m = self.parts(params, state[0], a)
         return ((1 - z) * n + z * state[0],), jnp.concatenate([r, z, n], 1), m
 
-    def retreat(self, params: dict[str, Array], kept: PyTree, before: State, d_state: State) -> tuple[PyTree, State]:
+    def cell_backward(
+        self, params: dict[str, Array], kept: PyTree, before: State, d_state: State
+    ) -> tuple[PyTree, State]:
         """With m = q_n + u, sigmoid' = sigmoid (1 - sigmoid) and tanh' = 1 - tanh^2:
 
         (1) d_a_n = d_h (1 - z) (1 - n^2)
@@ -408,7 +418,7 @@ class GRU(_Recurrent):
         return (jnp.concatenate([d_r, d_z, d_n], 1), d_m), (d_before,)
 
     def recurrent_cotangents(self, before: Array, d_a: Array, more: PyTree, sums: Any) -> dict[str, Array]:
-        """With d_q from (4) of ``retreat``: d_U = sum h_{t-1}^T d_q, and d_u = sum d_m, since m = q_n + u.
+        """With d_q from (4) of ``cell_backward``: d_U = sum h_{t-1}^T d_q, and d_u = sum d_m, since m = q_n + u.
 
         ``more`` is d_m.
         """

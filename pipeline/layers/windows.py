@@ -10,9 +10,6 @@ from pipeline.layers.base import Layer
 
 Padding = str | tuple[tuple[int, int], ...]
 
-CACHE_BYTES = 2**20
-"""What is worked on at a time on a CPU: about a processor core's second-level cache."""
-
 
 def explicit_padding(
     padding: Padding, sizes: tuple[int, ...], window: tuple[int, ...], strides: tuple[int, ...]
@@ -27,16 +24,6 @@ def check_axes(layer: Layer, shape: tuple[int, ...], space: int) -> None:
     """Raises ValueError unless ``shape`` is (batch, ``space`` axes of space, channels)."""
     if len(shape) != space + 2:
         raise ValueError(f"{layer} needs an input (batch, {space} axes of space, channels), not {shape}")
-
-
-def examples_in_cache(examples: int, bytes_each: int) -> int:
-    """How many examples to work on at a time: what fits, and divides them evenly unless that is far below what fits.
-
-    An even share needs no copy of the examples that are left over.
-    """
-    most = min(max(2, CACHE_BYTES // max(bytes_each, 1)), examples)
-    even = next(size for size in range(most, 0, -1) if examples % size == 0)
-    return even if 2 * even >= most else most
 
 
 def spread_out(d: Array, starts: Sequence[int], strides: Sequence[int], shape: tuple[int, ...]) -> Array:

@@ -9,9 +9,8 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from pipeline.layers.base import Context, PyTree, reduction_dtype
-from pipeline.losses import wide
 from pipeline.losses.base import Loss, Targets
-from pipeline.losses.wide import Wide
+from pipeline.losses.scaled_float import ScaledFloat
 
 
 class Transcripts(NamedTuple):
@@ -106,7 +105,7 @@ class CTC(Loss):
         (3) p          = b_T(N) + alpha_T(N)
 
         y_t is frame t's softmax; alpha(n) is at the n-th label, n = 1 ... N, and b(n) at the blank behind it; b(0) is
-        at the first blank, where all is before the first frame. Not logarithms but ``Wide`` numbers are added up: no
+        at the first blank, where all is before the first frame. Not logarithms but ``ScaledFloat`` numbers are added up: no
         exponential in a step but y's, and over 800 frames in float32 the gradient has two more digits.
         """
         del params, context
@@ -116,21 +115,29 @@ class CTC(Loss):
         y_labels, y_blank = self._log2_y(z - largest - log_sum, labels)
         different = _different(labels)
 
-        def step(carry: tuple[Wide, Wide], frame: tuple[Array, Array, Array]) -> tuple[tuple[Wide, Wide], Wide]:
+        def step(
+            carry: tuple[ScaledFloat, ScaledFloat], frame: tuple[Array, Array, Array]
+        ) -> tuple[tuple[ScaledFloat, ScaledFloat], ScaledFloat]:
             alpha, b = carry  # alpha(0), which is 0, to alpha(N), and b(0) to b(N)
             y_labels, y_blank, counts = frame
-            here, one_before = wide.without_first(alpha), wide.without_last(alpha)
-            ways = wide.add(here, wide.without_last(b), wide.where(different, one_before))
-            new = wide.select(counts, wide.multiply(wide.power_of_two(y_labels), ways), here)  # (1)
-            new_b = wide.select(counts, wide.multiply(wide.power_of_two(y_blank), wide.add(b, alpha)), b)  # (2)
+            here, one_before = scaled_float.without_first(alpha), scaled_float.without_last(alpha)
+            ways = scaled_float.add(here, scaled_float.without_last(b), scaled_float.where(different, one_before))
+            new = scaled_float.select(
+                counts, scaled_float.multiply(scaled_float.power_of_two(y_labels), ways), here
+            )  # (1)
+            new_b = scaled_float.select(
+                counts, scaled_float.multiply(scaled_float.power_of_two(y_blank), scaled_float.add(b, alpha)), b
+            )  # (2)
             # What a step is given is stacked, not what it makes, of which a compiler would make a second one to stack.
-            return (wide.pad(new, 1, 0), new_b), alpha
+            return (scaled_float.pad(new, 1, 0), new_b), alpha
 
         start = _one_at(jnp.full_like(lengths, -1), labels, z), _one_at(jnp.zeros_like(lengths), labels, z)
         (alpha, b), before = lax.scan(step, start, (y_labels, y_blank, _counts(frames, z.shape[1])))
-        at_end = [Wide(*(jnp.take_along_axis(a, lengths[:, None], 1)[:, 0] for a in part)) for part in (b, alpha)]
-        p = wide.add(*at_end)  # (3)
-        return self._mean(wide.log(p), shares), (x, largest, log_sum, before, alpha, p)
+        at_end = [
+            ScaledFloat(*(jnp.take_along_axis(a, lengths[:, None], 1)[:, 0] for a in part)) for part in (b, alpha)
+        ]
+        p = scaled_float.add(*at_end)  # (3)
+        return self._mean(scaled_float.log(p), shares), (x, largest, log_sum, before, alpha, p)
 
     def _log2_y(self, log_y: Array, labels: Array) -> tuple[Float[Array, "frames batch labels"], Array]:
         """Logarithms to the base 2 of every frame's probability of every label, and of the blank."""
@@ -163,19 +170,23 @@ class CTC(Loss):
         log_y = z - largest - log_sum
         y_labels, y_blank = self._log2_y(log_y, labels)
         different = jnp.pad(_different(labels), ((0, 0), (0, 1)))[:, 1:]
-        in_rows = Wide(*(part[:, None] for part in p))
+        in_rows = ScaledFloat(*(part[:, None] for part in p))
 
         def step(
-            carry: tuple[Wide, Wide, Wide], frame: tuple[Array, Array, Array, Wide]
-        ) -> tuple[tuple[Wide, Wide, Wide], Array]:
+            carry: tuple[ScaledFloat, ScaledFloat, ScaledFloat], frame: tuple[Array, Array, Array, ScaledFloat]
+        ) -> tuple[tuple[ScaledFloat, ScaledFloat, ScaledFloat], Array]:
             beta, c, alpha = carry  # beta(1) to beta(N+1), which is 0, c(0) to c(N), and alpha as in the forward pass
             y_labels, y_blank, counts, alpha_before = frame
-            here, one_behind = wide.without_last(beta), wide.without_first(beta)
-            ways = wide.add(here, wide.without_first(c), wide.where(different, one_behind))
-            gamma = jnp.where(counts, wide.ratio(wide.without_first(alpha), ways, in_rows), 0.0)  # (6)
-            new = wide.select(counts, wide.multiply(wide.power_of_two(y_labels), ways), here)  # (4)
-            new_c = wide.select(counts, wide.multiply(wide.power_of_two(y_blank), wide.add(c, beta)), c)  # (5)
-            return (wide.pad(new, 0, 1), new_c, alpha_before), gamma
+            here, one_behind = scaled_float.without_last(beta), scaled_float.without_first(beta)
+            ways = scaled_float.add(here, scaled_float.without_first(c), scaled_float.where(different, one_behind))
+            gamma = jnp.where(counts, scaled_float.ratio(scaled_float.without_first(alpha), ways, in_rows), 0.0)  # (6)
+            new = scaled_float.select(
+                counts, scaled_float.multiply(scaled_float.power_of_two(y_labels), ways), here
+            )  # (4)
+            new_c = scaled_float.select(
+                counts, scaled_float.multiply(scaled_float.power_of_two(y_blank), scaled_float.add(c, beta)), c
+            )  # (5)
+            return (scaled_float.pad(new, 0, 1), new_c, alpha_before), gamma
 
         start = _one_at(jnp.full_like(lengths, -1), labels, z), _one_at(lengths, labels, z), last
         counts = _counts(frames, z.shape[1])
@@ -186,7 +197,7 @@ class CTC(Loss):
             "tbn,bnk->btk", gamma, (labels[..., None] == symbols).astype(z.dtype), precision="highest"
         )
         of_blank = (1 - gamma.sum(-1)).swapaxes(0, 1)[..., None] * (symbols == self.blank).astype(z.dtype)
-        shares = d_y * jnp.where(wide.log(p) == -jnp.inf, 0.0, shares)
+        shares = d_y * jnp.where(scaled_float.log(p) == -jnp.inf, 0.0, shares)
         shares = shares[:, None, None] * counts.swapaxes(0, 1).astype(z.dtype)
         d_z = shares * (jnp.exp(log_y) - of_labels - of_blank)  # (7)
         return {}, (d_z.astype(x[0].dtype), None)
@@ -197,9 +208,9 @@ def _before(lengths: Int[Array, " batch"], size: int) -> Bool[Array, "batch size
     return jnp.arange(size, dtype=lengths.dtype)[None] < lengths[:, None]
 
 
-def _one_at(place: Int[Array, " batch"], labels: Int[Array, "batch labels"], like: Array) -> Wide:
+def _one_at(place: Int[Array, " batch"], labels: Int[Array, "batch labels"], like: Array) -> ScaledFloat:
     """1 at each row's place of 0 to N, 0 at all others; 0 everywhere where the place is none of these."""
-    return wide.ones(jnp.arange(labels.shape[1] + 1, dtype=place.dtype)[None] == place[:, None], like.dtype)
+    return scaled_float.ones(jnp.arange(labels.shape[1] + 1, dtype=place.dtype)[None] == place[:, None], like.dtype)
 
 
 def _counts(frames: Int[Array, " batch"], size: int) -> Bool[Array, "size batch 1"]:

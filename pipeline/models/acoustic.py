@@ -11,9 +11,9 @@ from pipeline.layers.dropout import Dropout
 from pipeline.layers.gated import GLU
 from pipeline.layers.initializers import he_normal
 from pipeline.layers.linear import Dense, Scale
+from pipeline.layers.masking import MaskPadding
 from pipeline.layers.normalization import LayerNorm
 from pipeline.layers.recurrent import GRU, LSTM, Bidirectional
-from pipeline.layers.sequences import MaskPadding
 
 
 def convolutional_recurrent(

@@ -8,7 +8,8 @@ from pipeline.layers.dropout import Dropout
 from pipeline.layers.initializers import he_normal
 from pipeline.layers.linear import Dense
 from pipeline.layers.normalization import BatchNorm
-from pipeline.layers.pooling import GlobalAveragePool, MaxPool
+from pipeline.layers.pooling import GlobalAveragePool, GlobalMaxPool, MaxPool
+from pipeline.layers.recurrent import GRU, Bidirectional
 from pipeline.layers.shape import Flatten
 
 
@@ -65,3 +66,23 @@ def _branch(width: int, stride: int = 1) -> Serial:
     first = Conv(width, (3, 3), strides=(stride, stride), use_bias=False, kernel_init=he_normal)
     second = Conv(width, (3, 3), use_bias=False, kernel_init=he_normal)
     return Serial((first, BatchNorm(), ReLU(), second))
+
+
+def gru_1d(classes: int, channels: tuple[int, ...] = (32,), units: int = 32, dropout: float = 0.3) -> Serial:
+    """GRUs in both directions over what strided convolutions make of a signal; their states' maximum and mean.
+
+    channels: of each convolution, which halves the length: recurrence is over that much fewer steps.
+    units: of each direction.
+    """
+    stem: list[Layer] = []
+    for width in channels:
+        stem += [Conv(width, (5,), strides=(2,), use_bias=False, kernel_init=he_normal), BatchNorm(), ReLU()]
+    return Serial(
+        (
+            *stem,
+            Bidirectional(GRU(units), GRU(units, reverse=True)),
+            Parallel((GlobalMaxPool(), GlobalAveragePool()), "concatenate"),
+            Dropout(dropout),
+            Dense(classes),
+        )
+    )

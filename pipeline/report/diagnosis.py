@@ -16,14 +16,19 @@ NO_DEVICE = Section(
 )
 
 
-def roc(alarms: np.ndarray, found: np.ndarray, points: Mapping[str, tuple[float, float]], area: float) -> Plot:
+def roc(
+    false_positive_rate: np.ndarray,
+    true_positive_rate: np.ndarray,
+    points: Mapping[str, tuple[float, float]],
+    roc_auc: float,
+) -> Plot:
     """See ``plots.roc``."""
     return Plot(
         "roc",
         "ROC curve",
         "How many of the abnormal test examples are found, for how many false alarms among the normal ones. The points "
         "are thresholds that were chosen on the validation examples.",
-        partial(plots.roc, alarms, found, points, area),
+        partial(plots.roc, false_positive_rate, true_positive_rate, points, roc_auc),
     )
 
 

@@ -344,39 +344,48 @@ def alignment(weights: np.ndarray, source: Sequence[str], target: Sequence[str],
 
 
 def roc(
-    alarms: np.ndarray, found: np.ndarray, points: Mapping[str, tuple[float, float]], area: float, theme: Theme
+    false_positive_rate: np.ndarray,
+    true_positive_rate: np.ndarray,
+    points: Mapping[str, tuple[float, float]],
+    roc_auc: float,
+    theme: Theme,
 ) -> Figure:
-    """Sensitivity against the share of false alarms, threshold by threshold, with operating points by name.
+    """The ROC curve, with operating points by name.
 
-    alarms, found: of every threshold; points: (alarms, found) of each; area: under the curve.
+    false_positive_rate, true_positive_rate: at every threshold; points: the pair of each operating point.
     """
     figure = figure_of(5.2, 4.8)
     axis = figure.subplots()
     axis.plot([0, 1], [0, 1], color=theme.grid, linestyle="--", linewidth=1.5)
-    axis.step(alarms, found, where="post", color=theme.training, label=f"area {area:.4f}")
+    axis.step(false_positive_rate, true_positive_rate, where="post", color=theme.training, label=f"AUC {roc_auc:.4f}")
     for (name, (x, y)), marker in zip(points.items(), "os^"):
         axis.plot(x, y, marker, color=theme.validation, markersize=8, label=name, linestyle="none", zorder=3)
     axis.set(
-        xlabel="false alarms (1 - specificity)", ylabel="found (sensitivity)", xlim=(-0.02, 1.02), ylim=(-0.02, 1.02)
+        xlabel="false positive rate (1 - specificity)",
+        ylabel="true positive rate (sensitivity)",
+        xlim=(-0.02, 1.02),
+        ylim=(-0.02, 1.02),
     )
     axis.legend(loc="lower right")
     return figure
 
 
 def reliability(diagrams: Mapping[str, Sequence[np.ndarray]], theme: Theme) -> Figure:
-    """How often what was said with some probability was so, one panel a diagram, by its title.
+    """Accuracy against confidence, one panel a diagram, by its title.
 
-    diagrams: mean probability, share that is right and count of each bin; a dot's area is its count.
+    diagrams: confidence, accuracy and count of each bin; a dot's area is its count.
     """
     figure = figure_of(WIDTH, 4.4)
     axes = figure.subplots(1, len(diagrams), squeeze=False)[0]
-    for axis, (title, (said, were, counts)) in zip(axes, diagrams.items()):
+    for axis, (title, (confidence, accuracy, counts)) in zip(axes, diagrams.items()):
         axis.plot([0, 1], [0, 1], color=theme.grid, linestyle="--", linewidth=1.5)
-        axis.vlines(said, np.minimum(said, were), np.maximum(said, were), color=theme.wrong, linewidth=2, alpha=0.7)
-        axis.scatter(said, were, s=30 + 400 * counts / counts.sum(), color=theme.training, alpha=0.85, zorder=3)
-        low = max(0.0, min(float(said.min()), float(were.min())) - 0.08)
-        axis.set(title=title, xlabel="said: mean probability", xlim=(low, 1.03), ylim=(low, 1.03))
-    axes[0].set_ylabel("were: share that is right")
+        ends = np.minimum(confidence, accuracy), np.maximum(confidence, accuracy)
+        axis.vlines(confidence, *ends, color=theme.wrong, linewidth=2, alpha=0.7)
+        sizes = 30 + 400 * counts / counts.sum()
+        axis.scatter(confidence, accuracy, s=sizes, color=theme.training, alpha=0.85, zorder=3)
+        low = max(0.0, min(float(confidence.min()), float(accuracy.min())) - 0.08)
+        axis.set(title=title, xlabel="confidence (mean probability)", xlim=(low, 1.03), ylim=(low, 1.03))
+    axes[0].set_ylabel("accuracy")
     return figure
 
 

@@ -9,26 +9,27 @@ import jax.numpy as jnp
 from pipeline import compiler
 from pipeline.backprop import value_and_grad
 from pipeline.layers.base import PyTree, map_children
-from pipeline.layers.combinators import Cast, Objective, Tied
-from pipeline.training.step import Augment, Batch, drawn
+from pipeline.layers.combinators import Cast
+from pipeline.layers.objective import Objective
+from pipeline.training.step import Augment, Batch, prepare_batch
 from pipeline.verify.measure import relative_errors
 
 
 def make_comparison(
-    objective: Objective | Tied, seed: int, augment: Augment | None = None
+    objective: Objective, seed: int, augment: Augment | None = None
 ) -> Callable[[PyTree, Batch, Any], dict[str, float]]:
     """A function ``(params, batch, step) -> {leaf: relative error}`` with the step's own augmentation and dropout."""
 
     @compiler.jit
     def gradients(params: PyTree, batch: Batch, step: Any) -> tuple[PyTree, PyTree]:
-        batch, context = drawn(batch, seed, step, augment)
+        batch, context = prepare_batch(batch, seed, step, augment)
         manual, autodiff = (value_and_grad(objective, which) for which in ("manual", "autodiff"))
         return manual(params, batch, context)[1], autodiff(params, batch, context)[1]
 
     return lambda params, batch, step: relative_errors(*jax.device_get(gradients(params, batch, jnp.int32(step))))
 
 
-def gradient_check(objective: Objective | Tied, params: PyTree, batch: Batch, seed: int = 0) -> dict[str, Any]:
+def gradient_check(objective: Objective, params: PyTree, batch: Batch, seed: int = 0) -> dict[str, Any]:
     """The same in float64 throughout, as it stands in a run's summary; a small batch will do.
 
     max_relative_error, worst_leaf, leaves (how many), relative_error (of every leaf).

@@ -12,21 +12,21 @@ import jax.numpy as jnp
 import numpy as np
 
 from pipeline import compiler
+from pipeline.evaluation.batch_statistics import make_batch_statistics
+from pipeline.evaluation.metrics import Metrics, accuracy_metric
 from pipeline.layers.base import PyTree
-from pipeline.layers.combinators import Objective, Tied
+from pipeline.layers.objective import Objective
 from pipeline.training.checkpoints import Checkpoints
 from pipeline.training.config import TrainingConfig
-from pipeline.training.evaluation import make_calibration
 from pipeline.training.gradient_check import make_comparison
-from pipeline.training.journal import Journal, Taken
-from pipeline.training.metrics import Metrics, classification
+from pipeline.training.metric_logger import MetricLogger, PendingStep
 from pipeline.training.nonfinite import NonFiniteError, locate
 from pipeline.training.optimizer import make_optimizer, make_schedule
 from pipeline.training.progress import Display
-from pipeline.training.rows import Table, on_rows
 from pipeline.training.run import Run
+from pipeline.training.sparse_updates import Table, with_sparse_updates
 from pipeline.training.state import TrainState, start
-from pipeline.training.step import Augment, Batch, drawn, make_train_step, split
+from pipeline.training.step import Augment, Batch, make_train_step, prepare_batch, split
 from pipeline.training.stopping import StopConfig, Stopping
 
 if TYPE_CHECKING:
@@ -60,7 +60,7 @@ class Result:
 
 
 def fit(
-    objective: Objective | Tied,
+    objective: Objective,
     params: PyTree,
     batches: Batches,
     config: TrainingConfig,
@@ -69,7 +69,7 @@ def fit(
     steps_per_epoch: int,
     evaluate: Callable[[PyTree], Mapping[str, float]],
     augment: Augment | None = None,
-    metrics: Metrics = classification,
+    metrics: Metrics = accuracy_metric,
     calibration: Sequence[Batch] = (),
     tables: tuple[Table, ...] = (),
 ) -> Result:
@@ -80,7 +80,7 @@ def fit(
     evaluate: judges parameters on the validation set: ``params -> {"loss": ..., ...}``; called where an epoch ends.
     augment, metrics: see ``make_train_step``.
     calibration: a few training batches for BatchNorm's statistics; other models need none.
-    tables: large ones, of which a step touches the rows of its batch alone; see ``on_rows`` for what that changes.
+    tables: large ones, of which a step touches the rows of its batch alone; see ``with_sparse_updates`` for what that changes.
 
     Raises NonFiniteError at the first step whose loss, gradient or update is not finite.
     """
@@ -88,7 +88,7 @@ def fit(
     optimizer = make_optimizer(config.optimizer, objective, params, total_steps)
     train_step = _compiled_step(objective, optimizer, config, augment, metrics, tables)
     compare = make_comparison(objective, config.seed, augment)
-    calibrate = make_calibration(objective)
+    calibrate = make_batch_statistics(objective)
     with Checkpoints(run.checkpoints) as checkpoints:
         state, stopping, seconds = _resumed(checkpoints, start(params, optimizer, config.average), batches, config.stop)
         step = int(state.step)
@@ -97,7 +97,7 @@ def fit(
         began = saved - seconds
         with Display(config.epochs, steps_per_epoch, step, config.quiet) as display:
             stop = partial(_stop, objective, config, augment, run)
-            journal = Journal(
+            journal = MetricLogger(
                 run, display, _learning_rates(config, total_steps), steps_per_epoch, config.log_every, stop
             )
             while step < total_steps and stopping.because is None:
@@ -107,7 +107,7 @@ def fit(
                     run.log(_comparison(step, compare(state.params, batch, step - 1)))
                     journal.pause()
                 state, measured = train_step(state, batch)
-                journal.add(Taken(step, batch, measured), state)
+                journal.add(PendingStep(step, batch, measured), state)
                 epoch, within = divmod(step, steps_per_epoch)
                 if within == 0:
                     journal.catch_up(state)
@@ -134,7 +134,7 @@ def fit(
 
 
 def _compiled_step(
-    objective: Objective | Tied,
+    objective: Objective,
     optimizer: "optax.GradientTransformation",
     config: TrainingConfig,
     augment: Augment | None,
@@ -151,7 +151,7 @@ def _compiled_step(
         augment=augment,
         metrics=metrics,
     )
-    return compiler.jit(on_rows(step, tables) if tables else step, donate_argnums=0)
+    return compiler.jit(with_sparse_updates(step, tables) if tables else step, donate_argnums=0)
 
 
 def _learning_rates(config: TrainingConfig, total_steps: int) -> np.ndarray:
@@ -182,15 +182,15 @@ def _comparison(step: int, errors: dict[str, float]) -> dict[str, Any]:
 
 
 def _stop(
-    objective: Objective | Tied,
+    objective: Objective,
     config: TrainingConfig,
     augment: Augment | None,
     run: Run,
-    taken: Taken,
+    taken: PendingStep,
     state: TrainState,
 ) -> None:
     """Raises NonFiniteError, with the layer that began it. The step is taken again with the same random numbers."""
-    batch, context = drawn(jax.tree.map(jnp.asarray, taken.batch), config.seed, state.step, augment)
+    batch, context = prepare_batch(jax.tree.map(jnp.asarray, taken.batch), config.seed, state.step, augment)
     parts = split(batch, config.accumulate)
     found = (
         locate(objective, state.params, jax.tree.map(itemgetter(i), parts), context.child(i))

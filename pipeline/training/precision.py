@@ -3,12 +3,12 @@
 from dataclasses import replace
 
 from pipeline.layers.base import Layer
-from pipeline.layers.combinators import Cast, Serial
+from pipeline.layers.combinators import Cast, EncoderDecoder, Serial
 from pipeline.layers.embedding import Embedding
-from pipeline.layers.factorization import BiasedFactorization, ImplicitVectors, Interaction
-from pipeline.layers.sequences import EncoderDecoder, Masked, MaskedByLength
+from pipeline.layers.factorization import BiasedFactorization, Interaction, SVDPlusPlus
+from pipeline.layers.masking import Masked, MaskedByLength
 
-TAKE_IDS = (Embedding, BiasedFactorization, ImplicitVectors, Interaction)
+TAKE_IDS = (Embedding, BiasedFactorization, SVDPlusPlus, Interaction)
 
 
 def in_precision(model: Layer, precision: str) -> Layer:

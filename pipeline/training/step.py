@@ -10,9 +10,9 @@ from jaxtyping import Array
 
 from pipeline.backprop import Gradient, value_and_grad
 from pipeline.errors import UserError
+from pipeline.evaluation.metrics import Metrics, no_metrics
 from pipeline.layers.base import Context, PyTree
-from pipeline.layers.combinators import Objective, Tied
-from pipeline.training.metrics import Metrics, nothing
+from pipeline.layers.objective import Objective
 from pipeline.training.optimizer import layer_of
 from pipeline.training.state import TrainState
 
@@ -24,7 +24,7 @@ Batch = tuple[PyTree, Any]
 
 
 def make_train_step(
-    objective: Objective | Tied,
+    objective: Objective,
     optimizer: "optax.GradientTransformation",
     gradient: Gradient = "manual",
     *,
@@ -32,7 +32,7 @@ def make_train_step(
     accumulate: int = 1,
     average: float = 0.0,
     augment: Augment | None = None,
-    metrics: Metrics = nothing,
+    metrics: Metrics = no_metrics,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Any]]]:
     """A pure function ``step(state, (inputs, targets)) -> (state, measured)``, to be jitted with the state donated.
 
@@ -74,7 +74,7 @@ def make_train_step(
         return jax.lax.scan(add, zeros, (jnp.arange(accumulate, dtype=jnp.int32), parts))[0]
 
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
-        batch, context = drawn(batch, seed, state.step, augment)
+        batch, context = prepare_batch(batch, seed, state.step, augment)
         # Steps 1 to 4: forward pass, loss, backward pass, propagation.
         measured, d_params = whole(state.params, batch, context)
         # Step 5, the update.
@@ -91,7 +91,7 @@ def make_train_step(
     return step
 
 
-def drawn(batch: Batch, seed: int, step: Any, augment: Augment | None) -> tuple[Batch, Context]:
+def prepare_batch(batch: Batch, seed: int, step: Any, augment: Augment | None) -> tuple[Batch, Context]:
     """The batch as the model sees it at ``step``, and the context it sees it in: all that is random about a step."""
     key = jax.random.fold_in(jax.random.key(seed), step)
     if augment is not None:

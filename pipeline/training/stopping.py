@@ -6,8 +6,8 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from pipeline.errors import UserError
+from pipeline.evaluation.metrics import LOWER_IS_BETTER
 from pipeline.options import require_at_least
-from pipeline.training.metrics import LOWER_IS_BETTER
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,8 @@ import numpy as np
 from jax import lax
 
 from pipeline import compiler
+from pipeline.layers.masking import Masked, MaskedByLength
 from pipeline.layers.recurrent import GRU, LSTM, RNN, Bidirectional
-from pipeline.layers.sequences import Masked, MaskedByLength
 from pipeline.verify.cases import Case
 from pipeline.verify.measure import difference, differences, largest
 from pipeline.verify.report import Report, Row

@@ -25,19 +25,21 @@ from pipeline.layers.activations import (
 )
 from pipeline.layers.attention import CrossAttention, DotProductAttention, SelfAttention
 from pipeline.layers.base import Context, Layer, PyTree
-from pipeline.layers.combinators import Cast, Objective, Parallel, Remat, Repeat, Residual, Serial, Tied, Transposed
+from pipeline.layers.combinators import Cast, EncoderDecoder, Parallel, Remat, Repeat, Residual, Serial, Transposed
 from pipeline.layers.convolution import Conv, ConvTranspose
 from pipeline.layers.dropout import Dropout, DropPath
 from pipeline.layers.embedding import Embedding
-from pipeline.layers.factorization import BiasedFactorization, ImplicitVectors, Interaction
+from pipeline.layers.factorization import BiasedFactorization, Interaction, SVDPlusPlus
 from pipeline.layers.gated import GEGLU, GLU, SwiGLU
 from pipeline.layers.linear import Dense, Scale
+from pipeline.layers.masking import Masked, MaskedByLength, MaskPadding
 from pipeline.layers.normalization import BatchNorm, GroupNorm, LayerNorm, RMSNorm
+from pipeline.layers.objective import Objective
 from pipeline.layers.pooling import AveragePool, GlobalAveragePool, GlobalMaxPool, MaxPool
 from pipeline.layers.positions import LearnedPositions, Rotary, SinusoidalPositions
 from pipeline.layers.recurrent import GRU, LSTM, RNN, Bidirectional
-from pipeline.layers.sequences import EncoderDecoder, Masked, MaskedByLength, MaskPadding
 from pipeline.layers.shape import Flatten, Reshape
+from pipeline.layers.tying import Tied
 from pipeline.losses.base import Targets
 from pipeline.losses.cross_entropy import BinaryCrossEntropy, SoftmaxCrossEntropy
 from pipeline.losses.ctc import CTC, Transcripts
@@ -183,10 +185,10 @@ FACTORIZATION = (
         Interaction(3, 4, 2),
         (np.full(5, 1, np.int32), np.full((5, 6), 2, np.int32)),
     ),
-    Case("ImplicitVectors", ImplicitVectors(7, 4), (ids(7, 5), shares(5, 6) < 0.5)),
+    Case("SVDPlusPlus", SVDPlusPlus(7, 4), (ids(7, 5), shares(5, 6) < 0.5)),
     Case(
-        "ImplicitVectors/one user, again and again",
-        ImplicitVectors(3, 4),
+        "SVDPlusPlus/one user, again and again",
+        SVDPlusPlus(3, 4),
         (np.full(5, 2, np.int32), mask(6, 0, 6, 3, 1, 2)),
     ),
 )
@@ -497,8 +499,9 @@ VOCABULARY = (
     _vocabulary("/large", VocabularyCrossEntropy(7, 0.1, rows=3), 2, 5, 3, scale=1e3),
     Case(
         "VocabularyCrossEntropy/tied",
-        Tied(
-            Objective(Serial((Embedding(7, 3), Dense(3), Tanh())), VocabularyCrossEntropy(7, rows=4)),
+        Objective(
+            Serial((Embedding(7, 3), Dense(3), Tanh())),
+            VocabularyCrossEntropy(7, rows=4),
             (("loss/embedding", "model/layers/0/embedding"),),
         ),
         (ids(7, 2, 5), Targets(ids(7, 2, 5), padded(2, 5))),

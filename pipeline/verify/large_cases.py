@@ -18,19 +18,21 @@ from pipeline.layers.activations import (
     Tanh,
 )
 from pipeline.layers.attention import CrossAttention, DotProductAttention, SelfAttention
-from pipeline.layers.combinators import Cast, Objective, Parallel, Remat, Repeat, Residual, Serial, Tied, Transposed
+from pipeline.layers.combinators import Cast, EncoderDecoder, Parallel, Remat, Repeat, Residual, Serial, Transposed
 from pipeline.layers.convolution import Conv, ConvTranspose
 from pipeline.layers.dropout import Dropout, DropPath
 from pipeline.layers.embedding import Embedding
-from pipeline.layers.factorization import BiasedFactorization, ImplicitVectors, Interaction
+from pipeline.layers.factorization import BiasedFactorization, Interaction, SVDPlusPlus
 from pipeline.layers.gated import GEGLU, GLU, SwiGLU
 from pipeline.layers.linear import Dense, Scale
+from pipeline.layers.masking import Masked, MaskedByLength, MaskPadding
 from pipeline.layers.normalization import BatchNorm, GroupNorm, LayerNorm, RMSNorm
+from pipeline.layers.objective import Objective
 from pipeline.layers.pooling import AveragePool, GlobalAveragePool, GlobalMaxPool, MaxPool
 from pipeline.layers.positions import LearnedPositions, Rotary, SinusoidalPositions
 from pipeline.layers.recurrent import GRU, LSTM, RNN, Bidirectional
-from pipeline.layers.sequences import EncoderDecoder, Masked, MaskedByLength, MaskPadding
 from pipeline.layers.shape import Flatten, Reshape
+from pipeline.layers.tying import Tied
 from pipeline.losses.base import Targets
 from pipeline.losses.cross_entropy import BinaryCrossEntropy, SoftmaxCrossEntropy
 from pipeline.losses.ctc import CTC, Transcripts
@@ -89,7 +91,7 @@ LARGE = (
     Case("Embedding", Embedding(1_009, 37), ids(1_009, 41, 801)),
     Case("BiasedFactorization", BiasedFactorization(1_009, 2_003, 37), (ids(1_009, 801), ids(2_003, 801, 41))),
     Case("Interaction", Interaction(1_009, 2_003, 37), (ids(1_009, 801), ids(2_003, 801, 41))),
-    Case("ImplicitVectors", ImplicitVectors(1_009, 37), (ids(1_009, 801), normal(801, 2_003) > 1.5)),
+    Case("SVDPlusPlus", SVDPlusPlus(1_009, 37), (ids(1_009, 801), normal(801, 2_003) > 1.5)),
     Case("RNN", RNN(29), SEQUENCES, mask=MASK),
     Case("GRU", GRU(29), SEQUENCES, mask=MASK),
     Case("LSTM", LSTM(29), SEQUENCES, mask=MASK),

@@ -21,19 +21,21 @@ from pipeline.layers.activations import (
 )
 from pipeline.layers.attention import CrossAttention, DotProductAttention, SelfAttention
 from pipeline.layers.base import Context, Layer, PyTree
-from pipeline.layers.combinators import Cast, Objective, Parallel, Remat, Repeat, Residual, Serial, Tied, Transposed
+from pipeline.layers.combinators import Cast, Parallel, Remat, Repeat, Residual, Serial, Transposed
 from pipeline.layers.convolution import Conv, ConvTranspose
 from pipeline.layers.dropout import Dropout, DropPath
 from pipeline.layers.embedding import Embedding
-from pipeline.layers.factorization import BiasedFactorization, ImplicitVectors, Interaction
+from pipeline.layers.factorization import BiasedFactorization, Interaction, SVDPlusPlus
 from pipeline.layers.gated import GEGLU, GLU, SwiGLU
 from pipeline.layers.linear import Dense, Scale
+from pipeline.layers.masking import MaskedByLength
 from pipeline.layers.normalization import BatchNorm, GroupNorm, LayerNorm, RMSNorm
+from pipeline.layers.objective import Objective
 from pipeline.layers.pooling import AveragePool, GlobalAveragePool, GlobalMaxPool, MaxPool
 from pipeline.layers.positions import LearnedPositions, Rotary, SinusoidalPositions
 from pipeline.layers.recurrent import GRU, LSTM, RNN, Bidirectional
-from pipeline.layers.sequences import MaskedByLength
 from pipeline.layers.shape import Flatten, Reshape
+from pipeline.layers.tying import Tied
 from pipeline.losses.base import Targets
 from pipeline.losses.cross_entropy import BinaryCrossEntropy, SoftmaxCrossEntropy
 from pipeline.losses.ctc import CTC, Transcripts
@@ -42,7 +44,9 @@ from pipeline.losses.focal import Focal
 from pipeline.losses.ranking import Candidates, PairwiseRanking, SampledSoftmax
 from pipeline.losses.regression import Huber, MeanAbsoluteError, MeanSquaredError
 from pipeline.losses.vocabulary import VocabularyCrossEntropy
-from pipeline.models import factorization, sentiment, translation
+from pipeline.models import recommenders as factorization
+from pipeline.models import text as sentiment
+from pipeline.models import translation
 from pipeline.models.acoustic import conformer
 from pipeline.models.image import convnet, convnet_1d, mlp, resnet
 from pipeline.models.language import language_objective, transformer
@@ -208,7 +212,7 @@ CASES: tuple[Case, ...] = (
     Case("embedding", "layer", Embedding(20_000, 256), whole(20_000, 8192)),
     Case("biased_factorization", "layer", BiasedFactorization(6_000, 4_000, 64), CANDIDATES),
     Case("interaction", "layer", Interaction(6_000, 4_000, 64), CANDIDATES),
-    Case("implicit_vectors", "layer", ImplicitVectors(6_000, 64), HISTORIES),
+    Case("svd_plus_plus", "layer", SVDPlusPlus(6_000, 64), HISTORIES),
     Case("rnn", "layer", RNN(128), SEQUENCES),
     Case("rnn_wide", "layer", RNN(256), WIDE_SEQUENCES),
     Case("rnn_long", "layer", RNN(128), LONG_SEQUENCES),

@@ -289,7 +289,7 @@ class Interaction(nn.Module):
         return jnp.concatenate([p * q, p, q], -1)
 
 
-class ImplicitVectors(nn.Module):
+class SVDPlusPlus(nn.Module):
     """What 6,000 users rated of 4,000 items, and who they are."""
 
     @nn.compact
@@ -303,7 +303,7 @@ class ImplicitVectors(nn.Module):
 class Recommender(nn.Module):
     @nn.compact
     def __call__(self, given: tuple[jax.Array, jax.Array]) -> jax.Array:
-        return nn.Dense(4_000)(ImplicitVectors()(given))
+        return nn.Dense(4_000)(SVDPlusPlus()(given))
 
 
 class TransposedBlock(nn.Module):
@@ -360,7 +360,7 @@ MODULES: dict[str, nn.Module] = {
     "embedding": nn.Embed(20_000, 256),
     "biased_factorization": BiasedFactorization(),
     "interaction": Interaction(),
-    "implicit_vectors": ImplicitVectors(),
+    "svd_plus_plus": SVDPlusPlus(),
     "rnn": nn.RNN(nn.SimpleCell(128)),
     "rnn_wide": nn.RNN(nn.SimpleCell(256)),
     "rnn_long": nn.RNN(nn.SimpleCell(128)),

@@ -415,8 +415,8 @@ def test_a_class_that_training_does_not_have(tmp_path):
 
 def test_images_of_mixed_size(tmp_path):
     write_class_folders(tmp_path, random_images(5), labels_of(5))
-    Image.fromarray(random_images(1, (6, 9))[0]).save(tmp_path / "class-2" / "wide.png")
-    contains(message(load, str(tmp_path), seed=0), "wide.png is 9x6", "000.png is 5x6", "one size")
+    Image.fromarray(random_images(1, (6, 9))[0]).save(tmp_path / "class-2" / "scaled_float.png")
+    contains(message(load, str(tmp_path), seed=0), "scaled_float.png is 9x6", "000.png is 5x6", "one size")
 
 
 @pytest.mark.parametrize("suffix", [".png", ".jpg"])

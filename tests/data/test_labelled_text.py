@@ -8,10 +8,10 @@ import jax
 import numpy as np
 import pytest
 
-from pipeline.data import lexicon
 from pipeline.data.augmentation import drop_words
 from pipeline.data.batches import evaluation_batches
 from pipeline.data.labelled_text import load
+from pipeline.data.synthetic import lexicon
 from pipeline.data.vocabulary import UNKNOWN_WORD
 from pipeline.errors import UserError
 

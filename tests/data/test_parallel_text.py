@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 from pipeline.data.batches import evaluation_batches, train_batches
-from pipeline.data.cldr import sentences
 from pipeline.data.parallel_text import Sentences, decode, encode, load, read_lines
+from pipeline.data.synthetic.cldr import sentences
 from pipeline.data.vocabulary import BEGIN, END, Subwords
 from pipeline.errors import UserError
 

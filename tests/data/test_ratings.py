@@ -5,8 +5,8 @@ from functools import partial
 import numpy as np
 import pytest
 
-from pipeline.data.baseline import MOOD_DAMPING, Baseline, moods
-from pipeline.data.interactions import Choices, LeftOut, table
+from pipeline.data.baseline import SESSION_DAMPING, Baseline, session_effects
+from pipeline.data.implicit_feedback import LeaveOneOut, NegativeSampling, table
 from pipeline.data.ratings import Ratings, load
 from pipeline.errors import UserError
 
@@ -153,18 +153,18 @@ def test_moods_are_what_the_definition_says():
     left = random.normal(size=30)
     weights = np.exp(-np.abs(times[:, None] - times[None, :30]) / 7) * (users[:, None] == users[None, :30])
     weights[np.arange(30), np.arange(30)] = 0
-    expected = weights @ left / (weights.sum(1) + MOOD_DAMPING)
-    np.testing.assert_allclose(moods(known, left, known, 7.0), expected[:30], rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(moods(known, left, asked, 7.0), expected[30:], rtol=1e-5, atol=1e-6)
+    expected = weights @ left / (weights.sum(1) + SESSION_DAMPING)
+    np.testing.assert_allclose(session_effects(known, left, known, 7.0), expected[:30], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(session_effects(known, left, asked, 7.0), expected[30:], rtol=1e-5, atol=1e-6)
 
 
 def test_negatives_are_others_and_what_is_left_out_is_hidden():
     random = np.random.default_rng(0)
     users, items = np.repeat(np.arange(1, 5, dtype=np.int32), 3), random.integers(1, 30, 12).astype(np.int32)
     chosen = Ratings(users, items, np.ones(12, np.float32))
-    (its, candidates), targets = Choices(chosen, chosen, 1000, 50, 0).take(np.arange(12)[::-1])
+    (its, candidates), targets = NegativeSampling(chosen, chosen, 1000, 50, 0).take(np.arange(12)[::-1])
     assert candidates.shape == (12, 51) and (candidates[:, 0] == items[::-1]).all() and candidates.min() > 0
     assert (targets.values == candidates).all() and (its == users[::-1]).all()
     known = table(chosen, np.ones(12, bool), (5, 30))
-    (_, seen), labels = LeftOut(chosen, known).take(np.arange(12))
+    (_, seen), labels = LeaveOneOut(chosen, known).take(np.arange(12))
     assert not seen[np.arange(12), labels].any() and known[users, items].all()

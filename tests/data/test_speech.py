@@ -10,11 +10,13 @@ import pooch
 import pytest
 import soundfile
 
-from pipeline.data import commands, espeak, speech
+from pipeline.data import speech
 from pipeline.data.audio import Spectrum, log_mel, normalise
-from pipeline.data.batches import Renewed, Sequences
-from pipeline.data.espeak import Spoken
-from pipeline.data.speech import Changes, Drawn, Recordings, Utterances, join, load
+from pipeline.data.batches import PerEpochExamples, Sequences
+from pipeline.data.speech import Recordings, join, load
+from pipeline.data.synthetic import commands, espeak
+from pipeline.data.synthetic.espeak import Spoken
+from pipeline.data.utterances import AugmentedUtterances, Utterances, WaveformAugmentation
 from pipeline.data.vocabulary import Characters
 from pipeline.errors import UserError
 
@@ -256,8 +258,8 @@ def test_what_no_training_text_has_is_left_out():
 
 def test_training_utterances_are_others_every_epoch():
     its = utterances(recordings(5, "a", "b"))
-    drawn = Drawn(its, 2, Changes(0.1, (10.0, 20.0)), seed=3)
-    assert isinstance(drawn, Renewed)
+    drawn = AugmentedUtterances(its, 2, WaveformAugmentation(0.1, (10.0, 20.0)), seed=3)
+    assert isinstance(drawn, PerEpochExamples)
     first, again, second = drawn.at(0), drawn.at(0), drawn.at(1)
     assert len(first) == len(second) == len(drawn) == 4
     assert first.recordings.names != second.recordings.names
@@ -268,5 +270,5 @@ def test_training_utterances_are_others_every_epoch():
     factors = lengths / first.lengths
     assert 0.85 < factors.min() < 0.99 or 1.01 < factors.max() < 1.15
     np.testing.assert_array_equal(targets.values.frames, -(-lengths // 2))
-    unchanged = Drawn(its, 1, Changes(), seed=3).at(5)
+    unchanged = AugmentedUtterances(its, 1, WaveformAugmentation(), seed=3).at(5)
     np.testing.assert_array_equal(unchanged.take(rows)[0][1], its.take(rows)[0][1])

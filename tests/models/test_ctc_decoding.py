@@ -7,7 +7,8 @@ from collections import defaultdict
 import numpy as np
 import pytest
 
-from pipeline.models.ctc_decoding import NGram, Reading, align, best_path, prefix_beam_search
+from pipeline.decoding.ctc import Reading, align, best_path, prefix_beam_search
+from pipeline.decoding.ngram import NGram
 
 
 def draw(frames: int, symbols: int, seed: int) -> np.ndarray:

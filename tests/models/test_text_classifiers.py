@@ -7,8 +7,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from pipeline.attribution import word_contributions
 from pipeline.layers.base import Context
-from pipeline.models.sentiment import cnn, contributions, gru, transformer
+from pipeline.models.text import cnn, gru, transformer
 from pipeline.training.precision import in_precision
 
 MODELS = {"cnn": cnn(9, 3, 8, 4), "gru": gru(9, 3, 8), "transformer": transformer(9, 3, 8, 2, 2)}
@@ -44,7 +45,7 @@ def test_contributions_are_gradient_times_vector(name):
     model = MODELS[name]
     params = params_of(model)
     ids = jnp.pad(IDS, ((0, 0), (0, 2)))
-    logits, found = contributions(model, params, np.asarray(ids))
+    logits, found = word_contributions(model, params, np.asarray(ids))
     np.testing.assert_allclose(logits, model.apply(params, ids, Context()), rtol=1e-5)
 
     first, *others = model.layer.layers  # pyright: ignore[reportAttributeAccessIssue]  (a Serial)
@@ -67,5 +68,8 @@ def test_contributions_in_bfloat16():
     params = params_of(model)
     narrow = in_precision(model, "bfloat16")
     its = {"layer": {"layers": [*params["layer"]["layers"][:1], {}, *params["layer"]["layers"][1:], {}]}}
-    found, wanted = contributions(narrow, its, np.asarray(IDS))[1], contributions(model, params, np.asarray(IDS))[1]
+    found, wanted = (
+        word_contributions(narrow, its, np.asarray(IDS))[1],
+        word_contributions(model, params, np.asarray(IDS))[1],
+    )
     np.testing.assert_allclose(found, wanted, rtol=0.1, atol=0.05 * np.abs(wanted).max())

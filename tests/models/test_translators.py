@@ -8,9 +8,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from pipeline.decoding.beam_search import make_beam_search
 from pipeline.layers.base import Context
 from pipeline.losses.base import Targets
-from pipeline.models.translation import alignment, attention_gru, make_translation, transformer, translation_objective
+from pipeline.models.translation import attention_gru, transformer, translation_objective
+from pipeline.report.plots import alignment
 
 BEGIN, END, VOCABULARY = 1, 2, 5
 MODELS = {
@@ -52,7 +54,7 @@ def every_translation(length):
 def test_a_wide_beam_finds_the_best_of_all_translations(trained, penalty):
     objective, params = trained
     every = list(every_translation(3))
-    ids, scores = make_translation(objective, BEGIN, END, beam=36, length_penalty=penalty)(params, SOURCE, 3)
+    ids, scores = make_beam_search(objective, BEGIN, END, beam=36, length_penalty=penalty)(params, SOURCE, 3)
     for source, its, its_scores in zip(SOURCE, ids, scores):
         expected = log_p(objective, params, source, every) / [((5 + len(tokens)) / 6) ** penalty for tokens in every]
         order = np.argsort(-expected)[:5]
@@ -62,7 +64,7 @@ def test_a_wide_beam_finds_the_best_of_all_translations(trained, penalty):
 
 def test_a_beam_of_one_is_greedy(trained):
     objective, params = trained
-    ids, scores = make_translation(objective, BEGIN, END, beam=1, length_penalty=0.0)(params, SOURCE, 6)
+    ids, scores = make_beam_search(objective, BEGIN, END, beam=1, length_penalty=0.0)(params, SOURCE, 6)
     for source, its, score in zip(SOURCE, ids[:, 0], scores[:, 0]):
         said = its[its != 0]
         prefixes = [(*said[:count], token) for count in range(len(said)) for token in range(1, VOCABULARY)]
@@ -73,7 +75,7 @@ def test_a_beam_of_one_is_greedy(trained):
 
 def test_padding_of_the_source_changes_nothing(trained):
     objective, params = trained
-    translation = make_translation(objective, BEGIN, END, beam=3)
+    translation = make_beam_search(objective, BEGIN, END, beam=3)
     alone = translation(params, SOURCE[2:, :1], 4)
     within = translation(params, SOURCE, 4)
     np.testing.assert_array_equal(alone[0][0], within[0][2])

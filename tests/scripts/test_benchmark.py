@@ -24,14 +24,14 @@ from benchmarks.table import larger, slower, table
 from command_line import run
 from pipeline.errors import UserError
 from pipeline.layers.base import Context, Layer, children
-from pipeline.layers.combinators import Objective, Tied
+from pipeline.layers.objective import Objective
 from pipeline.losses.vocabulary import VocabularyCrossEntropy
 
 ROOT = Path(__file__).parents[2]
 LAYERS_AND_STEPS = [case for case in CASES if case.kind != "loss"]
 WITHOUT_TORCH = (
     *("drop_path", "flatten", "reshape", "transposed", "recommendation", "speech_recognition"),
-    *("biased_factorization", "interaction", "implicit_vectors"),
+    *("biased_factorization", "interaction", "svd_plus_plus"),
 )
 WITH_TORCH = [case for case in LAYERS_AND_STEPS if case.name not in WITHOUT_TORCH]
 CONTEXT = Context(train=True, key=jax.random.key(1))
@@ -88,9 +88,8 @@ def output(case: Case):
 
 def logits(objective: Layer, params, inputs):
     """What a model's loss is of, also where the loss makes them itself, from a table that stands at several places."""
-    if isinstance(objective, Tied):
-        return logits(objective.layer, objective.expand(params), inputs)
     assert isinstance(objective, Objective)
+    params = objective.expand(params)
     inputs = jax.tree.map(lambda leaf: jax.numpy.zeros(leaf.shape, leaf.dtype), inputs)
     outputs = objective.model.apply(params["model"], inputs, CONTEXT)
     if isinstance(objective.loss, VocabularyCrossEntropy):

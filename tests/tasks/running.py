@@ -12,7 +12,7 @@ from typing import NamedTuple
 import jax
 import pytest
 
-from tasks.command_line import Task, main
+from tasks.framework.command_line import Task, main
 
 ROOT = Path(__file__).parents[2]
 

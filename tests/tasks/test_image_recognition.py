@@ -16,8 +16,8 @@ from running import finished, refused_by, summary, within
 from sklearn.datasets import load_digits
 
 from pipeline.training.checkpoints import load_params
-from tasks.array_classification import ArraySignature
-from tasks.classification import initial_params
+from tasks.framework.array_classification import ArraySignature
+from tasks.framework.classification import initial_params
 from tasks.image_recognition import Config, ImageRecognition
 
 PLOTS = {"curves", "confusion", "gradient_norms", "agreement", "filters", "mistakes"}

@@ -14,10 +14,11 @@ import running
 from running import finished, once, refused_by, summary, within
 
 from pipeline.data.text import load
+from pipeline.decoding.sampling import make_continuation
 from pipeline.layers.base import Context
 from pipeline.losses.base import Targets
 from pipeline.losses.vocabulary import VocabularyCrossEntropy
-from pipeline.models.language import language_objective, lstm, make_continuation, transformer
+from pipeline.models.language import language_objective, lstm, transformer
 from pipeline.training.checkpoints import load_params
 from tasks.language_model import Config, LanguageModel, initial_params
 

@@ -14,7 +14,7 @@ from PIL import Image
 from running import finished, refused_by, summary, within
 from sklearn.datasets import load_breast_cancer
 
-from pipeline.training.probabilities import Settled
+from pipeline.evaluation.calibration import OperatingPoint
 from tasks.medical_diagnosis import DiagnosisSignature, MedicalDiagnosis
 
 process = partial(running.process, "medical_diagnosis")
@@ -98,7 +98,7 @@ def test_export_gives_what_predict_gives(run, task, patients):
     assert process("export", run).code == 0
     exported = jax.export.deserialize(bytearray((run / "export" / "model.jax").read_bytes()))
     assert DiagnosisSignature.read(run / "export") == DiagnosisSignature.read(run)
-    assert Settled.read(run / "export") == Settled.read(run)
+    assert OperatingPoint.read(run / "export") == OperatingPoint.read(run)
     found: Any = load_breast_cancer()
     probabilities = np.asarray(exported.call(found.data[:3].astype(np.float32)))
     said = re.findall(r"row \d\D*(\d\.\d{4})", task("predict", run, patients).out)
@@ -132,7 +132,7 @@ def test_seeds_are_an_ensemble(task, refused, patients, tmp_path):
     assert said["test"]["auc_deviation"] > 0 and said["test"]["ensemble_auc"] > 0.8
     assert said["test"]["auc_low"] <= said["test"]["auc"] <= said["test"]["auc_high"]
     assert json.loads(task("evaluate", tmp_path / "run", "--json").out) == pytest.approx(said["test"])
-    assert len(Settled.read(tmp_path / "run" / "seed_0").calibration.offset) == 2
+    assert len(OperatingPoint.read(tmp_path / "run" / "seed_0").calibration.offset) == 2
     assert "patients.csv, row 6" in task("predict", tmp_path / "run", patients).out
     assert "seed_0" in refused("export", tmp_path / "run")
 

@@ -12,7 +12,7 @@ import pytest
 import running
 from running import finished, once, refused_by, summary, within
 
-from tasks.command_line import command
+from tasks.framework.command_line import command
 from tasks.recommendation import Recommendation
 
 process = partial(running.process, "recommendation")
@@ -134,14 +134,14 @@ def test_a_ranking_is_judged_among_all_items(films, task, tmp_path):
 def test_folds_are_put_together_and_gone_on_with(films, task, refused, tmp_path):
     folder = tmp_path / "run"
     options = ("--data", films / "films.csv", "--model", "autoencoder", "--hidden", 6, "--epochs", 2)
-    done = task(*options, "--mood-window", 90, "--folds", 2, "--quiet", "--run-dir", folder)
+    done = task(*options, "--session-window", 90, "--folds", 2, "--quiet", "--run-dir", folder)
     assert done.code == 0, done.err
     said, folds = summary(folder), [summary(folder / f"fold_{fold}")["test"] for fold in (1, 2)]
     errors = [its["rmse"] for its in folds]
     assert said["folds"] == folds
     assert said["test"]["rmse"] == pytest.approx(np.mean(errors))
     assert said["test"]["rmse_deviation"] == pytest.approx(np.std(errors, ddof=1))
-    assert "biases and moods" in said["baselines"]
+    assert "biases and session_effects" in said["baselines"]
     assert "Fold by fold" in (folder / "report.html").read_text(encoding="utf-8")
     assert json.loads(task("evaluate", folder, "--json").out) == pytest.approx(said["test"])
     assert task("predict", folder / "fold_2", "--user", "user 3").code == 0
@@ -171,7 +171,7 @@ def test_what_a_user_does_wrong(refused, run, films, tmp_path):
     untimed = tmp_path / "untimed.tsv"
     untimed.write_text("".join(f"u{i % 5}\ti{i // 5}\t{1 + i % 5}\n" for i in range(40)), encoding="utf-8")
     assert "no timestamps" in refused("--data", untimed, "--objective", "ranking", *where)
-    assert "no timestamps, which --mood-window needs" in refused("--data", untimed, "--mood-window", 5, *where)
+    assert "no timestamps, which --session-window needs" in refused("--data", untimed, "--session-window", 5, *where)
     assert not (tmp_path / "run").exists()
     assert "predict RUN --user" in refused("predict", run)
     assert "holds no run" in refused("predict", tmp_path, "--user", "user 3")

@@ -14,7 +14,7 @@ import running
 from running import finished, once, refused_by, summary, within
 
 from pipeline.training.checkpoints import load_params
-from tasks.classification import initial_params
+from tasks.framework.classification import initial_params
 from tasks.sentiment import Sentiment, TextSignature
 
 process = partial(running.process, "sentiment")

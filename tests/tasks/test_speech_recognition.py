@@ -14,7 +14,7 @@ import soxr
 from running import finished, once, refused_by, summary, within
 
 from pipeline.data import vocabulary
-from pipeline.data.espeak import Spoken, synthesise
+from pipeline.data.synthetic.espeak import Spoken, synthesise
 from pipeline.training.checkpoints import load_params
 from tasks.speech_recognition import Config, SpeechRecognition, initial_params, scores
 

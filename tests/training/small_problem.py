@@ -7,15 +7,16 @@ import jax
 import numpy as np
 
 from pipeline.data.batches import evaluation_batches, steps_per_epoch, train_batches
+from pipeline.evaluation.evaluate import make_evaluation
 from pipeline.layers.activations import ReLU
-from pipeline.layers.combinators import Objective, Serial
+from pipeline.layers.combinators import Serial
 from pipeline.layers.dropout import Dropout
 from pipeline.layers.linear import Dense
 from pipeline.layers.normalization import BatchNorm
+from pipeline.layers.objective import Objective
 from pipeline.losses.base import Targets
 from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
 from pipeline.training.config import TrainingConfig
-from pipeline.training.evaluation import make_evaluation
 from pipeline.training.loop import Result, fit
 from pipeline.training.run import Run
 

@@ -7,13 +7,15 @@ import pytest
 from small_problem import BATCH, NOISY, PLAIN, TRAIN, VALIDATION, initial, same_bytes
 
 from pipeline.data.batches import evaluation_batches
+from pipeline.evaluation.batch_statistics import make_batch_statistics
+from pipeline.evaluation.evaluate import make_evaluation, predict
 from pipeline.layers.base import Context
-from pipeline.layers.combinators import Objective, Serial
+from pipeline.layers.combinators import Serial
 from pipeline.layers.dropout import Dropout
 from pipeline.layers.normalization import BatchNorm
+from pipeline.layers.objective import Objective
 from pipeline.losses.base import Targets
 from pipeline.losses.regression import MeanSquaredError
-from pipeline.training.evaluation import make_calibration, make_evaluation, predict
 
 LAYERS = NOISY.model.layers  # pyright: ignore[reportAttributeAccessIssue]  (a Serial)
 
@@ -40,7 +42,7 @@ def test_calibration_writes_the_mean_of_the_batches_statistics():
     objective = Objective(Serial((Dropout(0.9), BatchNorm())), MeanSquaredError())
     params = initial(objective, batch=(TRAIN.inputs, Targets(TRAIN.inputs)))
     batches = [(part, Targets(part)) for part in np.split(TRAIN.inputs[:40], 5)]
-    norm = make_calibration(objective)(params, batches)["model"]["layers"][1]
+    norm = make_batch_statistics(objective)(params, batches)["model"]["layers"][1]
     # Without the dropout: evaluation has none either.
     np.testing.assert_allclose(norm["mean"], TRAIN.inputs[:40].mean(0), rtol=1e-5, atol=1e-6)
     np.testing.assert_allclose(norm["mean_square"], np.square(TRAIN.inputs[:40]).mean(0), rtol=1e-5)
@@ -54,7 +56,7 @@ def test_a_calibrated_model_judges_a_batch_as_training_saw_it():
     )
     params = initial(quiet)
     batch = (jnp.asarray(TRAIN.inputs), Targets(jnp.asarray(TRAIN.labels)))
-    calibrated = make_calibration(quiet)(params, [batch])
+    calibrated = make_batch_statistics(quiet)(params, [batch])
     trained = quiet.apply(params, batch, Context(train=True))
     np.testing.assert_allclose(quiet.apply(calibrated, batch, Context()), trained, rtol=1e-5)
     assert abs(quiet.apply(params, batch, Context()) - trained) > 1e-3
@@ -62,9 +64,9 @@ def test_a_calibrated_model_judges_a_batch_as_training_saw_it():
 
 def test_models_without_statistics_need_no_batches():
     params = initial(PLAIN)
-    assert make_calibration(PLAIN)(params, ()) is params
+    assert make_batch_statistics(PLAIN)(params, ()) is params
     with pytest.raises(ValueError, match="needs batches to calibrate"):
-        make_calibration(NOISY)(initial(NOISY), ())
+        make_batch_statistics(NOISY)(initial(NOISY), ())
 
 
 def test_nothing_but_padding_is_no_division_by_zero():

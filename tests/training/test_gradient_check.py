@@ -4,8 +4,9 @@ import jax
 import jax.numpy as jnp
 from small_problem import NOISY, PLAIN, TRAIN, initial
 
-from pipeline.layers.combinators import Objective, Serial
+from pipeline.layers.combinators import Serial
 from pipeline.layers.linear import Dense
+from pipeline.layers.objective import Objective
 from pipeline.losses.base import Targets
 from pipeline.training.gradient_check import gradient_check
 from pipeline.training.precision import in_precision

@@ -6,10 +6,11 @@ import pytest
 from small_problem import NOISY, initial
 
 from pipeline.errors import UserError
-from pipeline.layers.combinators import Objective, Repeat, Serial
+from pipeline.layers.combinators import Repeat, Serial
 from pipeline.layers.convolution import Conv
 from pipeline.layers.embedding import Embedding
 from pipeline.layers.linear import Dense
+from pipeline.layers.objective import Objective
 from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
 from pipeline.training.optimizer import OptimizerConfig, layer_of, make_optimizer, make_schedule, matrix_axes, name_of
 

@@ -5,13 +5,13 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import f1_score, recall_score, roc_auc_score
 
-from pipeline.training.probabilities import (
-    decided,
+from pipeline.evaluation.calibration import (
+    diagnostic_metrics,
+    disease_probability,
     expected_calibration_error,
-    finding,
     fit_calibration,
     intervals,
-    measured,
+    predict_labels,
     reliability,
     threshold_for,
 )
@@ -29,7 +29,7 @@ def drawn(count: int, temperature: float = 1.0, offset: float = 0.0) -> tuple[np
 def test_bins_and_calibration_error():
     p = np.array([[0.05, 0.95], [0.05, 0.95], [0.35, 0.65], [0.65, 0.35]])
     labels = np.array([1, 0, 1, 0])
-    said, were, counts = reliability(labels, p)
+    confidence, accuracy, counts = reliability(labels, p)
     np.testing.assert_allclose(said, [0.65, 0.95])
     np.testing.assert_allclose(were, [1, 0.5])
     np.testing.assert_array_equal(counts, [2, 2])
@@ -72,21 +72,21 @@ def test_operating_points():
 
 def test_a_finding_is_called_by_the_threshold_and_named_by_what_is_likeliest():
     p = np.array([[0.6, 0.3, 0.1], [0.6, 0.1, 0.3], [0.2, 0.5, 0.3]])
-    np.testing.assert_allclose(finding(p), [0.4, 0.4, 0.8])
-    np.testing.assert_array_equal(decided(p, 0.5), [0, 0, 1])
-    np.testing.assert_array_equal(decided(p, 0.3), [1, 2, 1])
+    np.testing.assert_allclose(disease_probability(p), [0.4, 0.4, 0.8])
+    np.testing.assert_array_equal(predict_labels(p, 0.5), [0, 0, 1])
+    np.testing.assert_array_equal(predict_labels(p, 0.3), [1, 2, 1])
 
 
 def test_metrics_are_those_of_scikit_learn():
     z, labels = drawn(200)
     p = softmax(z, -1)
-    found = measured(labels, p, 0.3)
+    found = diagnostic_metrics(labels, p, 0.3)
     called = (p[:, 1] >= 0.3).astype(int)
     assert found["auc"] == pytest.approx(roc_auc_score(labels, p[:, 1]))
     assert found["sensitivity"] == pytest.approx(recall_score(labels, called))
     assert found["specificity"] == pytest.approx(recall_score(labels, called, pos_label=0))
     assert found["macro_f1"] == pytest.approx(f1_score(labels, called, average="macro"))
-    tied = measured(labels, np.round(p, 1), 0.3)
+    tied = diagnostic_metrics(labels, np.round(p, 1), 0.3)
     assert tied["auc"] == pytest.approx(roc_auc_score(labels, np.round(p, 1)[:, 1]))
     assert found["accuracy"] == pytest.approx((called == labels).mean())
 

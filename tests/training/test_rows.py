@@ -9,19 +9,19 @@ from small_problem import Dying, Killed, same_bytes
 
 from pipeline.data.batches import train_batches
 from pipeline.layers.attention import CrossAttention
-from pipeline.layers.combinators import Objective, Residual, Serial
+from pipeline.layers.combinators import EncoderDecoder, Residual, Serial
 from pipeline.layers.embedding import Embedding
 from pipeline.layers.linear import Dense
+from pipeline.layers.objective import Objective
 from pipeline.layers.pooling import GlobalAveragePool
-from pipeline.layers.sequences import EncoderDecoder
 from pipeline.losses.base import Targets
 from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
 from pipeline.training.config import TrainingConfig
 from pipeline.training.loop import fit
 from pipeline.training.nonfinite import NonFiniteError
 from pipeline.training.optimizer import OptimizerConfig
-from pipeline.training.rows import Table, on_rows
 from pipeline.training.run import Run
+from pipeline.training.sparse_updates import Table, with_sparse_updates
 from pipeline.training.state import start
 from pipeline.training.step import make_train_step
 
@@ -43,7 +43,7 @@ def states(objective, optimizer, batches, average=0.0, tables=None):
     params = objective.init(jax.random.key(0), jax.tree.map(jnp.asarray, batches[0]))
     params = jax.tree.map(lambda leaf: leaf.astype("float64"), params)
     step = make_train_step(objective, optimizer, average=average)
-    step = jax.jit(step if tables is None else on_rows(step, tables))
+    step = jax.jit(step if tables is None else with_sparse_updates(step, tables))
     found = [start(params, optimizer, average)]
     for batch in batches:
         found.append(step(found[-1], batch)[0])
@@ -167,7 +167,7 @@ def test_a_step_s_work_and_memory_do_not_grow_with_the_table():
         objective, optimizer = bags(count), optax.adam(0.1)
         batch = jax.tree.map(jnp.asarray, bag_batch(1_000, 0))
         params = objective.init(jax.random.key(0), batch)
-        step = jax.jit(on_rows(make_train_step(objective, optimizer), (TABLE,)), donate_argnums=0)
+        step = jax.jit(with_sparse_updates(make_train_step(objective, optimizer), (TABLE,)), donate_argnums=0)
         return step.lower(start(params, optimizer), batch).compile()
 
     small, memory = (compiled(count).memory_analysis() for count in (1_700, 170_000))

@@ -9,12 +9,12 @@ from small_problem import NOISY, PLAIN, TRAIN, initial, same_bytes
 
 from pipeline.backprop import value_and_grad
 from pipeline.errors import UserError
+from pipeline.evaluation.metrics import accuracy_metric
 from pipeline.layers.base import Context
-from pipeline.layers.combinators import Objective
+from pipeline.layers.objective import Objective
 from pipeline.losses.base import Targets
 from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
 from pipeline.models.image import mlp
-from pipeline.training.metrics import classification
 from pipeline.training.optimizer import OptimizerConfig, make_optimizer
 from pipeline.training.precision import in_precision
 from pipeline.training.state import start
@@ -30,7 +30,7 @@ def batch_of(count: int, weights=None):
 def descended(objective, batch, dtype="float32", **options):
     """The gradient that a step used, and what it measured."""
     params = jax.tree.map(lambda leaf: leaf.astype(dtype), initial(objective))
-    step = jax.jit(make_train_step(objective, DESCENT, metrics=classification, **options))
+    step = jax.jit(make_train_step(objective, DESCENT, metrics=accuracy_metric, **options))
     state, measured = step(start(params, DESCENT), (batch[0].astype(dtype), batch[1]))
     return jax.tree.map(jnp.subtract, params, state.params), measured
 
@@ -41,7 +41,7 @@ WEIGHTS = np.array([1, 1, 1, 0.5, 2, 1, 0, 0, 1, 0, 0, 0], np.float32)  # the la
 def test_accumulated_gradients_are_the_whole_batch_s():
     params = jax.tree.map(lambda leaf: leaf.astype("float64"), initial(PLAIN))
     whole, in_parts = (
-        jax.jit(make_train_step(PLAIN, DESCENT, metrics=classification, accumulate=parts)) for parts in (1, 3)
+        jax.jit(make_train_step(PLAIN, DESCENT, metrics=accuracy_metric, accumulate=parts)) for parts in (1, 3)
     )
     inputs = TRAIN.inputs[:12].astype("float64")
     for weights in (None, WEIGHTS, np.float32(WEIGHTS > 1), 0 * WEIGHTS):
@@ -162,7 +162,7 @@ def test_the_step_lowers_for_every_platform(name):
     batch = (np.zeros((8, 4, 4, 1), np.float32), Targets(np.zeros(8, np.int32)))
     params = initial(objective, batch=batch)
     optimizer = make_optimizer(OptimizerConfig(name=name), objective, params, 10)
-    step = jax.jit(make_train_step(objective, optimizer, average=0.9, metrics=classification), donate_argnums=0)
+    step = jax.jit(make_train_step(objective, optimizer, average=0.9, metrics=accuracy_metric), donate_argnums=0)
     exported = jax.export.export(step, platforms=("cpu", "cuda", "tpu"))(start(params, optimizer, 0.9), batch)
     assert exported.platforms == ("cpu", "cuda", "tpu")
 

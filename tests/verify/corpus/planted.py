@@ -12,13 +12,15 @@ import numpy as np
 
 from pipeline.layers.activations import ReLU, Tanh
 from pipeline.layers.base import Context, Layer, PyTree, Static, map_children
-from pipeline.layers.combinators import Objective, Parallel, Remat, Repeat, Residual, Serial, Tied
+from pipeline.layers.combinators import Parallel, Remat, Repeat, Residual, Serial
 from pipeline.layers.convolution import Conv
 from pipeline.layers.dropout import Dropout
 from pipeline.layers.embedding import Embedding
 from pipeline.layers.linear import Dense
 from pipeline.layers.normalization import BatchNorm, LayerNorm
+from pipeline.layers.objective import Objective
 from pipeline.layers.pooling import GlobalAveragePool, MaxPool
+from pipeline.layers.tying import Tied
 from pipeline.losses.base import Targets
 from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
 from pipeline.models.image import convnet, convnet_1d, mlp, resnet

@@ -15,9 +15,9 @@ from pipeline import compiler
 from pipeline.data.dataset import Dataset, Scaling
 from pipeline.errors import UserError
 from pipeline.layers.base import Context
-from tasks import artifact
-from tasks.classification import Classification, Signature, read_signature, write_signature
-from tasks.command_line import Config, Predict, console
+from tasks.framework import export as artifact
+from tasks.framework.classification import Classification, Signature, read_signature, write_signature
+from tasks.framework.command_line import Config, Predict, console
 
 
 @dataclass(frozen=True)

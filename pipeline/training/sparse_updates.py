@@ -2,7 +2,7 @@
 
 A table has a row for every id: an embedding of users, items or words, a bias of each. Of a million rows a batch needs a
 few thousand. Its gradient is 0 in all others, but the gradient, the optimiser's means and the update would be arrays of
-the table's size all the same. ``on_rows`` takes a step as it is, and gives it a smaller state: (1) the batch's rows are
+the table's size all the same. ``with_sparse_updates`` takes a step as it is, and gives it a smaller state: (1) the batch's rows are
 gathered, of the parameters and of all that the state holds beside them; (2) the ids in the batch become places among
 these rows; (3) the step does what it does; (4) the rows go back to where they were.
 """
@@ -35,7 +35,7 @@ class Table:
     ids: tuple[str, ...]
 
 
-def on_rows(step: Step, tables: tuple[Table, ...]) -> Step:
+def with_sparse_updates(step: Step, tables: tuple[Table, ...]) -> Step:
     """``step`` on the rows of ``tables`` that are in the batch; to be jitted with the state donated, as ``step`` is.
 
     Without donation every table would be copied. The result is ``step``'s own where a row without a gradient does not
@@ -47,7 +47,9 @@ def on_rows(step: Step, tables: tuple[Table, ...]) -> Step:
     """
     for paths in ([path for table in tables for path in table.parameters], [path for t in tables for path in t.ids]):
         if repeated := sorted({path for path in paths if paths.count(path) > 1}):
-            raise ValueError(f"on_rows: {', '.join(repeated)} belongs to several tables; each path belongs to one")
+            raise ValueError(
+                f"with_sparse_updates: {', '.join(repeated)} belongs to several tables; each path belongs to one"
+            )
 
     def step_on_rows(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
         rows: dict[str, Array] = {}
@@ -67,7 +69,9 @@ def _count(params: PyTree, paths: tuple[str, ...]) -> int:
     _check("parameters", paths, leaves)
     counts = {leaves[path].shape[0] for path in paths}
     if len(counts) > 1:
-        raise ValueError(f"on_rows: {', '.join(paths)} have {sorted(counts)} rows; a table's all have the same ids")
+        raise ValueError(
+            f"with_sparse_updates: {', '.join(paths)} have {sorted(counts)} rows; a table's all have the same ids"
+        )
     return counts.pop()
 
 
@@ -118,4 +122,6 @@ def _name(path: jax.tree_util.KeyPath) -> str:
 def _check(what: str, paths: tuple[str, ...], leaves: dict[str, Any]) -> None:
     unknown = [path for path in paths if path not in leaves]
     if unknown:
-        raise ValueError(f"on_rows: there are no {what} at {', '.join(unknown)}; there are: {', '.join(leaves)}")
+        raise ValueError(
+            f"with_sparse_updates: there are no {what} at {', '.join(unknown)}; there are: {', '.join(leaves)}"
+        )

@@ -58,7 +58,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Predict(Predictions):
-    """Answers for your own files."""
+    """Scorer for your own files."""
 
     inputs: Positional[tuple[Path, ...]]
     """Files, or folders of them."""
@@ -112,7 +112,7 @@ class Task(ABC, Generic[Config]):
 
     @abstractmethod
     def predict(self, command: Any) -> None:
-        """Answers. command: of the class ``predictions``."""
+        """Scorer. command: of the class ``predictions``."""
 
     @abstractmethod
     def verify(self, config: Config) -> Report: ...

@@ -1,26 +1,18 @@
 """Classifiers of texts: ids of words (batch, time), 0 behind the shorter ones, to logits; and what drove them."""
 
-from dataclasses import replace
-from typing import Any, Literal
+from typing import Literal
 
-import jax.numpy as jnp
-import numpy as np
-from jaxtyping import Array, Float, Int
-
-from pipeline import compiler
-from pipeline.attribution import input_gradients, log_probability
 from pipeline.layers.activations import ReLU
-from pipeline.layers.base import Context, Layer, PyTree
 from pipeline.layers.combinators import Parallel, Repeat, Serial
 from pipeline.layers.convolution import Conv
 from pipeline.layers.dropout import Dropout
 from pipeline.layers.embedding import Embedding
 from pipeline.layers.initializers import he_normal
 from pipeline.layers.linear import Dense
+from pipeline.layers.masking import Masked, MaskPadding
 from pipeline.layers.normalization import RMSNorm
 from pipeline.layers.pooling import GlobalAveragePool, GlobalMaxPool
 from pipeline.layers.recurrent import GRU, Bidirectional
-from pipeline.layers.sequences import Masked, MaskPadding
 from pipeline.models.transformer import block
 
 Pooling = Literal["maximum", "mean"]
@@ -91,25 +83,3 @@ def transformer(
             )
         )
     )
-
-
-def contributions(
-    model: Layer, params: PyTree, ids: Int[np.ndarray, "batch time"]
-) -> tuple[Float[Array, "batch classes"], Float[Array, "batch time"]]:
-    """Logits, and how much every word's vector adds to the log-probability of the likeliest class, to first order.
-
-    The gradient by the hand-written rules at the embedding's output, times that output (Simonyan et al. 2014; Denil et
-    al. 2014). model: one of this module, in any precision: a Masked Serial that begins with an Embedding.
-    """
-    assert isinstance(model, Masked) and isinstance(model.layer, Serial)
-    first, *others = model.layer.layers
-    its_first, *its_others = params["layer"]["layers"]
-    context = replace(Context(), mask=jnp.asarray(ids != model.padding))
-
-    def one(its_first: PyTree, its_others: PyTree, ids: Any) -> tuple[Array, Array]:
-        vectors = first.apply(its_first, ids, context)
-        rest, its = Serial(tuple(others)), {"layers": its_others}
-        found = input_gradients(rest, its, vectors, score=log_probability, context=context)
-        return found.outputs, (found.d_x * vectors).sum(-1)
-
-    return compiler.jit(one)(its_first, its_others, jnp.asarray(ids))

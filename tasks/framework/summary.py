@@ -10,7 +10,7 @@ import jax
 
 from pipeline.layers.base import PyTree
 from pipeline.training.loop import Result
-from tasks.command_line import Task, TaskConfig
+from tasks.framework.command_line import Task, TaskConfig
 
 BY = {
     "manual": "the gradient written by hand, layer by layer",

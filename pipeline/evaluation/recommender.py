@@ -1,9 +1,6 @@
-"""What a recommender says of users and items, and how well it ranks: always among all items, never a sample of them.
+"""What a recommender predicts of users and items, and how good that is."""
 
-Metrics over sampled negatives order models otherwise than the true ones do (Krichene & Rendle 2020).
-"""
-
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -12,16 +9,20 @@ import jax.numpy as jnp
 import numpy as np
 
 from pipeline import compiler
-from pipeline.data.baseline import Baseline, moods
-from pipeline.data.interactions import table
+from pipeline.data.baseline import Baseline, session_effects
+from pipeline.data.implicit_feedback import table
 from pipeline.data.ratings import UNSEEN, RatingData, Ratings
+from pipeline.evaluation.ranking import ranking_metrics, ranks
 from pipeline.layers.base import Context, Layer, PyTree
-from pipeline.models.factorization import item_vectors
+from pipeline.models.recommenders import item_vectors
 
 USERS, PAIRS = 64, 4096  # at once
 
+
 Scores = Callable[[PyTree, np.ndarray], np.ndarray]
 """(params, users (rows,)) to the scores of all items, (rows, items)."""
+
+
 PairScores = Callable[[PyTree, np.ndarray, np.ndarray], np.ndarray]
 """(params, users (pairs,), items (pairs,)) to scores (pairs,)."""
 
@@ -73,7 +74,7 @@ def _filled(ids: np.ndarray, size: int) -> np.ndarray:
     return np.concatenate([ids, np.repeat(ids[-1:], size - len(ids))]).astype(np.int32)
 
 
-class Answers(NamedTuple):
+class Scorer(NamedTuple):
     """What a model adds to what is expected: nothing, of a user or an item that no training rating is of.
 
     pairs: (params, users, items) to one number a pair; all: (params, users) to one for each of all items.
@@ -83,7 +84,7 @@ class Answers(NamedTuple):
     all: Scores
 
 
-def make_answers(every: Scores, one: PairScores | None = None, *, are_ratings: bool) -> Answers:
+def make_scorer(every: Scores, one: PairScores | None = None, *, are_ratings: bool) -> Scorer:
     """From what a model says of all items and, where it can say less, of pairs."""
 
     def pairs(params: PyTree, users: np.ndarray, items: np.ndarray) -> np.ndarray:
@@ -101,7 +102,7 @@ def make_answers(every: Scores, one: PairScores | None = None, *, are_ratings: b
             added[:, UNSEEN] = 0.0
         return added
 
-    return Answers(pairs, of_all)
+    return Scorer(pairs, of_all)
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,16 +111,16 @@ class Recommender:
 
     baseline: what is expected of ratings without a model; None where items are ranked.
     left: what the training ratings have beside the baseline: float32, (ratings,).
-    mood_window: seconds over which a user's ratings share a mood; 0: times do not count.
+    session_window: seconds over which a user's ratings share a mood; 0: times do not count.
     params: the model's.
     """
 
     model: Layer
     data: RatingData
-    answers: Answers
+    answers: Scorer
     baseline: Baseline | None
     left: np.ndarray
-    mood_window: float = 0.0
+    session_window: float = 0.0
     params: PyTree = None
 
     @property
@@ -127,16 +128,16 @@ class Recommender:
         """Users and items, with place 0 of each."""
         return len(self.data.users), len(self.data.items)
 
-    def moods(self, ratings: Ratings) -> np.ndarray:
+    def session_effects(self, ratings: Ratings) -> np.ndarray:
         """Of each rating, its user's mood at the time; 0 where times do not count."""
-        if self.baseline is None or not self.mood_window:
+        if self.baseline is None or not self.session_window:
             return np.zeros(len(ratings), np.float32)
-        return moods(self.data.train, self.left, ratings, self.mood_window)
+        return session_effects(self.data.train, self.left, ratings, self.session_window)
 
     def expected(self, ratings: Ratings) -> np.ndarray:
         """What is expected of ratings without a model: float32, (ratings,)."""
         assert self.baseline is not None
-        return self.baseline(ratings.users, ratings.items) + self.moods(ratings)
+        return self.baseline(ratings.users, ratings.items) + self.session_effects(ratings)
 
     def predicted(self, ratings: Ratings) -> np.ndarray:
         """Ratings as the model expects them, which may lie beyond the scale: float32, (ratings,)."""
@@ -195,42 +196,11 @@ class Recommender:
             "mean": self.errors(test, np.full(len(test), self.baseline.mean, np.float32)),
             "biases": self.errors(test, self.baseline(test.users, test.items)),
         }
-        if self.mood_window:
-            found["biases and moods"] = self.errors(test, self.expected(test))
+        if self.session_window:
+            found["biases and session_effects"] = self.errors(test, self.expected(test))
         return found
 
 
 def _chosen(ratings: Ratings, shape: tuple[int, int]) -> np.ndarray:
     """Which items each user has chosen: bool, (users, items)."""
     return table(ratings, np.ones(len(ratings), bool), shape)
-
-
-def ranks(scores: np.ndarray, seen: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """The place, from 1, of each row's target among all items but those that are seen: int, (rows,).
-
-    scores: (rows, items); seen: bool, (rows, items), where the row's items are no candidates; targets: (rows,). Item 0
-    is none's, and as a target comes last. Of items with one score the target is taken for the last: a model that says
-    the same of all finds nothing.
-    """
-    rows = np.arange(len(targets))
-    candidates = ~seen
-    candidates[:, 0] = False
-    candidates[rows, targets] = False
-    found = 1 + (candidates & (scores >= scores[rows, targets][:, None])).sum(1)
-    return np.where(targets == 0, scores.shape[1], found)
-
-
-def ranking_metrics(places: np.ndarray, cutoffs: Sequence[int] = (10,)) -> dict[str, float]:
-    """Where each user has one target: the share that is among the first k (hr, and so recall), and ndcg.
-
-    NDCG is 1 / log2(1 + place) of a target among the first k, else 0. places: ``ranks``.
-    """
-    found: dict[str, float] = {}
-    for k in cutoffs:
-        hit = places <= k
-        found |= {
-            f"hr@{k}": float(hit.mean()),
-            f"ndcg@{k}": float(np.where(hit, 1 / np.log2(1 + places), 0.0).mean()),
-            f"recall@{k}": float(hit.mean()),
-        }
-    return found

@@ -70,7 +70,7 @@ def table(ratings: Ratings, values: np.ndarray, shape: tuple[int, int]) -> np.nd
 
 
 @dataclass(frozen=True, eq=False)
-class Choices:
+class NegativeSampling:
     """A user, the item that was chosen, and ``negatives`` others that the user never chose in training.
 
     train: all that was chosen in training; count: of items, place 0 being none's. The others are drawn evenly, anew for
@@ -110,7 +110,7 @@ class Choices:
 
 
 @dataclass(frozen=True, eq=False)
-class LeftOut:
+class LeaveOneOut:
     """A user with the items that it chose, but for one: that one is the label.
 
     chosen: bool, (users, items), of the training choices.

@@ -11,7 +11,7 @@ ZERO = -(2**28)
 """The exponent of zero. What is smaller than 2 to half of it is zero too."""
 
 
-class Wide(NamedTuple):
+class ScaledFloat(NamedTuple):
     """mantissa 2^exponent: a logarithm to the base 2, exponent + log2(mantissa), with its whole part kept apart.
 
     As safe as logarithms are, but a sum takes no exponentials, and no digits are lost to a large whole part. A
@@ -39,62 +39,64 @@ def _float(exponent: Int[Array, "*shape"], dtype: Any) -> Float[Array, "*shape"]
     return lax.bitcast_convert_type(jnp.maximum(exponent + bias, 0).astype(integer) << place, dtype)
 
 
-def ones(where: Bool[Array, "*shape"], dtype: Any) -> Wide:
+def ones(where: Bool[Array, "*shape"], dtype: Any) -> ScaledFloat:
     """1 there, 0 elsewhere."""
-    return Wide(jnp.ones(where.shape, dtype), jnp.where(where, 0, ZERO).astype(jnp.int32))
+    return ScaledFloat(jnp.ones(where.shape, dtype), jnp.where(where, 0, ZERO).astype(jnp.int32))
 
 
-def power_of_two(x: Float[Array, "*shape"]) -> Wide:
+def power_of_two(x: Float[Array, "*shape"]) -> ScaledFloat:
     """2^x for x of at most 0; minus infinity gives zero."""
     whole = jnp.floor(jnp.maximum(x, ZERO))
-    return Wide(jnp.exp2(jnp.maximum(x - whole, 0.0)), whole.astype(jnp.int32))
+    return ScaledFloat(jnp.exp2(jnp.maximum(x - whole, 0.0)), whole.astype(jnp.int32))
 
 
-def log(a: Wide) -> Float[Array, "*shape"]:
+def log(a: ScaledFloat) -> Float[Array, "*shape"]:
     """The natural logarithm; minus infinity of zero."""
     whole = a.exponent.astype(a.mantissa.dtype) * jnp.asarray(np.log(2), a.mantissa.dtype)
     is_zero = (a.exponent <= ZERO // 2) & ~jnp.isnan(a.mantissa)
     return jnp.where(is_zero, -jnp.inf, whole + jnp.log(a.mantissa))
 
 
-def add(*terms: Wide) -> Wide:
+def add(*terms: ScaledFloat) -> ScaledFloat:
     tops = [exponent + _exponent(mantissa) for mantissa, exponent in terms]
     top = tops[0]
     for other in tops[1:]:
         top = jnp.maximum(top, other)
     parts = [mantissa * _float(exponent - top, mantissa.dtype) for mantissa, exponent in terms]
-    return Wide(sum(parts[1:], start=parts[0]), top)
+    return ScaledFloat(sum(parts[1:], start=parts[0]), top)
 
 
-def multiply(a: Wide, b: Wide) -> Wide:
-    return Wide(a.mantissa * b.mantissa, jnp.maximum(a.exponent + b.exponent, ZERO))
+def multiply(a: ScaledFloat, b: ScaledFloat) -> ScaledFloat:
+    return ScaledFloat(a.mantissa * b.mantissa, jnp.maximum(a.exponent + b.exponent, ZERO))
 
 
-def ratio(a: Wide, b: Wide, c: Wide) -> Float[Array, "*shape"]:
+def ratio(a: ScaledFloat, b: ScaledFloat, c: ScaledFloat) -> Float[Array, "*shape"]:
     """a b / c, which must be of ordinary size, as a float."""
     scale = _float(a.exponent + b.exponent - c.exponent, c.mantissa.dtype)
     return a.mantissa * b.mantissa * (1 / c.mantissa) * scale
 
 
-def where(condition: Bool[Array, "*shape"], a: Wide) -> Wide:
+def where(condition: Bool[Array, "*shape"], a: ScaledFloat) -> ScaledFloat:
     """0 elsewhere."""
-    return Wide(a.mantissa, jnp.where(condition, a.exponent, ZERO))
+    return ScaledFloat(a.mantissa, jnp.where(condition, a.exponent, ZERO))
 
 
-def select(condition: Bool[Array, "*shape"], a: Wide, b: Wide) -> Wide:
-    return Wide(*(jnp.where(condition, of_a, of_b) for of_a, of_b in zip(a, b)))
+def select(condition: Bool[Array, "*shape"], a: ScaledFloat, b: ScaledFloat) -> ScaledFloat:
+    return ScaledFloat(*(jnp.where(condition, of_a, of_b) for of_a, of_b in zip(a, b)))
 
 
-def without_first(a: Wide) -> Wide:
+def without_first(a: ScaledFloat) -> ScaledFloat:
     """All but the first along the last axis."""
-    return Wide(*(part[..., 1:] for part in a))
+    return ScaledFloat(*(part[..., 1:] for part in a))
 
 
-def without_last(a: Wide) -> Wide:
-    return Wide(*(part[..., :-1] for part in a))
+def without_last(a: ScaledFloat) -> ScaledFloat:
+    return ScaledFloat(*(part[..., :-1] for part in a))
 
 
-def pad(a: Wide, before: int, behind: int) -> Wide:
+def pad(a: ScaledFloat, before: int, behind: int) -> ScaledFloat:
     """Zeros before and behind along the last axis."""
     widths = [(0, 0)] * (a.mantissa.ndim - 1) + [(before, behind)]
-    return Wide(jnp.pad(a.mantissa, widths, constant_values=1.0), jnp.pad(a.exponent, widths, constant_values=ZERO))
+    return ScaledFloat(
+        jnp.pad(a.mantissa, widths, constant_values=1.0), jnp.pad(a.exponent, widths, constant_values=ZERO)
+    )

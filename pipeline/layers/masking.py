@@ -7,11 +7,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from pipeline.layers.base import Context, Layer, PyTree, output
+from pipeline.layers.base import Context, Layer, PyTree
 
 Ids = Int[Array, "batch time"]
-Source = Int[Array, "batch source_time"]
-Target = Int[Array, "batch target_time"]
 
 
 @dataclass(frozen=True)
@@ -114,70 +112,3 @@ def _where_counts(mask: Bool[Array, "batch time"] | None, x: Array) -> Array:
     if mask is None:
         return x
     return jnp.where(jnp.expand_dims(mask, tuple(range(2, x.ndim))), x, jnp.zeros((), x.dtype))
-
-
-@dataclass(frozen=True)
-class EncoderDecoder(Layer):
-    """y = decoder(target, encoder(source)): one sequence from another (Sutskever et al. 2014).
-
-    x is (source, target), ids (batch, time) of lengths of their own. The encoder sees the source alone; the decoder is
-    given (target, memory), where the memory is what the encoder made of the source, and sees no target behind the
-    position it stands at. What has the id ``padding`` counts not, in either.
-    """
-
-    encoder: Layer
-    decoder: Layer
-    padding: int = 0
-
-    @property
-    def reads_memory(self) -> bool:
-        return False
-
-    def contexts(self, source: Source, target: Target | None, context: Context) -> tuple[Context, Context]:
-        """The encoder's and the decoder's. target: None where its positions come one by one, none of them padding."""
-        counts = source != self.padding
-        seen = None if target is None else target != self.padding
-        return (
-            replace(context.child(0), mask=counts, memory_mask=None),
-            replace(context.child(1), mask=seen, memory_mask=counts),
-        )
-
-    def init(self, key: Any, x: PyTree) -> PyTree:
-        source, target = x
-        keys = jax.random.split(key)
-        encoder = self.encoder.init(keys[0], source)
-        return {
-            "encoder": encoder,
-            "decoder": self.decoder.init(keys[1], (target, output(self.encoder, encoder, source))),
-        }
-
-    def apply(self, params: PyTree, x: tuple[Source, Target], context: Context) -> PyTree:
-        source, target = x
-        encoding, decoding = self.contexts(source, target, context)
-        memory = self.encoder.apply(params["encoder"], source, encoding)
-        return self.decoder.apply(params["decoder"], (target, memory), decoding)
-
-    def forward(self, params: PyTree, x: tuple[Source, Target], context: Context) -> tuple[PyTree, PyTree]:
-        source, target = x
-        encoding, decoding = self.contexts(source, target, context)
-        memory, kept_by_encoder = self.encoder.forward(params["encoder"], source, encoding)
-        y, kept_by_decoder = self.decoder.forward(params["decoder"], (target, memory), decoding)
-        return y, (kept_by_encoder, kept_by_decoder)
-
-    def backward(self, params: PyTree, residuals: PyTree, d_y: PyTree) -> tuple[PyTree, tuple[None, None]]:
-        """The chain rule along the only path from the encoder to the loss, which is the memory:
-
-        (1) d_decoder, d_memory   from d_y: the decoder's own, summed over every place that reads the memory
-        (2) d_encoder             from d_memory: the encoder's own
-
-        Ids have no cotangent. Nothing is kept but what the two keep.
-        """
-        kept_by_encoder, kept_by_decoder = residuals
-        d_decoder, (d_target, d_memory) = self.decoder.backward(params["decoder"], kept_by_decoder, d_y)  # (1)
-        d_encoder, d_source = self.encoder.backward(params["encoder"], kept_by_encoder, d_memory)  # (2)
-        return {"encoder": d_encoder, "decoder": d_decoder}, (d_source, d_target)
-
-    def statistics(self, params: PyTree, residuals: PyTree) -> PyTree:
-        parts = zip((self.encoder, self.decoder), (params["encoder"], params["decoder"]), residuals)
-        encoder, decoder = (layer.statistics(its_params, kept) for layer, its_params, kept in parts)
-        return {"encoder": encoder, "decoder": decoder}

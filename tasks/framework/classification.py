@@ -21,23 +21,23 @@ from pipeline.data.batches import (
     train_batches,
 )
 from pipeline.errors import UserError
+from pipeline.evaluation.evaluate import make_evaluation, predict
+from pipeline.evaluation.metrics import Metrics, accuracy_metric
 from pipeline.layers.base import Context, Layer, PyTree, leaves
-from pipeline.layers.combinators import Objective
 from pipeline.layers.normalization import BatchNorm
+from pipeline.layers.objective import Objective
 from pipeline.losses.base import Targets
 from pipeline.report import classification as shown
 from pipeline.report import page
 from pipeline.training.checkpoints import load_params
-from pipeline.training.evaluation import make_evaluation, predict
 from pipeline.training.gradient_check import gradient_check
 from pipeline.training.loop import fit
-from pipeline.training.metrics import Metrics, classification
 from pipeline.training.precision import in_precision
 from pipeline.training.run import Run, read_config
 from pipeline.training.state import init_params
 from pipeline.verify import Report, verify
-from tasks import conclusion
-from tasks.command_line import Config, Task, command, open_run
+from tasks.framework import summary as summary_of_run
+from tasks.framework.command_line import Config, Task, command, open_run
 
 CALIBRATION_BATCHES = 16
 CHECKED_EXAMPLES = 16  # in a gradient check: float64 autodiff of the whole model
@@ -182,7 +182,7 @@ class Classification(Task[Config], Generic[Config, S]):
     def metrics(self, config: Config) -> Metrics:
         """What training and validation are judged by besides the loss."""
         del config
-        return classification
+        return accuracy_metric
 
     def settle(self, config: Config, run: Path, objective: Objective, params: PyTree, data: Any) -> None:
         """What else is chosen on the validation split when training is over, and kept in the folder ``run``."""
@@ -252,7 +252,7 @@ class Classification(Task[Config], Generic[Config, S]):
         report = page.write(outcome.run.directory, self._page(config, outcome))
         accuracy, size = outcome.summary["test"]["accuracy"], len(outcome.data.test)
         tested = f"{accuracy:.4f}  ({round(accuracy * size)} of {size})"
-        conclusion.tell(outcome.summary, report, ("test accuracy", tested))
+        summary_of_run.tell(outcome.summary, report, ("test accuracy", tested))
 
     def fitted(self, config: Config) -> Outcome:
         """Trains, tests the best checkpoint and checks its gradients: all of a run but its report."""
@@ -263,8 +263,8 @@ class Classification(Task[Config], Generic[Config, S]):
         params = initial_params(objective, signature, config.seed)
         if not config.quiet:
             print(
-                f"{config.model} with {conclusion.count(params):,} parameters on {data.name} "
-                f"({conclusion.sizes(data)} examples)",
+                f"{config.model} with {summary_of_run.count(params):,} parameters on {data.name} "
+                f"({summary_of_run.sizes(data)} examples)",
                 *self.notes(data),
                 sep="\n",
                 flush=True,
@@ -292,7 +292,7 @@ class Classification(Task[Config], Generic[Config, S]):
         test = self.scores(config, run.directory, data.test.labels, probabilities)
         checked = batch_of(*self.examples(config, data, "test").take(np.arange(min(CHECKED_EXAMPLES, len(data.test)))))
         check = gradient_check(objective, result.params, checked)
-        summary = conclusion.summary(self, config, result, test, check)
+        summary = summary_of_run.summary(self, config, result, test, check)
         run.finish(summary)
         return Outcome(data, signature, result.params, run, summary, probabilities)
 
@@ -301,15 +301,17 @@ class Classification(Task[Config], Generic[Config, S]):
         check, test = summary["gradient_check"], summary["test"]
         return page.Page(
             title=f"{self.title}: {config.model} on {data.name}",
-            headline=conclusion.headline(summary, (f"{test['accuracy']:.2%}", "test accuracy"), *self.headline(test)),
+            headline=summary_of_run.headline(
+                summary, (f"{test['accuracy']:.2%}", "test accuracy"), *self.headline(test)
+            ),
             summary=(
                 f"A {config.model} learnt {len(data.classes)} classes from {len(data.train):,} examples "
-                f"{signature.kind}, with {conclusion.BY[config.gradient]}. It stopped after {summary['epochs']} epochs "
+                f"{signature.kind}, with {summary_of_run.BY[config.gradient]}. It stopped after {summary['epochs']} epochs "
                 f"({summary['stopped_because']}); the checkpoint that was best on {len(data.validation):,} "
                 f"validation examples is judged here on {len(data.test):,} test examples that neither training nor "
                 "that choice has seen."
             ),
-            facts=conclusion.facts(
+            facts=summary_of_run.facts(
                 config,
                 summary,
                 ("data", data.name),
@@ -323,7 +325,7 @@ class Classification(Task[Config], Generic[Config, S]):
                 *shown.gradients(check["relative_error"]),
             ],
             reproduce=command(self, config),
-            environment=conclusion.environment(config, summary),
+            environment=summary_of_run.environment(config, summary),
         )
 
     def evaluate(self, run: Path) -> Mapping[str, float]:

@@ -17,9 +17,9 @@ from pipeline.errors import UserError
 from pipeline.report import classification as shown
 from pipeline.report import page
 from pipeline.training.run import Run, read_config
-from tasks import conclusion
-from tasks.classification import Classification, S, Trained
-from tasks.command_line import TaskConfig, command, open_run
+from tasks.framework import summary as summary_of_run
+from tasks.framework.classification import Classification, S, Trained
+from tasks.framework.command_line import TaskConfig, command, open_run
 
 
 @dataclass(frozen=True)
@@ -169,11 +169,11 @@ class CrossValidated(Classification[C, S]):
         kind = f"{count} seeds" if config.seeds else f"{count}-fold cross-validation"
         told = page.Page(
             title=f"{self.title}: {config.model} on {name}, {kind}",
-            headline=conclusion.headline(
+            headline=summary_of_run.headline(
                 summary, (f"{test['accuracy']:.2%} ± {spread:.2%}", "test accuracy"), *self.headline(test)
             ),
             summary=_summary(config, parts, spread),
-            facts=conclusion.facts(
+            facts=summary_of_run.facts(
                 config,
                 summary,
                 ("data", name),
@@ -196,11 +196,11 @@ class CrossValidated(Classification[C, S]):
                 *shown.gradients(summary["gradient_check"]["relative_error"]),
             ],
             reproduce=command(self, config),
-            environment=conclusion.environment(config, summary),
+            environment=summary_of_run.environment(config, summary),
         )
         report = page.write(run.directory, told)
         each = " ".join(f"{its['test']['accuracy']:.4f}" for its in summaries)
-        conclusion.tell(
+        summary_of_run.tell(
             summary,
             report,
             (
@@ -293,7 +293,7 @@ def _configure(settings: Mapping[str, Any]) -> None:
 def _summary(config: SeedsConfig, parts: Sequence[Part], spread: float) -> str:
     classes, count = len(parts[0].data.classes), len(parts)
     learnt = f"{count} models of the kind {config.model} learnt {classes} classes, each from random parameters"
-    by = f"with {conclusion.BY[config.gradient]}"
+    by = f"with {summary_of_run.BY[config.gradient]}"
     if config.seeds:
         return (
             f"{learnt} of its own and {by}. They differ in their seed alone; each is chosen among its checkpoints by "

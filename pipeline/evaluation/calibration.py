@@ -17,7 +17,7 @@ Decision = Literal["likeliest", "balanced", "specificity"]
 Metric = Callable[[np.ndarray], Mapping[str, float]]
 
 
-def finding(probabilities: np.ndarray) -> np.ndarray:
+def disease_probability(probabilities: np.ndarray) -> np.ndarray:
     """The probability that something is found: that the class is not 0. probabilities: (examples, classes)."""
     return 1 - probabilities[:, 0] if probabilities.shape[1] > 2 else probabilities[:, 1]
 
@@ -25,27 +25,27 @@ def finding(probabilities: np.ndarray) -> np.ndarray:
 class Bins(NamedTuple):
     """Predictions of about equal probability, one entry a bin that has any.
 
-    said: their mean probability; were: the share of them that are right; counts: how many there are.
+    confidence: their mean probability; accuracy: the share of them that are right; counts: how many there are.
     """
 
-    said: np.ndarray
-    were: np.ndarray
+    confidence: np.ndarray
+    accuracy: np.ndarray
     counts: np.ndarray
 
 
 def reliability(labels: np.ndarray, probabilities: np.ndarray, bins: int = 10) -> Bins:
     """Of the likeliest class, in ``bins`` of equal width from 0 to 1 (DeGroot & Fienberg 1983)."""
-    said, right = probabilities.max(-1), probabilities.argmax(-1) == labels
-    place = np.minimum((said * bins).astype(int), bins - 1)
-    counts, of_said, of_right = (np.bincount(place, weight, bins) for weight in (None, said, right))
+    confidence, correct = probabilities.max(-1), probabilities.argmax(-1) == labels
+    place = np.minimum((confidence * bins).astype(int), bins - 1)
+    counts, confidences, hits = (np.bincount(place, weight, bins) for weight in (None, confidence, correct))
     some = counts > 0
-    return Bins(of_said[some] / counts[some], of_right[some] / counts[some], counts[some])
+    return Bins(confidences[some] / counts[some], hits[some] / counts[some], counts[some])
 
 
 def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray, bins: int = 10) -> float:
-    """The mean distance of what was said from what was so, bin by bin (Naeini, Cooper & Hauskrecht 2015)."""
-    said, were, counts = reliability(labels, probabilities, bins)
-    return float((counts * np.abs(said - were)).sum() / counts.sum())
+    """The mean distance between confidence and accuracy, bin by bin (Naeini, Cooper & Hauskrecht 2015)."""
+    confidence, accuracy, counts = reliability(labels, probabilities, bins)
+    return float((counts * np.abs(confidence - accuracy)).sum() / counts.sum())
 
 
 @dataclass(frozen=True)
@@ -112,15 +112,19 @@ def threshold_for(labels: np.ndarray, score: np.ndarray, decision: Decision, spe
 
     if decision == "likeliest":
         return 0.5
-    alarms, found, thresholds = roc_curve(labels > 0, score, drop_intermediate=False)
-    best = np.where(1 - alarms >= specificity, found, -1.0) if decision == "specificity" else found - alarms
+    false_positive_rate, true_positive_rate, thresholds = roc_curve(labels > 0, score, drop_intermediate=False)
+    best = (
+        np.where(1 - false_positive_rate >= specificity, true_positive_rate, -1.0)
+        if decision == "specificity"
+        else true_positive_rate - false_positive_rate
+    )
     place = int(best.argmax())
     # Between two held-out scores any threshold is as good: the middle is the farthest from both.
     below = score[score < thresholds[place]]
     return float((min(thresholds[place], 1.0) + below.max(initial=0.0)) / 2)
 
 
-class Settled(NamedTuple):
+class OperatingPoint(NamedTuple):
     """What was chosen on the validation examples; ``calibration.json`` in a run.
 
     calibration: of the model's logits; thresholds: by the rule that chose each; threshold: the one in use.
@@ -135,7 +139,7 @@ class Settled(NamedTuple):
         (run / "calibration.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
     @classmethod
-    def read(cls, run: Path) -> "Settled":
+    def read(cls, run: Path) -> "OperatingPoint":
         try:
             stored = json.loads((run / "calibration.json").read_text(encoding="utf-8"))
             its = stored["calibration"]
@@ -145,31 +149,31 @@ class Settled(NamedTuple):
             raise UserError(f"{run} is not finished: its calibration.json cannot be read ({error})") from error
 
 
-def decided(probabilities: np.ndarray, threshold: float) -> np.ndarray:
+def predict_labels(probabilities: np.ndarray, threshold: float) -> np.ndarray:
     """Classes: the likeliest finding where the probability of any is at least ``threshold``, else 0."""
-    return np.where(finding(probabilities) >= threshold, 1 + probabilities[:, 1:].argmax(-1), 0)
+    return np.where(disease_probability(probabilities) >= threshold, 1 + probabilities[:, 1:].argmax(-1), 0)
 
 
-def measured(labels: np.ndarray, probabilities: np.ndarray, threshold: float) -> dict[str, float]:
+def diagnostic_metrics(labels: np.ndarray, probabilities: np.ndarray, threshold: float) -> dict[str, float]:
     """accuracy and macro_f1 of the classes; auc, sensitivity and specificity of abnormal against normal; ece.
 
     auc needs no threshold; sensitivity is the share of abnormal examples that are called so, specificity that of
     normal ones.
     """
-    called, abnormal, classes = decided(probabilities, threshold), labels > 0, probabilities.shape[1]
+    called, abnormal, classes = predict_labels(probabilities, threshold), labels > 0, probabilities.shape[1]
     of_class = np.bincount(labels, minlength=classes) + np.bincount(called, minlength=classes)
     right = np.bincount(labels[called == labels], minlength=classes)
     return {
         "accuracy": float((called == labels).mean()),
         "macro_f1": float((2 * right / np.maximum(of_class, 1))[of_class > 0].mean()),
-        "auc": area(abnormal, finding(probabilities)),
+        "auc": roc_auc(abnormal, disease_probability(probabilities)),
         "sensitivity": float((called[abnormal] > 0).mean()),
         "specificity": float((called[~abnormal] == 0).mean()),
         "ece": expected_calibration_error(labels, probabilities),
     }
 
 
-def area(abnormal: np.ndarray, score: np.ndarray) -> float:
+def roc_auc(abnormal: np.ndarray, score: np.ndarray) -> float:
     """Under the ROC curve: how often an abnormal example's score is larger than a normal one's, ties by half.
 
     It is the rank sum of Mann & Whitney (1947), ten times as fast as the curve, for a bootstrap's thousands.

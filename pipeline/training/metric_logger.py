@@ -13,7 +13,7 @@ from pipeline.training.state import TrainState
 from pipeline.training.step import Batch
 
 
-class Taken(NamedTuple):
+class PendingStep(NamedTuple):
     """A step the device may still be busy with. number: of the step, the first is 1."""
 
     number: int
@@ -21,7 +21,7 @@ class Taken(NamedTuple):
     measured: dict[str, Any]
 
 
-class Journal:
+class MetricLogger:
     """Writes steps into metrics.jsonl and onto the display, and notices when one is not finite.
 
     learning_rates: of every step of the run. log_every: steps between two lines.
@@ -35,14 +35,14 @@ class Journal:
         learning_rates: np.ndarray,
         steps_per_epoch: int,
         log_every: int,
-        stop: Callable[[Taken, TrainState], None],
+        stop: Callable[[PendingStep, TrainState], None],
     ) -> None:
         self._run, self._display, self._stop = run, display, stop
         self._learning_rates, self._steps_per_epoch, self._log_every = learning_rates, steps_per_epoch, log_every
-        self._unread: Taken | None = None
+        self._unread: PendingStep | None = None
         self._examples, self._since, self._pace = 0, 0.0, 0.0
 
-    def add(self, taken: Taken, state: TrainState) -> None:
+    def add(self, taken: PendingStep, state: TrainState) -> None:
         """Takes note of a step, and reads the one before. state: the newest."""
         late, self._unread = self._unread, taken
         if late is not None:
@@ -59,7 +59,7 @@ class Journal:
         """Lets the clock of examples a second start anew when the next step is read."""
         self._since = 0.0
 
-    def _read(self, taken: Taken, state: TrainState) -> None:
+    def _read(self, taken: PendingStep, state: TrainState) -> None:
         loss, finite = jax.device_get((taken.measured["loss"], taken.measured["finite"]))
         if not finite:
             self._stop(taken, state)
@@ -76,7 +76,7 @@ class Journal:
         else:  # the first step after a pause, or the one that was compiled
             self._examples, self._since = 0, now
 
-    def _line(self, taken: Taken) -> dict[str, Any]:
+    def _line(self, taken: PendingStep) -> dict[str, Any]:
         measured = jax.tree.map(float, jax.device_get(taken.measured))
         del measured["finite"]
         norms = measured.pop("gradient_norm")

@@ -14,13 +14,13 @@ Metrics = Callable[[PyTree, Any], dict[str, Array]]
 LOWER_IS_BETTER = frozenset({"loss", "perplexity", "wer", "cer", "rmse", "mae"})
 
 
-def nothing(outputs: PyTree, targets: Any) -> dict[str, Array]:
+def no_metrics(outputs: PyTree, targets: Any) -> dict[str, Array]:
     """No metric: the loss says it all."""
     del outputs, targets
     return {}
 
 
-def classification(outputs: Float[Array, "*rows classes"], targets: Targets) -> dict[str, Array]:
+def accuracy_metric(outputs: Float[Array, "*rows classes"], targets: Targets) -> dict[str, Array]:
     """Accuracy: the share of rows whose largest output is the label's, weighted as the loss is."""
     right = (outputs.argmax(-1) == targets.values).astype(jnp.float32)
     if targets.weights is None:

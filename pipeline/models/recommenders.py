@@ -10,7 +10,7 @@ from pipeline.layers.activations import ReLU, Sigmoid
 from pipeline.layers.base import Layer, PyTree, leaves
 from pipeline.layers.combinators import Parallel, Serial, Transposed
 from pipeline.layers.dropout import Dropout
-from pipeline.layers.factorization import BiasedFactorization, ImplicitVectors, Interaction
+from pipeline.layers.factorization import BiasedFactorization, Interaction, SVDPlusPlus
 from pipeline.layers.initializers import zeros
 from pipeline.layers.linear import Dense
 from pipeline.layers.shape import Reshape
@@ -41,9 +41,9 @@ def neural(users: int, items: int, features: int, hidden: int, dropout: float = 
 def implicit(users: int, items: int, features: int, dropout: float = 0.0) -> Serial:
     """SVD++ (Koren 2008): of (users (batch,), known (batch, items)), scores of all items (batch, items).
 
-    What a user has rated, however, says something of the user: see ``ImplicitVectors``.
+    What a user has rated, however, says something of the user: see ``SVDPlusPlus``.
     """
-    return Serial((ImplicitVectors(users, features), Dropout(dropout), Dense(items)))
+    return Serial((SVDPlusPlus(users, features), Dropout(dropout), Dense(items)))
 
 
 def autoencoder(users: int, items: int, hidden: int, dropout: float = 0.0) -> Parallel:

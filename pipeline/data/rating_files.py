@@ -1,0 +1,165 @@
+"""Files of ratings: lines 'user item rating [timestamp]', MovieLens' files as they come, and titles of items."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from pipeline.data.delimited import comma_separated
+from pipeline.data.text import read_encoded
+from pipeline.errors import UserError
+
+MOVIELENS_FOLDS = 5
+COLUMNS = {
+    "user": ("user", "userid", "user_id", "uid"),
+    "item": ("item", "itemid", "item_id", "iid", "movie", "movieid", "movie_id", "product", "product_id"),
+    "rating": ("rating", "ratings", "value", "score", "stars"),
+    "timestamp": ("timestamp", "time", "unix_timestamp"),
+}
+"""What a first line may call them."""
+
+
+RATING_FILES = ("u.data", "ratings.csv", "ratings.dat", "ratings.tsv")
+
+
+TITLE_FILES = ("u.item", "movies.csv", "movies.dat")
+
+
+class RatingColumns(NamedTuple):
+    """A file's columns, line by line: names, numbers, and the number of the line each stood in."""
+
+    users: np.ndarray
+    items: np.ndarray
+    values: np.ndarray | None
+    times: np.ndarray | None
+    lines: np.ndarray
+
+
+class RatingSource(NamedTuple):
+    """What a reader found. parts: "train", and "test" where the data have their own."""
+
+    parts: Mapping[str, RatingColumns]
+    titles: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+    floor: float | None = None
+
+
+def read_folder(path: Path, encoding: str, folds: int, fold: int, ranking: bool) -> RatingSource:
+    """MovieLens' files: ``u.data``, ``ratings.csv``, ``.dat`` or ``.tsv``; official folds, and titles, where they are.
+
+    The folds of MovieLens 100K are ``u1.base``, ``u1.test`` and so on; or, where these are not there, lines 1 to 20,000
+    of ``u.data`` and so on, which is how they were made. Without folds the first one's test split is the test split.
+    """
+    titles: dict[str, str] = {}
+    for name in TITLE_FILES:
+        if (path / name).is_file():
+            titles |= read_titles(path / name, encoding)
+    files = [path / f"u{fold}.{part}" for part in ("base", "test")]
+    if not ranking and folds in (0, MOVIELENS_FOLDS) and all(file.is_file() for file in files):
+        base, test = (read_table(file, encoding) for file in files)
+        return RatingSource({"train": base, "test": test}, titles)
+    whole = next((path / name for name in RATING_FILES if (path / name).is_file()), None)
+    if whole is None:
+        raise UserError(f"{path} has none of the files {', '.join(RATING_FILES)}; put the ratings into one of these")
+    read = read_table(whole, encoding)
+    if not ranking and folds in (0, MOVIELENS_FOLDS) and path.name == "movielens-100k":
+        part = len(read.lines) // MOVIELENS_FOLDS
+        test = np.arange(len(read.lines)) // part == fold - 1
+        return RatingSource({"train": _taken(read, ~test), "test": _taken(read, test)}, titles)
+    return RatingSource({"train": read}, titles)
+
+
+def read_titles(path: Path, encoding: str = "") -> dict[str, str]:
+    """Titles of items by their names: ``u.item`` (split at "|"), ``movies.csv`` or ``movies.dat`` (at "::")."""
+    titles = {}
+    with_bars = path.name == "u.item"
+    rows = (
+        ((i, line.split("|" if with_bars else "::")) for i, line in enumerate(_lines(path, encoding or "latin-1"), 1))
+        if path.suffix != ".csv"
+        else comma_separated(path, read_encoded(path, encoding or "utf-8"))
+    )
+    for line, fields in rows:
+        if len(fields) < 2:
+            raise UserError(f"{path}: line {line} has no title: an item and its title must stand in it; correct it")
+        titles[fields[0].strip()] = fields[1].strip()
+    return titles
+
+
+def read_table(path: Path, encoding: str = "") -> RatingColumns:
+    """A file of lines ``user item rating [timestamp]`` between tabs, commas, "::" or spaces, as its first line says.
+
+    The first line may name the columns (MovieLens' ``userId,movieId,rating,timestamp``), which then stand in any order;
+    without a rating column every line is an item that the user chose. Names are any strings.
+
+    Raises UserError for an empty file and, with its number, for a line that cannot be read.
+    """
+    content = read_encoded(path, encoding or ("latin-1" if path.suffix == ".dat" else "utf-8"))
+    first = next((line for line in content.split("\n") if line.strip()), None)
+    if first is None:
+        raise UserError(f"{path} is empty; it must have lines 'user item rating [timestamp]'")
+    separator = next((its for its in ("::", "\t", ",", ";") if its in first), None)
+    if separator == ",":
+        rows: Iterator[tuple[int, list[str]]] = comma_separated(path, content)
+    else:
+        rows = ((i, line.split(separator)) for i, line in enumerate(content.split("\n"), 1))
+    columns: dict[str, int] | None = None
+    size = 0
+    users, items, values, times, lines = [], [], [], [], []
+    for line, fields in rows:
+        fields = [field.strip() for field in fields]
+        if not any(fields):
+            continue
+        if columns is None:
+            columns, named = _columns(path, fields)
+            size = len(fields)
+            if named:
+                continue
+        if len(fields) != size:
+            raise UserError(f"{path}: line {line} has {len(fields)} fields, and the first line {size}; correct it")
+        user, item = fields[columns["user"]], fields[columns["item"]]
+        if not user or not item:
+            raise UserError(f"{path}: line {line} has no {'item' if user else 'user'}; add it, or remove the line")
+        users.append(user)
+        items.append(item)
+        lines.append(line)
+        for kind, its in (("rating", values), ("timestamp", times)):
+            if kind in columns:
+                its.append(_number(path, line, kind, fields[columns[kind]]))
+    if not lines:
+        raise UserError(f"{path} has no ratings: it has nothing but the names of its columns")
+    return RatingColumns(
+        np.array(users, object),
+        np.array(items, object),
+        np.array(values, np.float32) if values else None,
+        np.array(times, np.float64) if times else None,
+        np.array(lines),
+    )
+
+
+def _columns(path: Path, fields: Sequence[str]) -> tuple[dict[str, int], bool]:
+    """Where each column stands, and whether the file's first line, which this is, names them."""
+    names = [name.lower() for name in fields]
+    found = {kind: next((i for i, name in enumerate(names) if name in known), None) for kind, known in COLUMNS.items()}
+    if found["user"] is not None and found["item"] is not None:
+        return {kind: i for kind, i in found.items() if i is not None}, True
+    if not 2 <= len(fields) <= 4:
+        raise UserError(
+            f"{path} has {len(fields)} columns, and its first line does not name them; it must have user, item, rating "
+            "and maybe timestamp, or a first line with the names user, item, rating, timestamp"
+        )
+    return dict(zip(("user", "item", "rating", "timestamp"), range(len(fields)))), False
+
+
+def _number(path: Path, line: int, kind: str, text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError as error:
+        raise UserError(f"{path}: line {line} has the {kind} {text!r}, which is no number; correct it") from error
+    if not np.isfinite(value):
+        raise UserError(f"{path}: line {line} has the {kind} {text!r}, which is not finite; correct it")
+    return value
+
+
+def _lines(path: Path, encoding: str) -> list[str]:
+    return [line for line in read_encoded(path, encoding).split("\n") if line.strip()]
