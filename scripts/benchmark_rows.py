@@ -17,7 +17,7 @@ import numpy as np
 import optax
 import tyro
 from rich.console import Console
-from rich.table import Table as Text
+from rich.table import SparseTable as Text
 
 from benchmarks import measure
 from command_line import run
@@ -30,8 +30,8 @@ from pipeline.layers.objective import Objective
 from pipeline.layers.pooling import GlobalAveragePool
 from pipeline.losses.base import Targets
 from pipeline.losses.regression import MeanSquaredError
-from pipeline.training.sparse_updates import Table, with_sparse_updates
-from pipeline.training.state import init_params, start
+from pipeline.training.sparse_updates import SparseTable, with_sparse_updates
+from pipeline.training.state import init_params, init_state
 from pipeline.training.step import make_train_step
 
 COUNTS = (1_700, 30_000, 1_000_000)
@@ -49,9 +49,9 @@ def stepping(count: int, all_rows: bool) -> Callable[[], None]:
     optimizer = optax.adam(1e-3)
     step = make_train_step(objective, optimizer)
     if not all_rows:
-        step = with_sparse_updates(step, (Table(("model/layers/0/embedding",), ("0",)),))
+        step = with_sparse_updates(step, (SparseTable(("model/layers/0/embedding",), ("0",)),))
     step = compiler.jit(step, donate_argnums=0)
-    state = start(init_params(objective, batch, 0), optimizer)
+    state = init_state(init_params(objective, batch, 0), optimizer)
 
     def call() -> None:
         nonlocal state

@@ -1,4 +1,4 @@
-"""Image recognition: an image, or a signal like one, gets one of several classes.
+"""Image recognition: assigns an image, or a signal like one, to one of several classes.
 
 scripts/run image_recognition                                         trains on scikit-learn's digits
 scripts/run image_recognition --data mnist
@@ -7,11 +7,11 @@ scripts/run image_recognition predict runs/... picture.png
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -19,32 +19,36 @@ from pipeline.data.augmentation import Augmentation, augment
 from pipeline.data.dataset import Dataset, Split, visible
 from pipeline.data.images import load, read_inputs
 from pipeline.errors import UserError
-from pipeline.layers.base import Layer, PyTree
+from pipeline.layers.base import Layer
 from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
 from pipeline.models import image
-from pipeline.report import classification as shown
+from pipeline.report import classification
 from pipeline.report.page import Plot
 from pipeline.training.optimizer import OptimizerConfig
-from tasks.framework.array_classification import ArrayClassification, ArraySignature
-from tasks.framework.command_line import TaskConfig, main
+from pipeline.training.step import Augment
+from tasks.framework.classification import ArrayClassification, ArraySignature
+from tasks.framework.command_line import main
+from tasks.framework.task import TaskConfig, TaskModel
 
 
 @dataclass(frozen=True)
 class Config(TaskConfig):
-    """Trains an image classifier and leaves a run folder with its report."""
+    """Train an image classifier and write a run folder with its report."""
 
     data: str = "digits"
-    """digits, mnist, mnist1d; or a folder of class-named folders of PNG or JPEG files, IDX files, a MedMNIST .npz."""
+    """Data set: digits, mnist, mnist1d; or the path of a folder of class-named folders of PNG or JPEG files, of IDX
+    files, or of a MedMNIST .npz file."""
     model: Literal["mlp", "convnet", "resnet"] = "convnet"
-    """Dense layers; convolutions and pooling; residual blocks with batch normalisation."""
+    """Kind of model: mlp (dense layers), convnet (convolutions and pooling) or resnet (residual blocks with batch
+    normalisation)."""
     channels: tuple[int, ...] = (32, 64)
-    """Of the convnet's convolutions, or of the resnet's stages: each entry halves the image's sides once more."""
+    """Channels of the convnet's convolutions or of the resnet's stages; each entry halves the height and width once."""
     label_smoothing: float = 0.0
-    """The share of every label that is spread over all classes."""
+    """Share of every label that is spread over all classes."""
     augmentation: Augmentation = field(default_factory=Augmentation)
 
 
-# What trains well on each data set; an option on the command line changes only itself. The last is for your own data.
+# What trains well on each data set; an option on the command line changes only itself. OWN is for your own data.
 RECIPES = {
     "digits": Config(
         epochs=40,
@@ -102,21 +106,22 @@ class ImageRecognition(ArrayClassification[Config]):
     def loss(self, config: Config) -> Layer:
         return SoftmaxCrossEntropy(config.label_smoothing)
 
-    def augment(self, config: Config) -> Callable[[Any, Any], Any] | None:
+    def augment(self, config: Config) -> Augment | None:
         return None if config.augmentation == Augmentation() else partial(augment, config.augmentation)
 
     def read(self, path: Path, signature: ArraySignature) -> np.ndarray:
         return read_inputs([path], signature.input_shape, signature.scaling)
 
-    def mistakes(self, tests: Sequence[Split], probabilities: np.ndarray, classes: Sequence[str]) -> Plot:
-        pixels, labels = (np.concatenate([getattr(test, name) for test in tests]) for name in ("pixels", "labels"))
-        return shown.mistakes(visible(pixels), labels, probabilities, classes)
+    def mistakes(self, splits: Sequence[Split], probabilities: np.ndarray, classes: Sequence[str]) -> Plot:
+        pixels, labels = (np.concatenate([getattr(split, name) for split in splits]) for name in ("pixels", "labels"))
+        return classification.mistakes(visible(pixels), labels, probabilities, classes)
 
-    def pictures(self, params: PyTree, signature: ArraySignature) -> Sequence[Plot]:
-        kernel = np.asarray(next(part["kernel"] for part in params["layers"] if "kernel" in part))
-        if kernel.ndim == 2:  # a dense layer's: as many inputs as an example has values
-            kernel = kernel.reshape(*signature.input_shape, -1)
-        return [shown.first_filters(kernel)]
+    def pictures(self, model: TaskModel) -> Sequence[Plot]:
+        layers = model.params["model"]["layers"]
+        kernel = np.asarray(next(layer["kernel"] for layer in layers if "kernel" in layer))
+        if kernel.ndim == 2:  # of a dense layer: as many inputs as an example has values
+            kernel = kernel.reshape(*model.signature.input_shape, -1)
+        return [classification.first_filters(kernel)]
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Recommendation: what a user will think of an item, or which items a user will choose next.
+"""Recommendation: predicts how a user will rate an item, or which items a user will choose next.
 
 scripts/run recommendation                                        ratings of real wines by simulated tasters
 scripts/run recommendation --data movielens-100k --folds 5        MovieLens 100K, its official five folds
@@ -10,85 +10,87 @@ scripts/run recommendation predict runs/... --user 42
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.table import Table as Printed
+from rich.table import Table as PrintedTable
 
-from pipeline.data.baseline import Baseline
-from pipeline.data.batches import Examples, batch_of, evaluation_batches, steps_per_epoch, train_batches
+from pipeline.data.batches import Batch, Examples, batch_of, evaluation_batches
 from pipeline.data.implicit_feedback import LeaveOneOut, NegativeSampling, Pairs, Rows, Table, table
 from pipeline.data.ratings import UNSEEN, RatingData, Ratings, load
 from pipeline.errors import UserError
+from pipeline.evaluation.cross_validation import means
 from pipeline.evaluation.evaluate import make_evaluation
 from pipeline.evaluation.metrics import no_metrics
 from pipeline.evaluation.ranking import ranking_metrics
-from pipeline.evaluation.recommender import Recommender, make_pair_scores, make_scorer, make_scores, make_table_scores
-from pipeline.layers.base import Context, Layer, PyTree
+from pipeline.evaluation.recommender import Recommender, make_recommender
+from pipeline.layers.base import Layer, PyTree
 from pipeline.layers.objective import Objective
+from pipeline.losses.base import Targets
 from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
-from pipeline.losses.ranking import PairwiseRanking, SampledSoftmax
+from pipeline.losses.ranking import Candidates, PairwiseRanking, SampledSoftmax
 from pipeline.losses.regression import MeanSquaredError
 from pipeline.models import recommenders as models
 from pipeline.options import require, require_at_least, require_shares
 from pipeline.report import page
-from pipeline.training import sparse_updates as rows
-from pipeline.training.checkpoints import load_params
-from pipeline.training.gradient_check import gradient_check
-from pipeline.training.loop import fit
+from pipeline.report import recommendation as report
+from pipeline.report.training import gradient_sizes
 from pipeline.training.optimizer import OptimizerConfig
 from pipeline.training.precision import in_precision
-from pipeline.training.run import Run, read_config
-from pipeline.training.state import init_params
+from pipeline.training.sparse_updates import SparseTable
 from pipeline.training.stopping import StopConfig
-from pipeline.verify import Report, verify
-from tasks.framework import export as artifact
-from tasks.framework import summary as summary_of_run
-from tasks.framework.command_line import Predictions, Task, console, main, open_run
-from tasks.framework.cross_validation import FoldsConfig, compiled_once, continued, means, together
-from tasks.recommendation_report import report_of_folds, report_of_model
+from tasks.framework.command_line import Predictions, console, main
+from tasks.framework.cross_validation import CrossValidated, FoldsConfig, Part
+from tasks.framework.export import Exported
+from tasks.framework.summary import split_sizes
+from tasks.framework.task import Evaluation, Metric, Outcome, Story, TaskModel, Training, read_json
 
 CHECKED, VERIFIED = 64, 8  # examples of a gradient check
 LARGEST_TABLE = 100_000_000  # users times items that a model of the whole table may have
-OF_PAIRS = ("factorization", "neural")
-REASONS = 3
+SEES: dict[str, Literal["pairs", "users", "table"]] = {
+    "factorization": "pairs",
+    "neural": "pairs",
+    "implicit": "users",
+    "autoencoder": "table",
+}
 
 
 @dataclass(frozen=True)
 class Config(FoldsConfig):
-    """Trains a recommender and leaves a run folder with its report."""
+    """Train a recommender and write a run folder with its report."""
 
     data: str = "wine"
-    """wine (simulated tasters rate scikit-learn's real wines, by a stated model), movielens-100k; or a file of lines
-    'user item rating [timestamp]' between tabs, commas, :: or spaces, or a folder with MovieLens' files."""
+    """Data set: wine (simulated tasters rate scikit-learn's real wines), movielens-100k; or the path of a file of lines
+    'user item rating [timestamp]' between tabs, commas, :: or spaces, or of a folder with MovieLens' files."""
     objective: Literal["rating", "ranking"] = "rating"
-    """Predict ratings (rmse, mae); or rank all items so that the ones a user chose come first (hr, ndcg, recall)."""
+    """Objective: predict ratings (rmse, mae), or rank the items that a user chose before all others (hr, ndcg)."""
     model: Literal["factorization", "neural", "implicit", "autoencoder"] = "factorization"
-    """Vectors of users and items, and biases; a network over both; SVD++: what a user rated, too; an autoencoder."""
+    """Kind of model: factorization (vectors and biases of users and items), neural (a network over both), implicit
+    (SVD++, which also sees what a user rated) or autoencoder (of the whole table of ratings)."""
     validation: float = 0.1
-    """The share of the training ratings that is held out and chooses the checkpoint. A ranking holds out one item of
-    every user instead."""
+    """Share of the training ratings that is held out and chooses the checkpoint. A ranking holds out one item of every
+    user instead."""
     scale: tuple[float, float] | None = None
-    """The lowest and the highest rating. None: as they are found."""
+    """Lowest and highest rating of the scale. None: of the data."""
     session_window: float = 0.0
-    """Seconds over which a user's ratings share a mood: what they have in common then is part of the prediction.
-    0: times do not count."""
+    """Time scale of the session effect in seconds: what a user's ratings within about this time have in common is part
+    of the prediction. 0: no session effect."""
     features: int = 16
-    """Of the vector of each user and item."""
+    """Embedding size of users and items."""
     hidden: int = 200
-    """Units of the networks' hidden layers."""
+    """Number of units of the networks' hidden layers."""
     dropout: float = 0.0
-    """The share of units that each training step leaves out."""
+    """Dropout: share of units set to zero in each training step."""
     ranking_loss: Literal["pairwise", "softmax"] = "softmax"
-    """Of factorization and neural: each chosen item before each other, or before all others that are drawn."""
+    """Ranking loss of factorization and neural: pairwise (BPR) or softmax over the chosen item and sampled others."""
     negatives: int = 100
-    """How many other items each chosen one is ranked with in training."""
+    """Number of sampled items that each chosen one is ranked with in training."""
     encoding: str = ""
-    """Of the files. Nothing: UTF-8, and latin-1 for u.item and .dat files."""
+    """Encoding of the files. Empty: UTF-8, and latin-1 for u.item and .dat files."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -140,7 +142,7 @@ RATING: dict[str, dict[str, Any]] = {
 RANK = OptimizerConfig(learning_rate=2e-3, weight_decay=0.5, schedule="cosine")
 BEST = StopConfig(metric="ndcg@10", patience=5)
 MOVIELENS: dict[str, Any] = {"session_window": 200.0, "validation": 0.02}
-"""Ratings of MovieLens 100K. People gave most of them in one sitting, one after the other."""
+"""For ratings of MovieLens 100K, most of which people gave in one session, one after the other."""
 RANKING: dict[str, dict[str, Any]] = {
     "factorization": {"epochs": 20, "features": 64, "optimizer": RANK, "stop": BEST},
     "neural": {"epochs": 20, "hidden": 64, "dropout": 0.2, "optimizer": RANK, "stop": BEST},
@@ -150,45 +152,42 @@ RANKING: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Recommend(Predictions):
-    """Items for a user, the best first, and why: the items that the user knows and that are nearest to each."""
+    """Recommend items to a user, the best first, each with the most similar items that the user knows."""
 
     user: str = ""
-    """As the data name the user."""
+    """Name of the user in the data."""
     count: int = 10
-    """How many items."""
+    """Number of items."""
 
 
-class Trained(NamedTuple):
-    """What is trained, or a run's: options, objective, its parameters, and what answers with them.
+@dataclass(frozen=True)
+class Catalogue:
+    """The users and items of a model, at their places, and the scale of ratings; ``catalogue.json`` in a run."""
 
-    known: of models of a whole table, what they see of each user, (users, items).
-    """
+    users: tuple[str, ...]
+    items: tuple[str, ...]
+    scale: tuple[float, float]
+    titles: Mapping[str, str] = field(default_factory=dict, compare=False)
 
-    config: Config
-    objective: Objective
-    params: PyTree
-    known: np.ndarray | None
-    recommender: Recommender
-
-    def having(self, params: PyTree) -> "Trained":
-        """With these parameters of the objective."""
-        return self._replace(params=params, recommender=dataclasses.replace(self.recommender, params=params["model"]))
+    @classmethod
+    def parse(cls, content: Mapping[str, Any]) -> "Catalogue":
+        low, high = content["scale"]
+        return cls(tuple(content["users"]), tuple(content["items"]), (low, high), content["titles"])
 
 
-class Outcome(NamedTuple):
-    """What a run came to."""
-
-    trained: Trained
-    run: Run
-    summary: Mapping[str, Any]
-
-
-class Recommendation(Task[Config]):
+class Recommendation(CrossValidated[Config]):
     name = "recommendation"
     title = "Recommendation"
     config = Config
     predictions = Recommend
     chooses = ("objective", "model")
+    signature_parts = "users or items"
+    test_metrics: ClassVar[Mapping[str, Metric]] = {
+        "rmse": Metric("test RMSE"),
+        "mae": Metric("test MAE"),
+        "hr@10": Metric("test HR@10"),
+        "ndcg@10": Metric("test NDCG@10"),
+    }
 
     def recipe(self, data: str | None, objective: str | None = None, model: str | None = None) -> Config:
         data, objective = data or "wine", objective or "rating"
@@ -212,15 +211,27 @@ class Recommendation(Task[Config]):
         if config.session_window and data.train.times is None:
             raise UserError(f"{config.data} has no timestamps, which --session-window needs; leave it out")
         size = len(data.users) * len(data.items)
-        if config.model not in OF_PAIRS and size > LARGEST_TABLE:
+        if SEES[config.model] != "pairs" and size > LARGEST_TABLE:
             raise UserError(
                 f"--model {config.model} sees the whole table of {len(data.users):,} users and {len(data.items):,} "
-                f"items, which may have {LARGEST_TABLE:,} places at most; choose factorization or neural"
+                f"items, which may have {LARGEST_TABLE:,} entries at most; choose factorization or neural"
             )
         return data
 
-    def objective(self, config: Config, data: RatingData) -> Objective:
-        users, items = len(data.users), len(data.items)
+    def signature(self, config: Config, data: RatingData) -> Catalogue:
+        del config
+        titles = {name: data.titles[name] for name in data.items if name in data.titles}
+        return Catalogue(tuple(data.users), tuple(data.items), data.scale, titles)
+
+    def write_signature(self, folder: Path, signature: Catalogue) -> None:
+        content = json.dumps(dataclasses.asdict(signature), ensure_ascii=False)
+        (folder / "catalogue.json").write_text(content + "\n", encoding="utf-8")
+
+    def read_signature(self, run_directory: Path) -> Catalogue:
+        return read_json(run_directory, "catalogue.json", Catalogue.parse)
+
+    def objective(self, config: Config, signature: Catalogue) -> Objective:
+        users, items = len(signature.users), len(signature.items)
         if config.model == "factorization":
             model: Layer = models.biased(users, items, config.features)
         elif config.model == "neural":
@@ -237,278 +248,197 @@ class Recommendation(Task[Config]):
             loss = PairwiseRanking() if config.ranking_loss == "pairwise" else SampledSoftmax()
         return Objective(in_precision(model, config.precision), loss)
 
-    def train(self, config: Config) -> None:
-        if config.is_whole:
-            self._train_folds(config)
-            return
-        trained, run, summary = self.fitted(config)
-        report = page.write(run.directory, report_of_model(self, config, trained.recommender, summary, run.metrics()))
-        summary_of_run.tell(summary, report, *_told(summary["test"], summary["baselines"]))
-
-    def fitted(self, config: Config) -> Outcome:
-        """Trains, tests the best checkpoint and checks its gradients: all of a run but its report."""
-        data = self.load(config)
-        trained = self._untrained(config, data)
-        recommender = trained.recommender
-        examples = self._examples(trained, data.train, recommender.left - recommender.session_effects(data.train))
-        steps = steps_per_epoch(examples, config.batch_size)
-        run = open_run(self, config)
-        _write_catalogue(run.directory, data)
-        if not config.quiet:
-            print(
-                f"{config.model} with {summary_of_run.count(trained.params):,} parameters on {data.name} "
-                f"({len(data.users) - 1:,} users, {len(data.items) - 1:,} items; {summary_of_run.sizes(data)} ratings)",
-                *data.notes,
-                sep="\n",
-                flush=True,
-            )
-        result = fit(
-            trained.objective,
-            trained.params,
-            train_batches(examples, config.batch_size, config.seed),
-            config,
-            run,
-            steps_per_epoch=steps,
-            evaluate=self._evaluation(trained),
-            metrics=no_metrics,
-            tables=tuple(rows.Table(paths, (ids,)) for paths, ids in models.tables(trained.objective.model)),
-        )
-        trained = trained.having(result.params)
-        check = gradient_check(trained.objective, result.params, _batch(examples, CHECKED))
-        summary = {
-            **summary_of_run.summary(self, config, result, trained.recommender.scored(data.test), check),
-            "objective": config.objective,
-            "baselines": trained.recommender.without_training(),
-        }
-        run.finish(summary)
-        return Outcome(trained, run, summary)
-
-    def _untrained(self, config: Config, data: RatingData) -> Trained:
-        """With fresh parameters."""
-        objective, shape = self.objective(config, data), (len(data.users), len(data.items))
-        baseline, known, one = None, None, None
-        left = np.ones(len(data.train), np.float32)
+    def example(self, config: Config, signature: Catalogue) -> Batch:
+        sees, of = SEES[config.model], jax.ShapeDtypeStruct
+        ids, row = of((1,), np.int32), (1, len(signature.items))
+        if sees == "table":
+            size = of((len(signature.users), len(signature.items)), np.float32)
+            return size, Targets(size, size)
+        if sees == "users":
+            labels = ids if config.objective == "ranking" else of(row, np.float32)
+            return (ids, of(row, bool)), Targets(labels)
         if config.objective == "rating":
-            baseline = Baseline.of(data.train, *shape)
-            left = data.train.values - baseline(data.train.users, data.train.items)
-        if config.model == "autoencoder":
-            known = table(data.train, left, shape)
-            every = make_table_scores(objective.model, known)
-        elif config.model == "implicit":
-            known = table(data.train, np.ones(len(left), bool), shape)
-            every = make_scores(objective.model, len(data.items), known)
-        else:
-            every, one = make_scores(objective.model, len(data.items)), make_pair_scores(objective.model)
-        answers = make_scorer(every, one, are_ratings=baseline is not None)
-        recommender = Recommender(objective.model, data, answers, baseline, left, config.session_window)
-        trained = Trained(config, objective, None, known, recommender)
-        batch = _batch(self._examples(trained, data.train, left), 1)
-        return trained.having(init_params(objective, jax.tree.map(jnp.asarray, batch), config.seed))
+            return (ids, of((1, 1), np.int32)), Targets(of((1, 1), np.float32))
+        candidates = of((1, 1 + config.negatives), np.int32)
+        sampled = Candidates(candidates, of(candidates.shape, np.float32))
+        return (ids, candidates), Targets(sampled if config.ranking_loss == "softmax" else candidates)
 
-    def _examples(self, trained: Trained, ratings: Ratings, targets: np.ndarray) -> Examples:
-        """What is learnt: ``targets`` of ratings; or, in a ranking, which items were chosen."""
-        config, data, known = trained.config, trained.recommender.data, trained.known
-        if config.objective == "ranking":
-            if known is not None:
-                return LeaveOneOut(ratings, known)
-            softmax = config.ranking_loss == "softmax"
-            return NegativeSampling(ratings, data.train, len(data.items), config.negatives, config.seed, softmax)
-        if known is None:
-            return Pairs(ratings.users, ratings.items, targets)
-        shape = trained.recommender.shape
-        weights = table(ratings, np.ones(len(ratings), np.float32), shape)
-        kind = Table if config.model == "autoencoder" else Rows
-        return kind(known, table(ratings, targets, shape), weights)
-
-    def _evaluation(self, trained: Trained) -> Callable[[PyTree], Mapping[str, float]]:
-        """Judges parameters on the validation split."""
-        recommender = trained.recommender
-        held, answers = recommender.data.validation, recommender.answers
-        if trained.config.objective == "rating":
-            expected = recommender.expected(held)
-
-            def rated(params: PyTree) -> Mapping[str, float]:
-                added = answers.pairs(params["model"], held.users, held.items)
-                loss = float(np.mean(np.square(held.values - expected - added)))
-                return {"loss": loss, **recommender.errors(held, expected + added)}
-
-            return rated
-        known = held.at(np.flatnonzero(held.items != UNSEEN))
-        examples = self._examples(trained, known, np.ones(len(known), np.float32))
-        validate = make_evaluation(trained.objective, no_metrics)
-        batches = evaluation_batches(examples, min(trained.config.batch_size, len(known)))
-
-        def ranked(params: PyTree) -> Mapping[str, float]:
-            places = recommender.ranks(answers.all(params["model"], held.users), held)
-            return {**validate(params, batches), **ranking_metrics(places)}
-
-        return ranked
-
-    def _train_folds(self, config: Config) -> None:
-        """A model for every fold, each a run in a folder of this one; goes on where it was interrupted."""
-        self.load(dataclasses.replace(config, fold=1))  # complains now, rather than with a run begun
-        run = open_run(self, config)
-        with compiled_once():
-            summaries = [self._fold(name, its) for name, its in config.parts(run.directory)]
-        test = _means([its["test"] for its in summaries])
-        baselines = {name: _means([its["baselines"][name] for its in summaries]) for name in summaries[0]["baselines"]}
-        summary = {**together(config, summaries, test), "baselines": baselines}
-        run.finish(summary)
-        curves = Run.open(config.folders(run.directory)[0]).metrics()
-        report = page.write(run.directory, report_of_folds(self, config, summaries, summary, curves))
-        each = " ".join(f"{its['rmse']:.4f}" for its in summary["folds"])
-        summary_of_run.tell(
-            summary,
-            report,
-            (
-                "test rmse",
-                f"{test['rmse']:.4f} ± {test['rmse_deviation']:.4f}  (mean, deviation: {config.folds} folds)",
-            ),
-            ("test mae", f"{test['mae']:.4f} ± {test['mae_deviation']:.4f}"),
-            ("fold by fold", each),
-            *(("beside it", f"{its['rmse']:.4f} by {name} alone") for name, its in list(baselines.items())[1:]),
+    def training(self, model: TaskModel, data: RatingData) -> Training:
+        recommender = _recommender(model, data)
+        evaluate_loss = make_evaluation(model.objective, no_metrics)
+        return Training(
+            _training_examples(model.config, recommender),
+            lambda params: _validate(model.config, recommender, evaluate_loss, params),
+            f"{data.name} ({len(data.users) - 1:,} users, {len(data.items) - 1:,} items; {split_sizes(data)} ratings)",
+            data.notes,
+            tables=tuple(SparseTable(paths, (ids,)) for paths, ids in models.tables(model.objective.model)),
         )
 
-    def _fold(self, name: str, config: Config) -> Mapping[str, Any]:
-        """The summary of one fold's run, which begins here, goes on, or is done already."""
-        folder = config.run_dir
-        assert folder is not None
-        if (folder / "summary.json").is_file():
-            summary = Run.open(folder).summary()
-        else:
-            summary = self.fitted(continued(config)).summary
-        print(f"{name}  test rmse {summary['test']['rmse']:.4f}", flush=True)
-        return summary
+    def check_batch(self, model: TaskModel, data: RatingData) -> Batch:
+        return _first(_training_examples(model.config, _recommender(model, data)), CHECKED)
 
-    def evaluate(self, run: Path) -> Mapping[str, float]:
-        Run.open(run)
-        config = read_config(run, Config)
-        if config.is_whole:
-            return _means([self.evaluate(folder) for folder in config.folders(run)])
-        trained = self.trained(run)
-        return trained.recommender.scored(trained.recommender.data.test)
+    def verify_batch(self, model: TaskModel, data: RatingData) -> Batch:
+        return _first(_training_examples(model.config, _recommender(model, data)), VERIFIED)
 
-    def trained(self, run: Path) -> Trained:
-        """Raises UserError where there is no run, or its data are no more what they were."""
-        Run.open(run)
-        config = read_config(run, Config)
-        if config.is_whole:
-            raise UserError(
-                f"{run} is a cross-validation of {config.folds} models; give the folder of one of them, as in "
-                f"{config.folders(run)[0]}"
-            )
-        data = self.load(config)
-        if _catalogue(data) != _read_catalogue(run):
-            raise UserError(f"{config.data} is not the data that {run} was trained on: its users or items differ")
-        trained = self._untrained(config, data)
-        return trained.having(load_params(run, trained.params))
+    def test(self, model: TaskModel, data: RatingData, run_directory: Path) -> Evaluation:
+        """The answer is the recommender."""
+        del run_directory
+        recommender = _recommender(model, data)
+        return Evaluation(recommender.scored(data.test), recommender)
+
+    def extra_summary(self, model: TaskModel, data: RatingData) -> Mapping[str, Any]:
+        return {"objective": model.config.objective, "baselines": _recommender(model, data).without_training()}
+
+    def extra_combined(self, parts: Sequence[Part]) -> Mapping[str, Any]:
+        baselines = [part.summary["baselines"] for part in parts]
+        return {"baselines": {name: _means([each[name] for each in baselines]) for name in baselines[0]}}
+
+    def combine(self, config: Config, parts: Sequence[Part]) -> Mapping[str, float]:
+        del config
+        return _means([part.summary["test"] for part in parts])
+
+    def result_lines(self, outcome: Outcome) -> Sequence[tuple[str, str]]:
+        metric = next(iter(outcome.summary["test"]))
+        name, metrics = list(outcome.summary["baselines"].items())[-1]
+        return [*super().result_lines(outcome), ("baseline", f"{metrics[metric]:.4f} by {name} alone")]
+
+    def combined_lines(self, content: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
+        _, *baselines = content["baselines"].items()
+        return [("baseline", f"{metrics['rmse']:.4f} by {name} alone") for name, metrics in baselines]
+
+    def goal(self, data: RatingData) -> str:
+        del data
+        return "to predict ratings"
+
+    def story(self, outcome: Outcome) -> Story:
+        config, data = outcome.config, outcome.data
+        rates = config.objective == "rating"
+        goal = (
+            "to predict how ratings deviate from the levels of user and item" if rates else "which items users choose"
+        )
+        test = f"{len(data.test):,} test ratings"
+        if not rates:
+            test = f"the last items of {len(data.test):,} users, each among all that its user had not chosen before"
+        return Story(
+            f"A model of the kind {config.model} learned {goal} from {len(data.train):,} ratings of "
+            f"{len(data.items) - 1:,} items by {len(data.users) - 1:,} users",
+            f"{len(data.validation):,} held-out validation ratings",
+            test,
+            report.about(config.data, config.session_window if rates else 0.0),
+        )
+
+    def facts(self, outcome: Outcome) -> Sequence[tuple[str, str]]:
+        test, baselines = outcome.summary["test"], outcome.summary["baselines"]
+        metric = next(iter(test))
+        return [
+            ("objective", outcome.config.objective),
+            *((f"{metric}, {name}", f"{metrics[metric]:.4f}") for name, metrics in baselines.items()),
+        ]
+
+    def learning(self, metrics: Sequence[Mapping[str, Any]], config: Config) -> Sequence[page.Part]:
+        names = ("rmse", "mae") if config.objective == "rating" else ("hr@10", "ndcg@10")
+        return [*report.learning(metrics, names), gradient_sizes(metrics)]
+
+    def sections(self, outcome: Outcome) -> Sequence[page.Part]:
+        recommender: Recommender = outcome.evaluation.answers
+        rates, content = recommender.baseline is not None, outcome.summary
+        return [
+            report.baselines(
+                content["test"], content["baselines"], outcome.config.model, outcome.data.floor if rates else None
+            ),
+            *(report.rating_errors(recommender) if rates else [report.ranking(recommender)]),
+            report.item_map(recommender),
+        ]
+
+    def combined_sections(
+        self, config: Config, parts: Sequence[Part], content: Mapping[str, Any]
+    ) -> Sequence[page.Part]:
+        test = {name: content["test"][name] for name in ("rmse", "mae")}
+        return [report.baselines(test, content["baselines"], config.model, None)]
 
     def predict(self, command: Recommend) -> None:
         if not command.user:
             raise UserError("predict needs a user: predict RUN --user 42")
         require_at_least(command, count=1)
-        trained = self.trained(command.run)
-        recommender = trained.recommender
+        recommender = _recommender(*self.trained_with_data(command.run))
         data = recommender.data
-        user = data.users.index(command.user) if command.user in data.users else UNSEEN
-        if user == UNSEEN:
+        if command.user not in data.users[1:]:
             print(
                 f"{command.user} is not among the {len(data.users) - 1:,} users of {data.name} (such as "
                 f"{', '.join(data.users[1:4])}): what follows is for anybody"
             )
-        answers = recommender.of_all_items(user)
-        known = np.unique(np.concatenate([its.items[its.users == user] for its in (data.train, data.validation)]))
-        if user == UNSEEN:
-            known = known[:0]
-        answers[[UNSEEN, *known]] = -np.inf
-        vectors = recommender.item_vectors()
-        seen = data.train.items[data.train.users == user]
-        printed = Printed("item", "title")
+        printed = PrintedTable("item", "title")
         printed.add_column("rating" if recommender.baseline else "score", justify="right")
-        printed.add_column("nearest of those that the user knows")
-        for item in np.argsort(-answers, kind="stable")[: command.count]:
-            if not np.isfinite(answers[item]):
-                break
-            reasons = "; ".join(data.title(its) for its in _reasons(vectors, int(item), seen))
-            printed.add_row(data.items[item], data.titles.get(data.items[item], ""), f"{answers[item]:.2f}", reasons)
+        printed.add_column("most similar items that the user knows")
+        for item, score, similar in recommender.recommend(command.user, command.count):
+            printed.add_row(item, data.titles.get(item, ""), f"{score:.2f}", "; ".join(similar))
         console().print(printed)
 
-    def verify(self, config: Config) -> Report:
-        data = self.load(config)
-        trained = self._untrained(config, data)
-        examples = self._examples(trained, data.train, trained.recommender.left)
-        context = Context(train=True, key=jax.random.key(config.seed))
-        return verify(trained.objective, trained.params, _batch(examples, VERIFIED), context, precisions=(), checks=())
-
-    def export(self, run: Path) -> None:
+    def exported(self, model: TaskModel, run_directory: Path) -> Exported:
         """Users and items to ratings, or to scores that order items."""
-        trained = self.trained(run)
-        recommender, model, known = trained.recommender, trained.objective.model, trained.known
-        baseline, data, params = recommender.baseline, recommender.data, recommender.params
-
-        def answer(users: jax.Array, items: jax.Array) -> jax.Array:
-            if known is None:
-                added = model.apply(params, (users, items[:, None]), Context())[:, 0]
-            elif trained.config.model == "autoencoder":
-                added = model.apply(params, jnp.asarray(known), Context())[users, items]
-            else:
-                scores = model.apply(params, (users, jnp.asarray(known)[users]), Context())
-                added = jnp.take_along_axis(scores, items[:, None], 1)[:, 0]
-            if baseline is None:
-                return added
-            added = jnp.where((users == UNSEEN) | (items == UNSEEN), 0.0, added)
-            expected = baseline.mean + jnp.asarray(baseline.users)[users] + jnp.asarray(baseline.items)[items]
-            return jnp.clip(expected + added, *data.scale)
-
+        _, data = self.trained_with_data(run_directory)
+        recommender = _recommender(model, data)
         ids = ((), jnp.int32)
-        folder = artifact.write(
-            run,
-            answer,
+        return Exported(
+            recommender.answer,
             [ids, ids],
             lambda random, shape: random.integers(min(len(data.users), len(data.items)), size=shape, dtype=np.int32),
             takes="two int32 (batch,): places of users and of items in catalogue.json, 0 for those that are not there",
-            gives=f"float32 (batch,): {'ratings' if baseline else 'scores, by which items of a user are ordered'}",
+            gives=f"float32 (batch,): {'ratings' if recommender.baseline else 'scores that order the items of a user'}",
         )
-        _write_catalogue(folder, data)
 
 
-def _batch(examples: Examples, size: int) -> tuple[Any, Any]:
+def _recommender(model: TaskModel, data: RatingData) -> Recommender:
+    config = model.config
+    return make_recommender(
+        model.objective.model,
+        None if model.params is None else model.params["model"],
+        data,
+        sees=SEES[config.model],
+        predicts_ratings=config.objective == "rating",
+        session_window=config.session_window,
+    )
+
+
+def _training_examples(config: Config, recommender: Recommender) -> Examples:
+    train = recommender.data.train
+    return _examples(config, recommender, train, recommender.left - recommender.session_effects(train))
+
+
+def _examples(config: Config, recommender: Recommender, ratings: Ratings, targets: np.ndarray) -> Examples:
+    """Ratings with their ``targets``; or, in a ranking, which items were chosen."""
+    data, known = recommender.data, recommender.known
+    if config.objective == "ranking":
+        if known is not None:
+            return LeaveOneOut(ratings, known)
+        softmax = config.ranking_loss == "softmax"
+        return NegativeSampling(ratings, data.train, len(data.items), config.negatives, config.seed, softmax)
+    if known is None:
+        return Pairs(ratings.users, ratings.items, targets)
+    weights = table(ratings, np.ones(len(ratings), np.float32), recommender.shape)
+    kind = Table if SEES[config.model] == "table" else Rows
+    return kind(known, table(ratings, targets, recommender.shape), weights)
+
+
+def _validate(
+    config: Config, recommender: Recommender, evaluate_loss: Callable[..., Mapping[str, float]], params: PyTree
+) -> Mapping[str, float]:
+    """The metrics of the validation split."""
+    validation, scorer = recommender.data.validation, recommender.answers
+    if config.objective == "rating":
+        expected = recommender.expected(validation)
+        predicted = expected + scorer.pairs(params["model"], validation.users, validation.items)
+        loss = float(np.mean(np.square(validation.values - predicted)))
+        return {"loss": loss, **recommender.errors(validation, predicted)}
+    seen = validation.at(np.flatnonzero(validation.items != UNSEEN))
+    examples = _examples(config, recommender, seen, np.ones(len(seen), np.float32))
+    batches = evaluation_batches(examples, min(config.batch_size, len(seen)))
+    ranks = recommender.ranks(scorer.all(params["model"], validation.users), validation)
+    return {**evaluate_loss(params, batches), **ranking_metrics(ranks)}
+
+
+def _first(examples: Examples, size: int) -> Batch:
     return batch_of(*examples.take(np.arange(min(size, len(examples)))))
-
-
-def _catalogue(data: RatingData) -> dict[str, Any]:
-    return {"users": list(data.users), "items": list(data.items), "scale": list(data.scale)}
-
-
-def _write_catalogue(folder: Path, data: RatingData) -> None:
-    """``catalogue.json``: users and items at their places, titles of items, the scale."""
-    content = _catalogue(data) | {"titles": {name: data.titles[name] for name in data.items if name in data.titles}}
-    (folder / "catalogue.json").write_text(json.dumps(content, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def _read_catalogue(run: Path) -> dict[str, Any]:
-    """Without the titles."""
-    try:
-        stored = json.loads((run / "catalogue.json").read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise UserError(f"{run} is not the folder of a run: its catalogue.json cannot be read ({error})") from error
-    return {name: its for name, its in stored.items() if name != "titles"}
-
-
-def _reasons(vectors: np.ndarray, item: int, known: np.ndarray) -> list[int]:
-    """Of the items that a user knows, those whose vectors point most nearly where this one's does."""
-    near = vectors[known] @ vectors[item]
-    return [int(known[i]) for i in np.argsort(-near, kind="stable")[:REASONS]]
-
-
-def _told(test: Mapping[str, float], baselines: Mapping[str, Mapping[str, float]]) -> list[tuple[str, str]]:
-    """The last lines: test metrics, and those of the best that needs no training."""
-    first = next(iter(test))
-    name = list(baselines)[-1]
-    return [
-        (f"test {first}", f"{test[first]:.4f}  ({', '.join(f'{k} {v:.4f}' for k, v in list(test.items())[1:])})"),
-        ("beside it", f"{baselines[name][first]:.4f} by {name} alone"),
-    ]
 
 
 def _means(tests: Sequence[Mapping[str, float]]) -> dict[str, float]:

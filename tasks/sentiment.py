@@ -1,4 +1,4 @@
-"""Sentiment: a text gets one of several classes, such as positive or negative.
+"""Sentiment: assigns a text to one of several classes, such as positive or negative.
 
 scripts/run sentiment                                       sentences composed from words that people have rated
 scripts/run sentiment --data movie-review --folds 10        ten-fold cross-validation
@@ -7,7 +7,7 @@ scripts/run sentiment predict runs/... "not bad at all"
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -19,6 +19,7 @@ import numpy as np
 from rich.table import Table
 from tyro.conf import Positional
 
+from pipeline.attribution import word_contributions
 from pipeline.data import vocabulary as vocabularies
 from pipeline.data.augmentation import drop_words
 from pipeline.data.batches import padded
@@ -27,50 +28,51 @@ from pipeline.data.vocabulary import UNKNOWN_WORD, Words
 from pipeline.errors import UserError
 from pipeline.layers.base import Context, Layer
 from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
-from pipeline.models import text as models
+from pipeline.models import text
 from pipeline.options import require_at_least, require_shares
-from pipeline.report import classification as shown
-from pipeline.report import page
+from pipeline.report import classification, page
 from pipeline.training.optimizer import OptimizerConfig
-from tasks.framework import export as artifact
-from tasks.framework.classification import Signature, drivers, read_signature, write_signature
+from pipeline.training.step import Augment
+from tasks.framework.classification import CrossValidatedClassification, Signature, strongest
 from tasks.framework.command_line import Predictions, console, main
-from tasks.framework.cross_validation import CrossValidated, SeedsConfig
+from tasks.framework.cross_validation import SeedsConfig
+from tasks.framework.export import Exported
+from tasks.framework.task import TaskModel, read_json, write_json
 
 HEADS = 4  # of the transformer's attention
 
 
 @dataclass(frozen=True)
 class Config(SeedsConfig):
-    """Trains a classifier of texts and leaves a run folder with its report."""
+    """Train a text classifier and write a run folder with its report."""
 
     data: str = "lexicon"
-    """lexicon (composed sentences), movie-review; or a .tsv or .csv file with the columns label and text, a folder of
-    class-named folders of .txt files, a folder with files *.pos and *.neg."""
+    """Data set: lexicon (composed sentences), movie-review; or the path of a .tsv or .csv file with the columns label
+    and text, of a folder of class-named folders of .txt files, or of a folder with files *.pos and *.neg."""
     model: Literal["cnn", "gru", "transformer"] = "cnn"
-    """Convolutions over words; a recurrent network in both directions; attention."""
+    """Kind of model: cnn (convolutions over words), gru (a recurrent network in both directions) or transformer."""
     encoding: str = ""
-    """Of the files. Nothing: UTF-8, and latin-1 for movie-review."""
+    """Encoding of the files. Empty: UTF-8, and latin-1 for movie-review."""
     words: int = 20_000
-    """How many words there are at most, learnt from the training texts."""
+    """Size of the vocabulary: the most frequent words of the training texts."""
     longest: int = 256
-    """Words of a text that are seen; its end is cut off."""
+    """Number of words of a text that the model sees; the rest is cut off."""
     width: int = 64
-    """Features of every word."""
+    """Size of a word's vector."""
     features: int = 64
-    """Of the cnn's convolutions: as many for each of its windows."""
+    """Number of features of the cnn's convolutions, for each of its windows."""
     windows: tuple[int, ...] = (3, 4, 5)
-    """How many words the cnn's convolutions see at once."""
-    pooling: models.Pooling = "maximum"
-    """What becomes of a convolution's feature over all words of a text."""
+    """Window sizes of the cnn's convolutions, in words."""
+    pooling: text.Pooling = "maximum"
+    """How the cnn pools each feature over the words of a text."""
     layers: int = 1
-    """The transformer's blocks."""
+    """Number of the transformer's blocks."""
     dropout: float = 0.3
-    """The share of features that each training step leaves out."""
+    """Dropout: share of features set to zero in each training step."""
     word_dropout: float = 0.05
-    """The share of words that each training step takes for unknown ones."""
+    """Share of words that each training step replaces by the unknown word."""
     label_smoothing: float = 0.0
-    """The share of every label that is spread over all classes."""
+    """Share of every label that is spread over all classes."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -82,7 +84,7 @@ class Config(SeedsConfig):
             raise UserError(f"--width is {self.width}; for a transformer it must be a multiple of {2 * HEADS}")
 
 
-# What trains well on each data set; an option on the command line changes only itself. The last is for your own data.
+# What trains well on each data set; an option on the command line changes only itself. OWN is for your own data.
 RECIPES = {
     "lexicon": Config(
         epochs=8,
@@ -107,15 +109,15 @@ RECIPES["movie-review"] = dataclasses.replace(OWN, longest=64)
 
 @dataclass(frozen=True)
 class Judge(Predictions):
-    """The classes of sentences, and the words that drove the model."""
+    """Classify sentences, and show the words that contributed most."""
 
     sentences: Positional[tuple[str, ...]]
-    """Each in quotation marks."""
+    """Sentences, each in quotation marks."""
 
 
 @dataclass(frozen=True)
 class TextSignature(Signature):
-    """vocabulary: what ids stand for; ``vocabulary.json``. longest: words of a text that are seen."""
+    """vocabulary: what ids stand for, in ``vocabulary.json``. longest: words of a text that the model sees."""
 
     vocabulary: Words
     longest: int
@@ -126,25 +128,26 @@ class TextSignature(Signature):
 
     @property
     def kind(self) -> str:
-        return f"of {len(self.vocabulary):,} different words"
+        return f"with {len(self.vocabulary):,} different words"
 
     def write(self, folder: Path) -> None:
-        write_signature(folder, {"longest": self.longest, "classes": self.classes})
+        write_json(folder / "signature.json", {"longest": self.longest, "classes": self.classes})
         vocabularies.write(folder, self.vocabulary)
 
     @classmethod
-    def read(cls, run: Path) -> "TextSignature":
-        def parsed(stored: Mapping[str, Any]) -> TextSignature:
-            return cls(tuple(stored["classes"]), vocabularies.read(run), int(stored["longest"]))
+    def read(cls, run_directory: Path) -> "TextSignature":
+        def parse(content: Mapping[str, Any]) -> TextSignature:
+            return cls(tuple(content["classes"]), vocabularies.read(run_directory), int(content["longest"]))
 
-        return read_signature(run, parsed)
+        return read_json(run_directory, "signature.json", parse)
 
 
-class Sentiment(CrossValidated[Config, TextSignature]):
+class Sentiment(CrossValidatedClassification[Config, TextSignature]):
     name = "sentiment"
     title = "Sentiment"
     config = Config
     predictions = Judge
+    signature_class = TextSignature
 
     def recipe(self, data: str | None) -> Config:
         data = data or "lexicon"
@@ -161,73 +164,64 @@ class Sentiment(CrossValidated[Config, TextSignature]):
             fold=config.fold or 1,
         )
 
-    def notes(self, data: LabelledText) -> Sequence[str]:
-        return data.notes
-
     def signature(self, config: Config, data: LabelledText) -> TextSignature:
         return TextSignature(data.classes, data.vocabulary, config.longest)
-
-    def read_signature(self, run: Path) -> TextSignature:
-        return TextSignature.read(run)
 
     def model(self, config: Config, signature: TextSignature) -> Layer:
         sizes = len(signature.vocabulary), len(signature.classes), config.width
         if config.model == "cnn":
-            return models.cnn(*sizes, config.features, config.windows, config.dropout, config.pooling)
+            return text.cnn(*sizes, config.features, config.windows, config.dropout, config.pooling)
         if config.model == "gru":
-            return models.gru(*sizes, config.dropout)
-        return models.transformer(*sizes, config.layers, HEADS, config.dropout)
+            return text.gru(*sizes, config.dropout)
+        return text.transformer(*sizes, config.layers, HEADS, config.dropout)
 
     def loss(self, config: Config) -> Layer:
         return SoftmaxCrossEntropy(config.label_smoothing)
 
-    def augment(self, config: Config) -> Callable[[Any, Any], Any] | None:
+    def augment(self, config: Config) -> Augment | None:
         return partial(drop_words, config.word_dropout) if config.word_dropout else None
 
-    def mistakes(self, tests: Sequence[Texts], probabilities: np.ndarray, classes: Sequence[str]) -> page.Table:
-        texts, labels = (np.concatenate([getattr(test, name) for test in tests]) for name in ("texts", "labels"))
-        return shown.mistaken_texts(texts, labels, probabilities, classes)
+    def mistakes(self, splits: Sequence[Texts], probabilities: np.ndarray, classes: Sequence[str]) -> page.Table:
+        texts, labels = (np.concatenate([getattr(split, name) for split in splits]) for name in ("texts", "labels"))
+        return classification.mistaken_texts(texts, labels, probabilities, classes)
 
     def predict(self, command: Judge) -> None:
         if not command.sentences:
             raise UserError('predict needs sentences to judge: predict RUN "not bad at all"')
-        _, signature, objective, params = self.trained(command.run)
-        ids = signature.vocabulary.encode_all(command.sentences)
-        for i, (sentence, its) in enumerate(zip(command.sentences, ids), 1):
-            if not len(its):
+        model = self.trained(command.run)
+        signature, network, params = model.signature, model.objective.model, model.params["model"]
+        encoded = signature.vocabulary.encode_all(command.sentences)
+        for i, (sentence, ids) in enumerate(zip(command.sentences, encoded), 1):
+            if not len(ids):
                 raise UserError(f"sentence {i} is empty; give at least one word to judge")
-            if (its == UNKNOWN_WORD).all():
-                raise UserError(
-                    f"the model has seen no word of sentence {i}, {sentence!r}: there is nothing to judge it by"
-                )
+            if (ids == UNKNOWN_WORD).all():
+                raise UserError(f"the model knows no word of sentence {i}, {sentence!r}, so it cannot judge it")
         table = Table("sentence", "class")
         table.add_column("probability", justify="right")
         table.add_column("words for it (+) and against it (-)")
-        for sentence, its in zip(command.sentences, ids):
-            seen = its[: signature.longest]
-            logits, added = models.word_contributions(objective.model, params["model"], padded([seen]))
+        for sentence, ids in zip(command.sentences, encoded):
+            ids = ids[: signature.longest]
+            logits, contributions = word_contributions(network, params, padded([ids]))
             probabilities = np.asarray(jax.nn.softmax(logits[0]))
-            words = signature.vocabulary.tokens(seen)
-            strongest = drivers(words, np.asarray(added[0, : len(seen)]))
-            table.add_row(sentence, signature.classes[probabilities.argmax()], f"{probabilities.max():.4f}", strongest)
+            words = strongest(signature.vocabulary.tokens(ids), np.asarray(contributions[0, : len(ids)]))
+            table.add_row(sentence, signature.classes[probabilities.argmax()], f"{probabilities.max():.4f}", words)
         console().print(table)
 
-    def export(self, run: Path) -> None:
+    def exported(self, model: TaskModel, run_directory: Path) -> Exported:
         """Ids of words (batch, longest) to class probabilities."""
-        _, signature, objective, params = self.trained(run)
+        del run_directory
+        signature, network = model.signature, model.objective.model
 
         def probabilities(ids: jax.Array) -> jax.Array:
-            return jax.nn.softmax(objective.model.apply(params["model"], ids, Context()))
+            return jax.nn.softmax(network.apply(model.params["model"], ids, Context()))
 
-        folder = artifact.write(
-            run,
+        return Exported(
             probabilities,
             [((signature.longest,), jnp.int32)],
             lambda random, shape: random.integers(len(signature.vocabulary), size=shape, dtype=np.int32),
-            takes=f"int32 (batch, {signature.longest}): ids of vocabulary.json, 0 behind the text, any batch",
+            takes=f"int32 (batch, {signature.longest}): ids of vocabulary.json, 0 after the text, any batch",
             gives=f"float32 (batch, {len(signature.classes)}): probabilities, classes in signature.json",
         )
-        signature.write(folder)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Speech recognition: a recording becomes text, and every word gets its time.
+"""Speech recognition: writes down what is said in a recording, with the time of each word.
 
 scripts/run speech_recognition                                      commands spoken by a synthesiser
 scripts/run speech_recognition --data fsdd                          recorded digits
@@ -9,9 +9,7 @@ scripts/run speech_recognition predict runs/... hello.wav
 """
 
 import dataclasses
-import json
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,92 +20,97 @@ import jax.numpy as jnp
 import numpy as np
 from tyro.conf import Positional
 
-from pipeline import compiler
 from pipeline.data import vocabulary as vocabularies
 from pipeline.data.audio import SpecAugment, Spectrum, read_audio, spec_augment
-from pipeline.data.batches import by_length, evaluation_batches, steps_per_epoch, train_batches
+from pipeline.data.batches import Batch, by_length
 from pipeline.data.speech import Recordings, Speech, load
+from pipeline.data.speech_checks import trainable, unknown_characters
 from pipeline.data.utterances import AugmentedUtterances, Utterances, WaveformAugmentation, features
 from pipeline.data.vocabulary import Characters
-from pipeline.decoding.ctc import Labels, align, best_path, prefix_beam_search
-from pipeline.decoding.ngram import NGram
+from pipeline.decoding.ctc import Labels, align, best_path
+from pipeline.decoding.transcription import Reader, make_reader, spoken_words
 from pipeline.errors import UserError
-from pipeline.evaluation.metrics import no_metrics
-from pipeline.layers.base import Context, Layer, PyTree
+from pipeline.evaluation.frames import make_frame_evaluation
+from pipeline.evaluation.transcripts import transcript_metrics
+from pipeline.layers.base import Context, PyTree
 from pipeline.layers.masking import MaskedByLength
 from pipeline.layers.objective import Objective
 from pipeline.losses.base import Targets
 from pipeline.losses.ctc import CTC, Transcripts
 from pipeline.models.acoustic import conformer, convolutional_recurrent, frames_after
 from pipeline.options import require, require_at_least, require_equal_heads, require_shares
-from pipeline.report import classification as shown
-from pipeline.report import page
-from pipeline.report import speech as reported
-from pipeline.training.checkpoints import load_params
-from pipeline.training.gradient_check import gradient_check
-from pipeline.training.loop import Result, fit
+from pipeline.report import page, speech
+from pipeline.report.training import gradient_sizes
 from pipeline.training.optimizer import OptimizerConfig
 from pipeline.training.precision import in_precision
-from pipeline.training.run import Run, read_config
-from pipeline.training.state import init_params
-from pipeline.verify import Report, verify
-from tasks.framework import export as artifact
-from tasks.framework import summary as summary_of_run
-from tasks.framework.command_line import Predictions, Task, TaskConfig, command, main, open_run
+from tasks.framework.classification import files_in
+from tasks.framework.command_line import Predictions, main
+from tasks.framework.export import Exported
+from tasks.framework.task import (
+    Evaluation,
+    Metric,
+    Outcome,
+    Story,
+    Task,
+    TaskConfig,
+    TaskModel,
+    Training,
+    read_json,
+    write_json,
+)
 
-CHECKED = 4  # utterances in a gradient check: float64 autodiff of the whole model
+CHECKED = 4  # utterances in a gradient check
 PICTURES = 3  # in the report
-TEXTS = "training_texts.json"
 AUDIO = (".wav", ".flac")
 
 
 @dataclass(frozen=True)
 class Config(TaskConfig):
-    """Trains a recogniser and leaves a run folder with its report."""
+    """Train a speech recogniser and write a run folder with its report."""
 
     data: str = "commands"
-    """commands (spoken by espeak-ng), fsdd (recorded digits); or a .tsv, .csv or .jsonl file with the columns path and
-    text, and maybe speaker; or a folder with one in it, or with train.*, dev.*, test.*."""
+    """Data set: commands (spoken by espeak-ng), fsdd (recorded digits); or the path of a .tsv, .csv or .jsonl file with
+    the columns path and text, and optionally speaker, or of a folder with one such file or train.*, dev.*, test.*."""
     model: Literal["recurrent", "conformer"] = "recurrent"
-    """A convolution, and recurrent networks in both directions; or attention and convolutions in turn."""
+    """Kind of model: recurrent (a convolution, then bidirectional GRUs) or conformer (attention and convolutions)."""
     connected: int = 1
-    """Of how many recordings of one speaker an utterance is made, with random pauses between."""
+    """Number of recordings of one speaker that are joined into an utterance, with random pauses between."""
     hold_out_speaker: str = ""
-    """A speaker whose recordings are the test set; training hears all others. Nothing: the data's own test set."""
+    """Speaker whose recordings are the test set, while training uses all others. Empty: the data's own test set."""
     longest: float = 15.0
-    """Seconds. Longer recordings are not trained on; the exported model hears so much."""
+    """Longest recording in seconds: longer ones are not trained on, and the exported model takes no more."""
     rate: int = 16_000
-    """Samples a second that recordings are resampled to."""
+    """Sample rate in Hz to which recordings are resampled."""
     mels: int = 40
-    """Bands of the spectrum."""
+    """Number of mel bands of the spectrum."""
     window: float = 0.025
-    """Seconds of sound in a frame."""
+    """Length of a frame in seconds."""
     hop: float = 0.010
-    """Seconds from one frame to the next."""
+    """Time from one frame to the next, in seconds."""
     normalise: Literal["bands", "level"] = "bands"
-    """What becomes mean 0 and deviation 1 in an utterance: each band; or, where one is a single short word, all
-    together."""
+    """Normalisation of an utterance to mean 0 and deviation 1: of each band, or of the level of all bands together,
+    which suits single short words."""
     stride: int = 3
-    """Frames in one step of the model, in which it says at most one character."""
+    """Number of frames in one step of the model, which gives at most one character."""
     width: int = 128
-    """Features of every step, and units of a recurrent network in each direction."""
+    """Number of features of every step, and of units of a recurrent layer in each direction."""
     layers: int = 2
-    """Recurrent networks, or blocks of a conformer, one after the other."""
+    """Number of recurrent layers, or of conformer blocks."""
     heads: int = 4
-    """Of the conformer's attention; they share the width."""
+    """Number of the conformer's attention heads; they share the width."""
     dropout: float = 0.1
-    """The share of features that each training step leaves out."""
+    """Dropout: share of features set to zero in each training step."""
     speed: float = 0.1
-    """The share by which training recordings become faster or slower at most."""
+    """Speed perturbation: largest share by which training recordings become faster or slower."""
     noise: tuple[float, float] = (10.0, 50.0)
-    """Decibels that white noise is below training recordings, from and to."""
+    """Signal-to-noise ratio of white noise added to training recordings, in decibels: from and to."""
     spec_augment: SpecAugment = dataclasses.field(default_factory=SpecAugment)
     beam: int = 1
-    """Texts that the search goes on with after each step. 1: the characters of the likeliest alignment."""
+    """Beam width: number of texts that the search keeps. 1: the characters of the likeliest alignment."""
     ngram: int = 0
-    """With a beam: how many characters in a row the search has statistics of, from the training texts. 0: none."""
+    """Order of the character n-gram model, learned from the training texts, that the beam search uses. 0: none."""
     ngram_weight: float = 0.5
-    """How much they count beside the model."""
+    """Weight of the n-gram model beside the recogniser."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -128,7 +131,7 @@ class Config(TaskConfig):
         return Spectrum(self.rate, self.window, self.hop, self.mels)
 
 
-# What trains well on each data set; an option on the command line changes only itself. The last is for your own data.
+# What trains well on each data set; an option on the command line changes only itself. OWN is for your own data.
 OWN = Config(
     epochs=30,
     batch_size=32,
@@ -161,28 +164,19 @@ RECIPES = {
 
 @dataclass(frozen=True)
 class Listen(Predictions):
-    """What is said in recordings, and when."""
+    """Transcribe recordings, with the time of each word."""
 
     recordings: Positional[tuple[Path, ...]]
     """WAV or FLAC files, or folders of them."""
     beam: int | None = None
-    """Texts that the search goes on with after each step. None: as in the run."""
+    """Beam width: number of texts that the search keeps. None: as in the run."""
 
 
-class Trained(NamedTuple):
-    """Of a run: its options, alphabet, objective, the parameters of its best checkpoint, and how frames are read."""
+class SpeechSignature(NamedTuple):
+    """alphabet: the characters that the model writes. texts: of the training recordings, for the n-gram model."""
 
-    config: Config
     alphabet: Characters
-    objective: Objective
-    params: PyTree
-    read: Callable[[np.ndarray], Labels]
-
-    def utterances(self, recordings: Recordings) -> Utterances:
-        return _utterances(self.config, self.objective, self.alphabet, recordings)
-
-    def text(self, labels: Labels) -> str:
-        return " ".join(self.alphabet.decode(np.asarray(labels, int)).split())
+    texts: tuple[str, ...]
 
 
 class SpeechRecognition(Task[Config]):
@@ -190,6 +184,13 @@ class SpeechRecognition(Task[Config]):
     title = "Speech recognition"
     config = Config
     predictions = Listen
+    signature_parts = "training texts"
+    test_metrics = {  # noqa: RUF012  (a ClassVar)
+        "accuracy": Metric("test accuracy"),
+        "wer": Metric("test WER", "{:.2%}"),
+        "cer": Metric("test CER", "{:.2%}"),
+        "loss": Metric("test loss", "{:.4f} nats per utterance", headline=False),
+    }
 
     def recipe(self, data: str | None) -> Config:
         data = data or "commands"
@@ -204,381 +205,212 @@ class SpeechRecognition(Task[Config]):
             hold_out_speaker=config.hold_out_speaker,
         )
 
-    def model(self, config: Config, alphabet: Characters) -> Layer:
+    def signature(self, config: Config, data: Speech) -> SpeechSignature:
+        del config
+        return SpeechSignature(Characters.of("".join(data.texts)), tuple(data.texts))
+
+    def write_signature(self, folder: Path, signature: SpeechSignature) -> None:
+        vocabularies.write(folder, signature.alphabet)
+        write_json(folder / "training_texts.json", list(signature.texts))
+
+    def read_signature(self, run_directory: Path) -> SpeechSignature:
+        return SpeechSignature(vocabularies.read(run_directory), read_json(run_directory, "training_texts.json", tuple))
+
+    def objective(self, config: Config, signature: SpeechSignature) -> Objective:
+        symbols = len(signature.alphabet)
         if config.model == "conformer":
             sizes = config.width, config.layers, config.heads
-            return conformer(len(alphabet), *sizes, stride=config.stride, dropout=config.dropout)
-        return convolutional_recurrent(
-            len(alphabet), config.width, config.width, config.layers, config.stride, config.dropout
+            model = conformer(symbols, *sizes, stride=config.stride, dropout=config.dropout)
+        else:
+            sizes = config.width, config.width, config.layers, config.stride
+            model = convolutional_recurrent(symbols, *sizes, config.dropout)
+        return Objective(in_precision(MaskedByLength(model), config.precision), CTC(infeasible="zero"))
+
+    def example(self, config: Config, signature: SpeechSignature) -> Batch:
+        del signature
+        one = jax.ShapeDtypeStruct((1,), jnp.int32)
+        frames = jax.ShapeDtypeStruct((1, 64, config.mels), jnp.float32)
+        labels = jax.ShapeDtypeStruct((1, 8), jnp.int32)
+        return (frames, one), Targets(Transcripts(labels, one, one))
+
+    def training(self, model: TaskModel, data: Speech) -> Training:
+        config, alphabet = model.config, model.signature.alphabet
+        utterances, notes = trainable(_utterances(model, data.train), data.name, config.rate, config.longest)
+        waveforms = WaveformAugmentation(config.speed, config.noise)
+        augmented = AugmentedUtterances(utterances, config.connected, waveforms, config.seed)
+        validation = _utterances(model, data.validation)
+        evaluate_frames = make_frame_evaluation(model.objective)
+
+        def evaluate(params: PyTree) -> Mapping[str, float]:
+            loss, log_y = evaluate_frames(params, validation, config.batch_size)
+            texts = [alphabet.decode(np.asarray(best_path(each).labels, int)) for each in log_y]
+            return {"loss": loss, **transcript_metrics(data.validation.texts, texts)}
+
+        held_out = ", ".join(f"{len(getattr(data, part)):,} {part}" for part in ("validation", "test"))
+        return Training(
+            augmented,
+            evaluate,
+            f"{data.name}: {len(augmented):,} train, {held_out} utterances, {len(alphabet) - 1} characters",
+            [*data.notes, *notes, *unknown_characters(alphabet, data)],
+            partial(_augment, config.spec_augment),
         )
 
-    def objective(self, config: Config, alphabet: Characters) -> Objective:
-        model = MaskedByLength(self.model(config, alphabet))
-        return Objective(in_precision(model, config.precision), CTC(infeasible="zero"))
+    def check_batch(self, model: TaskModel, data: Speech) -> Batch:
+        utterances = _utterances(model, data.test.of(range(min(CHECKED, len(data.test)))))
+        return utterances.take(np.arange(len(utterances)))
 
-    def train(self, config: Config) -> None:
-        speech = self.load(config)
-        alphabet = Characters.of("".join(speech.texts))
-        objective = self.objective(config, alphabet)
-        train, notes = _trainable(_utterances(config, objective, alphabet, speech.train), config, speech)
-        drawn = AugmentedUtterances(
-            train, config.connected, WaveformAugmentation(config.speed, config.noise), config.seed
-        )
-        steps = steps_per_epoch(drawn, config.batch_size)
-        run = open_run(self, config)
-        vocabularies.write(run.directory, alphabet)
-        texts = json.dumps(list(speech.texts), ensure_ascii=False)
-        (run.directory / TEXTS).write_text(texts + "\n", encoding="utf-8")
+    def verify_batch(self, model: TaskModel, data: Speech) -> Batch:
+        utterances = _utterances(model, data.test)
+        return utterances.take(by_length(utterances)[:CHECKED])
 
-        params = initial_params(objective, config)
-        if not config.quiet:
-            held = ", ".join(f"{len(getattr(speech, part)):,} {part}" for part in ("validation", "test"))
-            print(
-                f"{config.model} with {summary_of_run.count(params):,} parameters on {speech.name}: {len(drawn):,} train, "
-                f"{held} utterances, {len(alphabet) - 1} characters",
-                *notes,
-                *_unknown(alphabet, speech),
-                sep="\n",
-                flush=True,
-            )
-        hear = make_hearing(objective)
-        validation = _utterances(config, objective, alphabet, speech.validation)
+    def test(self, model: TaskModel, data: Speech, run_directory: Path) -> Evaluation:
+        """The answers are, for each recording, the text and the log-probabilities of the frames."""
+        del run_directory
+        utterances = _utterances(model, data.test)
+        loss, log_y = make_frame_evaluation(model.objective)(model.params, utterances, model.config.batch_size)
+        read = _reader(model)
+        texts = [_text(model, read(each)) for each in log_y]
+        metrics = transcript_metrics(data.test.texts, texts)
+        return Evaluation({**metrics, "loss": loss}, list(zip(texts, log_y)))
 
-        def evaluate(params: PyTree) -> dict[str, float]:
-            loss, heard = hear(params, validation, config.batch_size)
-            texts = [alphabet.decode(np.asarray(best_path(log_y).labels, int)) for log_y in heard]
-            return {"loss": loss, **scores(speech.validation.texts, texts)}
+    def write_results(self, outcome: Outcome) -> None:
+        test = outcome.data.test
+        answers = (text for text, _ in outcome.evaluation.answers)
+        lines = ["recording\ttext\trecognised", *map("\t".join, zip(test.names, test.texts, answers))]
+        (outcome.run.directory / "transcripts.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
-        result = fit(
-            objective,
-            params,
-            train_batches(drawn, config.batch_size, config.seed),
-            config,
-            run,
-            steps_per_epoch=steps,
-            evaluate=evaluate,
-            augment=partial(_hide, config.spec_augment),
-            metrics=no_metrics,
-        )
-        reader = _reader(config, alphabet, speech.texts)
-        self._conclude(Trained(config, alphabet, objective, result.params, reader), speech, run, result)
-
-    def _conclude(self, trained: Trained, speech: Speech, run: Run, result: Result) -> None:
-        """Tests the best checkpoint, checks its gradients, and tells: summary.json, report.html, a few lines."""
-        test, texts, heard = _tested(trained, speech.test)
-        lines = ("\t".join(its) for its in zip(speech.test.names, speech.test.texts, texts))
-        (run.directory / "transcripts.tsv").write_text(
-            "\n".join(["recording\ttext\trecognised", *lines]) + "\n", encoding="utf-8"
-        )
-        checked = trained.utterances(speech.test.of(range(min(CHECKED, len(speech.test)))))
-        batch = checked.take(np.arange(len(checked)))
-        check = gradient_check(trained.objective, result.params, batch)
-        summary = summary_of_run.summary(self, trained.config, result, test, check)
-        run.finish(summary)
-        examples = np.linspace(0, len(speech.test) - 1, PICTURES, dtype=int).tolist()
-        pictures = [_heard(trained, speech.test.of([row]), heard[row], texts[row]) for row in dict.fromkeys(examples)]
-        found = self._page(trained, speech, summary, run.metrics(), texts, pictures)
-        report = page.write(run.directory, found)
-        right = [("test accuracy", f"{test['accuracy']:.4f}")] if "accuracy" in test else []
-        summary_of_run.tell(
-            summary,
-            report,
-            *right,
-            ("test WER", f"{test['wer']:.2%} of words  (CER {test['cer']:.2%} of characters)"),
-            ("test loss", f"{test['loss']:.4f} nats an utterance"),
+    def story(self, outcome: Outcome) -> Story:
+        config, data = outcome.config, outcome.data
+        speakers = f" by {len(set(data.train.speakers))} speakers" if any(data.train.speakers) else ""
+        of_speaker = f" of {config.hold_out_speaker}, whom training has not heard" if config.hold_out_speaker else ""
+        return Story(
+            f"A {config.model} network learned to transcribe speech from {len(data.train):,} recordings{speakers}, by "
+            "connectionist temporal classification, which needs no times of characters",
+            f"{len(data.validation):,} validation utterances",
+            f"{len(data.test):,} test utterances{of_speaker}",
         )
 
-    def _page(
-        self,
-        trained: Trained,
-        speech: Speech,
-        summary: Mapping[str, Any],
-        metrics: Sequence[Mapping[str, Any]],
-        texts: Sequence[str],
-        pictures: Sequence[reported.Heard],
-    ) -> page.Page:
-        config, test = trained.config, summary["test"]
-        right = [(f"{test['accuracy']:.1%}", "test accuracy")] if "accuracy" in test else []
-        speakers = f", {len(set(speech.train.speakers))} speakers" if any(speech.train.speakers) else ""
-        whose = f"the {len(speech.test):,} test utterances"
-        if config.hold_out_speaker:
-            whose += f" of {config.hold_out_speaker}, whom training has not heard,"
-        return page.Page(
-            title=f"{self.title}: {config.model} on {Path(speech.name).name}",
-            headline=summary_of_run.headline(
-                summary, *right, (f"{test['wer']:.1%}", "test word errors"), (f"{test['cer']:.1%}", "of characters")
-            ),
-            summary=(
-                f"A {config.model} network learnt to write down what is said from {len(speech.train):,} "
-                f"recordings{speakers}, with {summary_of_run.BY[config.gradient]} and connectionist temporal "
-                f"classification: nobody told it when a character is spoken. It stopped after {summary['epochs']} "
-                f"epochs ({summary['stopped_because']}); the checkpoint that was best on {len(speech.validation):,} "
-                f"validation utterances is judged on {whose} that neither training nor that choice has seen."
-            ),
-            facts=summary_of_run.facts(
-                config,
-                summary,
-                ("data", speech.name),
-                ("model", config.model),
-                *([("test accuracy", f"{test['accuracy']:.4f}")] if right else []),
-                ("test word error rate", f"{test['wer']:.4f}"),
-                ("test character error rate", f"{test['cer']:.4f}"),
-                ("test loss, nats an utterance", f"{test['loss']:.4f}"),
-                ("decoding", _decoding(config)),
-                ("features", f"{config.mels} log-mel bands every {1000 * config.hop:g} ms, {config.rate:,} Hz"),
-                ("a step of the model", f"{1000 * config.hop * config.stride:g} ms"),
-            ),
-            sections=[
-                *reported.learning(metrics),
-                *reported.examples(pictures),
-                reported.confusions(speech.test.texts, texts),
-                reported.worst(speech.test.texts, texts, [Path(name).name for name in speech.test.names]),
-                shown.gradient_sizes(metrics),
-                *shown.gradients(summary["gradient_check"]["relative_error"]),
-            ],
-            reproduce=command(self, config),
-            environment=summary_of_run.environment(config, summary),
-        )
+    def facts(self, outcome: Outcome) -> Sequence[tuple[str, str]]:
+        config = outcome.config
+        decoding = "the likeliest alignment"
+        if config.beam > 1:
+            ngram = f" and a character {config.ngram}-gram model" if config.ngram else ""
+            decoding = f"prefix beam search with {config.beam} texts{ngram}"
+        return [
+            ("decoding", decoding),
+            ("features", f"{config.mels} log-mel bands every {1000 * config.hop:g} ms, {config.rate:,} Hz"),
+            ("a step of the model", f"{1000 * config.hop * config.stride:g} ms"),
+        ]
 
-    def evaluate(self, run: Path) -> Mapping[str, float]:
-        trained = self._trained(run)
-        return _tested(trained, self.load(trained.config).test)[0]
+    def learning(self, metrics: Sequence[Mapping[str, Any]], config: Config) -> Sequence[page.Part]:
+        del config
+        return [*speech.learning(metrics), gradient_sizes(metrics)]
+
+    def sections(self, outcome: Outcome) -> Sequence[page.Part]:
+        test, answers = outcome.data.test, outcome.evaluation.answers
+        texts = [text for text, _ in answers]
+        examples = dict.fromkeys(np.linspace(0, len(test) - 1, PICTURES, dtype=int).tolist())
+        return [
+            *speech.examples([_example(outcome.model, test.of([row]), *answers[row]) for row in examples]),
+            speech.confusions(test.texts, texts),
+            speech.worst(test.texts, texts, [Path(name).name for name in test.names]),
+        ]
 
     def predict(self, command: Listen) -> None:
-        if command.beam is not None and command.beam < 1:
-            raise UserError(f"--beam is {command.beam}; it must be at least 1")
-        files = _files(command.recordings)
-        trained = self._trained(command.run, command.beam)
-        config = trained.config
+        if command.beam is not None:
+            require_at_least(command, beam=1)
+        if not command.recordings:
+            raise UserError("predict needs recordings: predict RUN hello.wav")
+        files = files_in(command.recordings, AUDIO)
+        model = self.trained(command.run)
+        if command.beam is not None:
+            model = model._replace(config=dataclasses.replace(model.config, beam=command.beam))
+        config, read = model.config, _reader(model)
         signals = [read_audio(file, config.rate) for file in files]
         unknown = [""] * len(files)
-        utterances = trained.utterances(Recordings(signals, unknown, unknown, list(map(str, files))))
-        _, heard = make_hearing(trained.objective)(trained.params, utterances, min(config.batch_size, len(files)))
-        for file, signal, log_y in zip(files, signals, heard):
+        utterances = _utterances(model, Recordings(signals, unknown, unknown, list(map(str, files))))
+        evaluate_frames = make_frame_evaluation(model.objective)
+        _, log_y_of = evaluate_frames(model.params, utterances, min(config.batch_size, len(files)))
+        for file, signal, log_y in zip(files, signals, log_y_of):
             if not np.ptp(signal):
                 print(f"{file}: silence")
                 continue
-            words = _words(trained, log_y)
-            print(f"{file}: {' '.join(word for word, _, _ in words) or 'nothing is said'}")
-            for word, start, end in words:
-                print(f"    {start:7.2f} s to {end:7.2f} s  {word}")
+            words = spoken_words(log_y, read(log_y), model.signature.alphabet.decode, config.hop * config.stride)
+            print(f"{file}: {' '.join(word.text for word in words) or 'no words'}")
+            for text, start, end in words:
+                print(f"    {start:7.2f} s to {end:7.2f} s  {text}")
 
-    def verify(self, config: Config) -> Report:
-        speech = self.load(config)
-        alphabet = Characters.of("".join(speech.texts))
-        objective = self.objective(config, alphabet)
-        utterances = _utterances(config, objective, alphabet, speech.test)
-        batch = utterances.take(by_length(utterances)[:CHECKED])
-        context = Context(train=True, key=jax.random.key(config.seed))
-        return verify(objective, initial_params(objective, config), batch, context, precisions=(), checks=())
-
-    def export(self, run: Path) -> None:
-        """Signals to the logarithm of every symbol's probability at every step."""
-        config, alphabet, objective, params, _ = self._trained(run)
-        spectrum, samples = config.spectrum, round(config.longest * config.rate)
+    def exported(self, model: TaskModel, run_directory: Path) -> Exported:
+        """Signals to the log-probability of every symbol at every step."""
+        del run_directory
+        config, alphabet, network = model.config, model.signature.alphabet, model.objective.model
+        samples = round(config.longest * config.rate)
 
         def log_probabilities(signals: jax.Array, lengths: jax.Array) -> jax.Array:
-            inputs = features(spectrum, config.normalise, signals, lengths)
-            return jax.nn.log_softmax(objective.model.apply(params["model"], inputs, Context()))
+            inputs = features(config.spectrum, config.normalise, signals, lengths)
+            return jax.nn.log_softmax(network.apply(model.params["model"], inputs, Context()))
 
         def draw(random: np.random.Generator, shape: tuple[int, ...]) -> np.ndarray:
             if len(shape) == 1:
                 return random.integers(1, samples, shape, dtype=np.int32)
             return random.normal(size=shape).astype(np.float32) / 10
 
-        folder = artifact.write(
-            run,
+        return Exported(
             log_probabilities,
             [((samples,), jnp.float32), ((), jnp.int32)],
             draw,
-            takes=f"float32 (batch, {samples}): signals from -1 to 1, {config.rate} samples a second, 0 behind their "
-            "ends; int32 (batch,): how many samples each has",
+            takes=f"float32 (batch, {samples}): signals from -1 to 1, {config.rate} samples a second, 0 after their "
+            "ends; int32 (batch,): the number of samples of each",
             gives=f"float32 (batch, steps of {config.hop * config.stride:g} s, {len(alphabet)}): log-probabilities of "
             "the characters of vocabulary.json; the first is CTC's blank",
         )
-        vocabularies.write(folder, alphabet)
 
-    def _trained(self, run: Path, beam: int | None = None) -> Trained:
-        Run.open(run)
-        config, alphabet = read_config(run, Config), vocabularies.read(run)
-        objective = self.objective(config, alphabet)
-        texts = json.loads((run / TEXTS).read_text(encoding="utf-8"))
-        params = load_params(run, initial_params(objective, config))
-        if beam is not None:
-            config = dataclasses.replace(config, beam=beam)
-        return Trained(config, alphabet, objective, params, _reader(config, alphabet, texts))
+    def write_export_files(self, folder: Path, model: TaskModel, run_directory: Path) -> None:
+        del run_directory
+        vocabularies.write(folder, model.signature.alphabet)
 
 
-def initial_params(objective: Objective, config: Config) -> PyTree:
-    """Untrained parameters, or the shapes that a run's are restored into."""
-    one = jax.ShapeDtypeStruct((1,), jnp.int32)
-    frames = jax.ShapeDtypeStruct((1, 64, config.mels), jnp.float32)
-    labels = jax.ShapeDtypeStruct((1, 8), jnp.int32)
-    return init_params(objective, ((frames, one), Targets(Transcripts(labels, one, one))), config.seed)
+def _utterances(model: TaskModel, recordings: Recordings) -> Utterances:
+    config, masked = model.config, model.objective.model
+    assert isinstance(masked, MaskedByLength)
+    frames = partial(frames_after, masked.layer)
+    return Utterances(recordings, model.signature.alphabet, config.spectrum, frames, config.normalise)
 
 
-def _utterances(config: Config, objective: Objective, alphabet: Characters, recordings: Recordings) -> Utterances:
-    model: Any = objective.model
-    frames = partial(frames_after, model.layer)
-    return Utterances(recordings, alphabet, config.spectrum, frames, config.normalise)
-
-
-def _trainable(utterances: Utterances, config: Config, speech: Speech) -> tuple[Utterances, list[str]]:
-    """Those that are not too long, not too short for their texts, and not silent; and what is left out."""
-    notes, signals = list(speech.notes), utterances.recordings.signals
-    fits = np.asarray([len(signal) <= config.longest * config.rate for signal in signals])
-    sounds = np.asarray([np.ptp(signal) > 0 for signal in signals])
-    reasons = (
-        (~fits, f"they are longer than --longest {config.longest:g} seconds"),
-        (~utterances.feasible, "they are too short for their texts: a character needs a step of the model"),
-        (~sounds, "they are silent"),
-    )
-    for wrong, reason in reasons:
-        if wrong.any():
-            first = utterances.recordings.names[int(wrong.argmax())]
-            notes.append(f"{wrong.sum()} training recordings left out: {reason} (the first: {first})")
-    rows = np.flatnonzero(fits & utterances.feasible & sounds)
-    if not len(rows):
-        raise UserError(f"no recording of {speech.name} can be trained on:\n  " + "\n  ".join(notes))
-    return dataclasses.replace(utterances, recordings=utterances.recordings.of(rows.tolist())), notes
-
-
-def _unknown(alphabet: Characters, speech: Speech) -> list[str]:
-    """What no training text has, and so no answer will have."""
-    notes = []
-    for part in ("validation", "test"):
-        texts = getattr(speech, part).texts
-        unknown = alphabet.unknown("".join(texts))
-        if unknown:
-            count = sum(bool(set(text) & set(unknown)) for text in texts)
-            notes.append(
-                f"{count} {part} texts have characters that no training text has, and that count as mistakes: "
-                f"{' '.join(map(repr, unknown))}"
-            )
-    return notes
-
-
-def _hide(config: SpecAugment, key: Any, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
+def _augment(config: SpecAugment, key: Any, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
     frames, lengths = inputs
     return spec_augment(config, key, frames, lengths), lengths
 
 
-Hearing = Callable[[PyTree, Utterances, int], tuple[float, list[np.ndarray]]]
+def _reader(model: TaskModel) -> Reader:
+    config, (alphabet, texts) = model.config, model.signature
+    encoded = [alphabet.encode(text).tolist() for text in texts] if config.ngram else []
+    return make_reader(config.beam, config.ngram, config.ngram_weight, encoded, len(alphabet))
 
 
-def make_hearing(objective: Objective) -> Hearing:
-    """A function ``(params, utterances, batch size) -> (loss, heard)``.
-
-    heard: of every utterance, in order, the logarithm of each symbol's probability in each frame that counts.
-    """
-
-    @compiler.jit
-    def judged(params: PyTree, batch: Any) -> tuple[jax.Array, jax.Array]:
-        loss, logits = objective.evaluate(params, batch, Context())
-        return loss * objective.count(batch[1]), jax.nn.log_softmax(logits)
-
-    def hear(params: PyTree, utterances: Utterances, batch_size: int) -> tuple[float, list[np.ndarray]]:
-        total, rows = 0.0, []
-        for batch in evaluation_batches(utterances, batch_size):
-            loss, log_y = judged(params, batch)
-            total += float(loss)
-            rows += [its[:frames] for its, frames in zip(np.asarray(log_y), batch[1].values.frames)]
-        order = by_length(utterances)
-        heard: list[Any] = [None] * len(order)
-        for place, its in zip(order, rows):  # copies that fill the last batch have no place
-            heard[place] = its
-        return total / len(order), heard
-
-    return hear
+def _text(model: TaskModel, labels: Labels) -> str:
+    return " ".join(model.signature.alphabet.decode(np.asarray(labels, int)).split())
 
 
-def _reader(config: Config, alphabet: Characters, texts: Sequence[str]) -> Callable[[np.ndarray], Labels]:
-    """What the frames of an utterance read as, by the options of decoding."""
-    if config.beam == 1:
-        return lambda log_y: best_path(log_y).labels
-    if not config.ngram:
-        return lambda log_y: prefix_beam_search(log_y, config.beam)[0][0]
-    # The blank, which no text has, marks where texts begin and end: "thre" is no text, but "three" is.
-    marked = [(0, *alphabet.encode(text).tolist(), 0) for text in texts]
-    model, weight = NGram.of(marked, config.ngram, len(alphabet)), config.ngram_weight
-
-    def read(log_y: np.ndarray) -> Labels:
-        found = prefix_beam_search(log_y, config.beam, scorer=lambda prefix: weight * model((0, *prefix)))
-        return max(found, key=lambda its: its[1] + weight * model((0, *its[0], 0)))[0]
-
-    return read
-
-
-def _words(trained: Trained, log_y: np.ndarray) -> list[tuple[str, float, float]]:
-    """The words that are recognised, and the seconds at which each begins and ends by the likeliest alignment."""
-    step = trained.config.hop * trained.config.stride
-    reading = align(log_y, trained.read(log_y))
-    assert reading is not None  # what is read has an alignment
-    characters = trained.alphabet.decode(np.asarray(reading.labels, int))
-    found, places = [], list(zip(reading.starts, reading.ends))
-    for match in re.finditer(r"\S+", characters):
-        (start, _), (_, end) = places[match.start()], places[match.end() - 1]
-        found.append((match[0], start * step, end * step))
-    return found
-
-
-def _heard(trained: Trained, recording: Recordings, log_y: np.ndarray, text: str) -> reported.Heard:
+def _example(model: TaskModel, recording: Recordings, text: str, log_y: np.ndarray) -> speech.Heard:
     """An utterance for the report, with the alignment of what is recognised in it."""
-    config = trained.config
-    (seen, (frames,)), _ = trained.utterances(recording).take(np.arange(1))
-    labels = trained.read(log_y)
-    reading = align(log_y, labels)
-    starts, ends = (reading.starts, reading.ends) if reading else ((), ())
-    said = recording.texts[0]
-    return reported.Heard(
-        said if text == said else f"{said} (recognised: {text or reported.NOTHING})",
-        seen[0, :frames],
+    config = model.config
+    (frames, (count,)), _ = _utterances(model, recording).take(np.arange(1))
+    labels = _reader(model)(log_y)
+    alignment = align(log_y, labels)
+    starts, ends = (alignment.starts, alignment.ends) if alignment else ((), ())
+    (reference,) = recording.texts
+    return speech.Heard(
+        reference if text == reference else f"{reference} (recognised: {text or speech.NOTHING})",
+        frames[0, :count],
         config.hop,
         log_y,
         config.hop * config.stride,
-        trained.alphabet.characters,
+        model.signature.alphabet.characters,
         labels,
         starts,
         ends,
     )
-
-
-def _decoding(config: Config) -> str:
-    if config.beam == 1:
-        return "the likeliest alignment"
-    texts = f", and statistics of {config.ngram} characters in a row" if config.ngram else ""
-    return f"a search with {config.beam} texts{texts}"
-
-
-def _files(given: Sequence[Path]) -> list[Path]:
-    """The files, and those in the folders."""
-    if not given:
-        raise UserError("predict needs recordings: predict RUN hello.wav")
-    files = []
-    for path in given:
-        found = sorted(file for file in path.iterdir() if file.suffix.lower() in AUDIO) if path.is_dir() else [path]
-        if not found:
-            raise UserError(f"{path} has no {' or '.join(AUDIO)} file in it")
-        files += found
-    return files
-
-
-def scores(texts: Sequence[str], recognised: Sequence[str]) -> dict[str, float]:
-    """Word and character error rates; where every text is one word, the share that is right, too."""
-    import jiwer
-
-    found = {"wer": jiwer.wer(list(texts), list(recognised)), "cer": jiwer.cer(list(texts), list(recognised))}
-    if any(" " in text for text in texts):
-        return found
-    return {**found, "accuracy": float(np.mean([text == its for text, its in zip(texts, recognised)]))}
-
-
-def _tested(trained: Trained, recordings: Recordings) -> tuple[dict[str, float], list[str], list[np.ndarray]]:
-    """The metrics of recordings, what is recognised in them, and what is heard in their frames."""
-    hear = make_hearing(trained.objective)
-    loss, heard = hear(trained.params, trained.utterances(recordings), trained.config.batch_size)
-    texts = [trained.text(trained.read(log_y)) for log_y in heard]
-    return {**scores(recordings.texts, texts), "loss": loss}, texts, heard
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ from pipeline.layers.pooling import MaxPool
 from pipeline.layers.shape import Flatten
 from pipeline.losses.base import Targets
 from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
-from pipeline.training.state import start
+from pipeline.training.state import init_state
 from pipeline.training.step import make_train_step
 from pipeline.verify import relative_errors
 from pipeline.verify.cases import Case, normal
@@ -62,7 +62,7 @@ def test_three_gradients_train_the_same_parameters(optimizer):
     trained = {}
     for gradient in ("manual", "autodiff", "attached"):
         step = jax.jit(make_train_step(OBJECTIVE, optimizer, gradient))
-        state = start(initial(), optimizer)
+        state = init_state(initial(), optimizer)
         for _ in range(50):
             state, _ = step(state, arrays())
         trained[gradient] = state.params

@@ -13,7 +13,8 @@ from pipeline.losses.base import Targets
 if TYPE_CHECKING:
     import grain
 
-Batch = tuple[Any, Targets]
+Batch = tuple[Any, Any]
+"""Inputs, and targets: a loss\'s Targets. Arrays, or in their place their ShapeDtypeStructs."""
 
 
 @runtime_checkable

@@ -66,7 +66,7 @@ def read_folder(path: Path, encoding: str, folds: int, fold: int, ranking: bool)
     if not ranking and folds in (0, MOVIELENS_FOLDS) and path.name == "movielens-100k":
         part = len(read.lines) // MOVIELENS_FOLDS
         test = np.arange(len(read.lines)) // part == fold - 1
-        return RatingSource({"train": _taken(read, ~test), "test": _taken(read, test)}, titles)
+        return RatingSource({"train": take_rows(read, ~test), "test": _taken(read, test)}, titles)
     return RatingSource({"train": read}, titles)
 
 
@@ -163,3 +163,8 @@ def _number(path: Path, line: int, kind: str, text: str) -> float:
 
 def _lines(path: Path, encoding: str) -> list[str]:
     return [line for line in read_encoded(path, encoding).split("\n") if line.strip()]
+
+
+def take_rows(read: RatingColumns, rows: np.ndarray) -> RatingColumns:
+    values, times = (None if column is None else column[rows] for column in (read.values, read.times))
+    return RatingColumns(read.users[rows], read.items[rows], values, times, read.lines[rows])

@@ -7,8 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.data.known import folder_of
-from pipeline.data.rating_files import RatingColumns, RatingSource
-from pipeline.data.rating_files import read_folder, read_table
+from pipeline.data.rating_files import RatingColumns, RatingSource, read_folder, read_table, take_rows
 from pipeline.data.synthetic.wine import wine_tasters
 from pipeline.errors import UserError
 
@@ -113,7 +112,7 @@ def load(
         parts = _last_left_out(name_or_path, every, notes)
     else:
         held = _share(random, len(parts["train"].lines), validation)
-        parts["train"], parts["validation"] = _taken(parts["train"], ~held), _taken(parts["train"], held)
+        parts["train"], parts["validation"] = take_rows(parts["train"], ~held), take_rows(parts["train"], held)
         for part in ("train", "validation", "test"):
             if not len(parts[part].lines):
                 raise UserError(f"{name_or_path} has too few ratings: none is left for the {part} split; give more")
@@ -178,12 +177,7 @@ def _without_duplicates(read: RatingColumns, notes: list[str]) -> RatingColumns:
         f"{len(read.lines) - len(latest)} ratings left out: their users rated the same items again, and the latest "
         f"counts ({by})"
     )
-    return _taken(read, np.sort(np.fromiter(latest.values(), int)))
-
-
-def _taken(read: RatingColumns, rows: np.ndarray) -> RatingColumns:
-    values, times = (None if column is None else column[rows] for column in (read.values, read.times))
-    return RatingColumns(read.users[rows], read.items[rows], values, times, read.lines[rows])
+    return take_rows(read, np.sort(np.fromiter(latest.values(), int)))
 
 
 def _share(random: np.random.Generator, size: int, share: float) -> np.ndarray:
@@ -202,7 +196,7 @@ def _fold(read: RatingColumns, folds: int, fold: int, seed: int) -> tuple[Rating
         test = np.random.default_rng(0).permutation(size) % folds == fold - 1
     else:
         test = _share(np.random.default_rng((seed, 0)), size, TEST_SHARE)
-    return _taken(read, ~test), _taken(read, test)
+    return take_rows(read, ~test), take_rows(read, test)
 
 
 def _last_left_out(name: str, read: RatingColumns, notes: list[str]) -> dict[str, RatingColumns]:
@@ -227,7 +221,7 @@ def _last_left_out(name: str, read: RatingColumns, notes: list[str]) -> dict[str
     held = np.zeros(len(users), bool)
     held[ends] = held[ends - 1] = True
     rows = {"train": order[~held], "validation": order[ends - 1], "test": order[ends]}
-    return {part: _taken(read, its) for part, its in rows.items()}
+    return {part: take_rows(read, its) for part, its in rows.items()}
 
 
 def _names(names: np.ndarray) -> tuple[str, ...]:

@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from pipeline import compiler
+from pipeline.data.batches import Batch
 from pipeline.layers.base import Context, PyTree, map_children
 from pipeline.layers.dropout import Dropout
 from pipeline.layers.objective import Objective
 from pipeline.training.optimizer import STATISTICS, name_of
-from pipeline.training.step import Batch
 
 
 def make_batch_statistics(objective: Objective) -> Callable[[PyTree, Iterable[Batch]], PyTree]:

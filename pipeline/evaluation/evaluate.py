@@ -8,10 +8,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from pipeline import compiler
+from pipeline.data.batches import Batch, Examples, Sequences, by_length, evaluation_batches
 from pipeline.evaluation.metrics import Metrics, accuracy_metric
 from pipeline.layers.base import Context, Layer, PyTree
 from pipeline.layers.objective import Objective
-from pipeline.training.step import Batch
 
 
 def make_evaluation(
@@ -51,3 +51,9 @@ def predict(model: Layer, params: PyTree, batches: Iterable[Batch]) -> np.ndarra
         rows = np.asarray(apply(params, inputs))
         outputs.append(rows if targets.weights is None else rows[np.asarray(targets.weights) != 0])
     return np.concatenate(outputs)
+
+
+def all_outputs(model: Layer, params: PyTree, examples: Examples, batch_size: int) -> np.ndarray:
+    """The model's outputs for every example, in their order: (examples, ...)."""
+    outputs = predict(model, params, evaluation_batches(examples, batch_size))
+    return outputs[np.argsort(by_length(examples))] if isinstance(examples, Sequences) else outputs

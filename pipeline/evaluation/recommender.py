@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -17,6 +17,7 @@ from pipeline.layers.base import Context, Layer, PyTree
 from pipeline.models.recommenders import item_vectors
 
 USERS, PAIRS = 64, 4096  # at once
+SIMILAR = 3  # items that explain a recommendation
 
 
 Scores = Callable[[PyTree, np.ndarray], np.ndarray]
@@ -105,6 +106,14 @@ def make_scorer(every: Scores, one: PairScores | None = None, *, are_ratings: bo
     return Scorer(pairs, of_all)
 
 
+class Recommendation(NamedTuple):
+    """An item's name, its predicted rating or its score, and the most similar items that the user has rated."""
+
+    item: str
+    score: float
+    similar: tuple[str, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Recommender:
     """A model with the ratings it has learnt from: what it predicts, or how it ranks, and how good that is.
@@ -112,7 +121,7 @@ class Recommender:
     baseline: what is expected of ratings without a model; None where items are ranked.
     left: what the training ratings have beside the baseline: float32, (ratings,).
     session_window: seconds over which a user's ratings share a mood; 0: times do not count.
-    params: the model's.
+    params: the model's. known: what a model of the whole table, or of its rows, sees of each user: (users, items).
     """
 
     model: Layer
@@ -120,6 +129,7 @@ class Recommender:
     answers: Scorer
     baseline: Baseline | None
     left: np.ndarray
+    known: np.ndarray | None = None
     session_window: float = 0.0
     params: PyTree = None
 
@@ -151,6 +161,42 @@ class Recommender:
         if self.baseline is None:
             return added
         return np.clip(self.baseline(np.array([user]), np.arange(self.shape[1])) + added, *self.data.scale)
+
+    def recommend(self, user: str, count: int) -> list[Recommendation]:
+        """The best items for a user, without those that the user knows; for an unknown user, for anybody."""
+        data = self.data
+        place = data.users.index(user) if user in data.users else UNSEEN
+        scores = np.array(self.of_all_items(place))
+        if place != UNSEEN:
+            for part in (data.train, data.validation):
+                scores[part.items[part.users == place]] = -np.inf
+        scores[UNSEEN] = -np.inf
+        vectors, rated = self.item_vectors(), data.train.items[data.train.users == place]
+        recommendations = []
+        for item in np.argsort(-scores, kind="stable")[:count]:
+            if np.isfinite(scores[item]):
+                nearest = np.argsort(-(vectors[rated] @ vectors[item]), kind="stable")[:SIMILAR]
+                similar = tuple(data.title(int(rated[i])) for i in nearest)
+                recommendations.append(Recommendation(data.items[item], float(scores[item]), similar))
+        return recommendations
+
+    def answer(self, users: Any, items: Any) -> Any:
+        """Ratings of users for items, or scores that order items: float32 (batch,), in operations that JAX traces.
+
+        users, items: places, int32 (batch,). Times of ratings do not count.
+        """
+        if self.known is None:
+            scores = self.model.apply(self.params, (users, items[:, None]), Context())[:, 0]
+        elif self.known.dtype != bool:
+            scores = self.model.apply(self.params, jnp.asarray(self.known), Context())[users, items]
+        else:
+            all_scores = self.model.apply(self.params, (users, jnp.asarray(self.known)[users]), Context())
+            scores = jnp.take_along_axis(all_scores, items[:, None], 1)[:, 0]
+        if self.baseline is None:
+            return scores
+        levels = jnp.asarray(self.baseline.users)[users] + jnp.asarray(self.baseline.items)[items]
+        scores = jnp.where((users == UNSEEN) | (items == UNSEEN), 0.0, scores)
+        return jnp.clip(self.baseline.mean + levels + scores, *self.data.scale)
 
     def item_vectors(self) -> np.ndarray:
         """What the model has learnt of each item, (items, features), of length 1: their products are cosines."""
@@ -199,6 +245,38 @@ class Recommender:
         if self.session_window:
             found["biases and session_effects"] = self.errors(test, self.expected(test))
         return found
+
+
+def make_recommender(
+    model: Layer,
+    params: PyTree,
+    data: RatingData,
+    *,
+    sees: Literal["pairs", "users", "table"],
+    predicts_ratings: bool,
+    session_window: float = 0.0,
+) -> Recommender:
+    """The recommender that ``model`` with ``params`` is, on these data.
+
+    sees: what the model takes: ids of users and items; ids of users and what each has rated; or the whole table.
+    predicts_ratings: whether it predicts ratings, beside a baseline; else it ranks items.
+    """
+    shape = (len(data.users), len(data.items))
+    baseline, left = None, np.ones(len(data.train), np.float32)
+    if predicts_ratings:
+        baseline = Baseline.of(data.train, *shape)
+        left = data.train.values - baseline(data.train.users, data.train.items)
+    known, pair_scores = None, None
+    if sees == "table":
+        known = table(data.train, left, shape)
+        scores = make_table_scores(model, known)
+    elif sees == "users":
+        known = table(data.train, np.ones(len(left), bool), shape)
+        scores = make_scores(model, shape[1], known)
+    else:
+        scores, pair_scores = make_scores(model, shape[1]), make_pair_scores(model)
+    scorer = make_scorer(scores, pair_scores, are_ratings=predicts_ratings)
+    return Recommender(model, data, scorer, baseline, left, known, session_window, params)
 
 
 def _chosen(ratings: Ratings, shape: tuple[int, int]) -> np.ndarray:

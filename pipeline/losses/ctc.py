@@ -9,6 +9,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from pipeline.layers.base import Context, PyTree, reduction_dtype
+from pipeline.losses import scaled_float
 from pipeline.losses.base import Loss, Targets
 from pipeline.losses.scaled_float import ScaledFloat
 

@@ -1,6 +1,6 @@
 """What the report of a classifier shows, whatever it classifies."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -8,32 +8,6 @@ import numpy as np
 
 from pipeline.report import plots
 from pipeline.report.page import Plot, Table
-
-
-def learning(metrics: Sequence[Mapping[str, Any]]) -> list[Plot]:
-    """How training went. metrics: the lines of ``metrics.jsonl``; where they have no accuracy, the loss says it all."""
-    metric = "accuracy" if any("accuracy" in line for line in metrics) else None
-    return [
-        Plot(
-            "curves",
-            "Loss and accuracy" if metric else "Loss",
-            "Training as each step saw it (with dropout and augmentation where the recipe has them) and validation "
-            "after every epoch.",
-            partial(plots.curves, metrics, metric),
-        ),
-        gradient_sizes(metrics),
-    ]
-
-
-def gradient_sizes(metrics: Sequence[Mapping[str, Any]]) -> Plot:
-    """The length of each layer's gradient over time."""
-    return Plot(
-        "gradient_norms",
-        "Gradient size by layer",
-        "The length of each layer's gradient, dark lines for the layers nearest the input: none should vanish or "
-        "explode.",
-        partial(plots.gradient_norms, metrics),
-    )
 
 
 def results(labels: np.ndarray, predictions: np.ndarray, classes: Sequence[str]) -> list[Plot | Table]:
@@ -106,26 +80,3 @@ def first_filters(kernel: np.ndarray) -> Plot:
         ),
         partial(plots.filters, kernel),
     )
-
-
-def gradients(relative_errors: Mapping[str, float]) -> list[Plot | Table]:
-    """Whether the hand-written gradient is right: the disagreement of each leaf of the trained model, in float64."""
-    rows = [
-        (leaf, "exactly 0" if error == 0 else f"{error:.1e}", "agrees" if error <= plots.TOLERANCE else "DIFFERS")
-        for leaf, error in relative_errors.items()
-    ]
-    return [
-        Plot(
-            "agreement",
-            "By hand against autodiff",
-            "The largest difference between the hand-written gradient and jax.grad's, relative to the largest gradient "
-            "of each leaf, in float64 on the trained model.",
-            partial(plots.gradient_agreement, relative_errors),
-        ),
-        Table(
-            "Gradient check",
-            "The same in numbers: every leaf must stay under 1e-11.",
-            ("parameter", "relative error", "verdict"),
-            rows,
-        ),
-    ]

@@ -70,6 +70,10 @@ class Section:
     legend: str = ""
 
 
+Part = Plot | Table | Section
+"""What a page consists of."""
+
+
 @dataclass(frozen=True)
 class Page:
     """What a report says, in the order in which it is read.
@@ -84,14 +88,14 @@ class Page:
     title: str
     headline: Sequence[tuple[str, str]]
     summary: str
-    sections: Sequence[Plot | Table | Section]
+    sections: Sequence[Part]
     facts: Sequence[tuple[str, str]] = ()
     reproduce: str = ""
     environment: Sequence[tuple[str, str]] = ()
     badge: Cell | None = None
 
     @property
-    def parts(self) -> list[Plot | Table | Section]:
+    def parts(self) -> list[Part]:
         """All sections: the run's facts first, how to repeat it last."""
         first = [Section("The run", facts=self.facts)] if self.facts else []
         same = "The same command and seed on the same device and versions give the same bytes in the parameters."

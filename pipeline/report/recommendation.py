@@ -6,9 +6,12 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.evaluation.ranking import ranking_metrics
+from pipeline.evaluation.recommender import Recommender
 from pipeline.report import plots
 from pipeline.report.page import Plot, Table
 
+CUTOFFS = (1, 2, 3, 5, 10, 20, 30, 50, 100)
 NAMED = 18  # items of the map whose names stand in it
 
 
@@ -30,19 +33,19 @@ def learning(metrics: Sequence[Mapping[str, Any]], names: Sequence[str]) -> list
     ]
 
 
-def beside(
-    test: Mapping[str, float], baselines: Mapping[str, Mapping[str, float]], model: str, floor: float | None
+def baselines(
+    test: Mapping[str, float], metrics_of: Mapping[str, Mapping[str, float]], model: str, floor: float | None
 ) -> Table:
-    """The model's test metrics and those of what needs no training."""
+    """The model's test metrics and those of the baselines. floor: the least error that any model could have."""
     rows = [(model, *(f"{value:.4f}" for value in test.values()))]
-    rows += [(name, *(f"{its[metric]:.4f}" for metric in test)) for name, its in baselines.items()]
+    rows += [(name, *(f"{metrics[metric]:.4f}" for metric in test)) for name, metrics in metrics_of.items()]
     if floor is not None:
         rows.append(("the least possible: the tasters' own noise", f"{floor:.4f}", *("" for _ in list(test)[1:])))
-    caption = "On the same test ratings, all measured by this run."
-    return Table("Beside what needs no training", caption, ("", *test), rows)
+    caption = "All on the same test ratings, measured by this run. The baselines need no training of a model."
+    return Table("Model and baselines", caption, ("", *test), rows)
 
 
-def errors(
+def _errors(
     amounts: Sequence[np.ndarray], model: np.ndarray, baseline: np.ndarray, ratings: np.ndarray, predicted: np.ndarray
 ) -> list[Plot | Table]:
     """Where a model of ratings errs. amounts: training ratings of each test rating's user, and of its item."""
@@ -78,7 +81,7 @@ def errors(
     ]
 
 
-def ranking(cutoffs: Sequence[int], metrics: Mapping[str, Mapping[str, float]], items: int) -> Plot:
+def _ranking(cutoffs: Sequence[int], metrics: Mapping[str, Mapping[str, float]], items: int) -> Plot:
     """How early the items come that users chose last. metrics: by who ranks, "hr@K" and "ndcg@K" for every cutoff."""
     return Plot(
         "ranking",
@@ -89,7 +92,7 @@ def ranking(cutoffs: Sequence[int], metrics: Mapping[str, Mapping[str, float]], 
     )
 
 
-def item_map(vectors: np.ndarray, values: np.ndarray, counts: np.ndarray, names: Sequence[str], scale: str) -> Plot:
+def _item_map(vectors: np.ndarray, values: np.ndarray, counts: np.ndarray, names: Sequence[str], scale: str) -> Plot:
     """The items' vectors in the plane. values: their colours, named by scale; counts: training ratings of each."""
     from sklearn.decomposition import PCA
 
@@ -107,22 +110,60 @@ def item_map(vectors: np.ndarray, values: np.ndarray, counts: np.ndarray, names:
 def _apart(places: np.ndarray, order: np.ndarray) -> list[int]:
     """Of points in the plane, in this order, those that are far enough from all before them for a name beside each."""
     scaled = places / np.maximum(np.ptp(places, axis=0), 1e-12) / (0.3, 0.05)
-    found: list[int] = []
+    chosen: list[int] = []
     for i in order:
-        if all(np.abs(scaled[i] - scaled[j]).max() > 1 for j in found):
-            found.append(int(i))
-    return found
-
-
-def folds(tests: Sequence[Mapping[str, float]], seconds: Sequence[float]) -> Table:
-    """Fold by fold."""
-    rows = [
-        (str(fold), *(f"{value:.4f}" for value in test.values()), f"{took:.1f}")
-        for fold, (test, took) in enumerate(zip(tests, seconds), 1)
-    ]
-    caption = "Every fold is a run of its own, in a folder of this one."
-    return Table("Fold by fold", caption, ("fold", *(f"test {name}" for name in tests[0]), "seconds"), rows)
+        if all(np.abs(scaled[i] - scaled[j]).max() > 1 for j in chosen):
+            chosen.append(int(i))
+    return chosen
 
 
 def _rms(values: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(values))))
+
+
+def about(data: str, session_window: float) -> str:
+    """What else to know of a run's data and predictions. session_window: seconds; 0: no session effect."""
+    text = ""
+    if data == "wine":
+        text += " The wines and their measurements are real; the tasters who rate them are simulated."
+    if session_window:
+        text += (
+            f" A prediction uses the time of the rating: what its user's other training ratings within about "
+            f"{session_window:g} seconds, before and after it, have in common."
+        )
+    return text
+
+
+def rating_errors(recommender: Recommender) -> Sequence[Plot | Table]:
+    """Where the predictions of the test ratings are wrong."""
+    data, test, baseline = recommender.data, recommender.data.test, recommender.baseline
+    assert baseline is not None
+    amounts = [
+        np.bincount(trained, minlength=size)[tested]
+        for trained, tested, size in zip(
+            (data.train.users, data.train.items), (test.users, test.items), recommender.shape
+        )
+    ]
+    predicted = np.clip(recommender.predicted(test), *data.scale)
+    expected = np.clip(baseline(test.users, test.items), *data.scale)
+    return _errors(amounts, predicted - test.values, expected - test.values, test.values, predicted)
+
+
+def ranking(recommender: Recommender) -> Plot:
+    """How early the items come that users chose last, by the model and by popularity."""
+    test = recommender.data.test
+    scores_by = {"model": recommender.answers.all(recommender.params, test.users), "popularity": recommender.popularity}
+    metrics = {name: ranking_metrics(recommender.ranks(scores, test), CUTOFFS) for name, scores in scores_by.items()}
+    return _ranking(CUTOFFS, metrics, len(recommender.data.items) - 1)
+
+
+def item_map(recommender: Recommender) -> Plot:
+    """The items in the plane, coloured by mean rating or, in a ranking, by how often they were chosen."""
+    data, counts = recommender.data, recommender.popularity.astype(int)
+    rated = np.flatnonzero(counts)
+    if recommender.baseline is not None:
+        values, scale = recommender.baseline.mean + recommender.baseline.items, "mean rating"
+    else:
+        values, scale = np.log10(np.maximum(counts, 1)), "log10 of how often it was chosen"
+    names = [data.title(int(i)) for i in rated]
+    return _item_map(recommender.item_vectors()[rated], values[rated], counts[rated], names, scale)

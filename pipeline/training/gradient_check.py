@@ -8,10 +8,11 @@ import jax.numpy as jnp
 
 from pipeline import compiler
 from pipeline.backprop import value_and_grad
+from pipeline.data.batches import Batch
 from pipeline.layers.base import PyTree, map_children
 from pipeline.layers.combinators import Cast
 from pipeline.layers.objective import Objective
-from pipeline.training.step import Augment, Batch, prepare_batch
+from pipeline.training.step import Augment, prepare_batch
 from pipeline.verify.measure import relative_errors
 
 

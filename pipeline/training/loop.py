@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from pipeline import compiler
+from pipeline.data.batches import Batch
 from pipeline.evaluation.batch_statistics import make_batch_statistics
 from pipeline.evaluation.metrics import Metrics, accuracy_metric
 from pipeline.layers.base import PyTree
@@ -24,9 +25,9 @@ from pipeline.training.nonfinite import NonFiniteError, locate
 from pipeline.training.optimizer import make_optimizer, make_schedule
 from pipeline.training.progress import Display
 from pipeline.training.run import Run
-from pipeline.training.sparse_updates import Table, with_sparse_updates
-from pipeline.training.state import TrainState, start
-from pipeline.training.step import Augment, Batch, make_train_step, prepare_batch, split
+from pipeline.training.sparse_updates import SparseTable, with_sparse_updates
+from pipeline.training.state import TrainState, init_state
+from pipeline.training.step import Augment, make_train_step, prepare_batch, split
 from pipeline.training.stopping import StopConfig, Stopping
 
 if TYPE_CHECKING:
@@ -70,8 +71,8 @@ def fit(
     evaluate: Callable[[PyTree], Mapping[str, float]],
     augment: Augment | None = None,
     metrics: Metrics = accuracy_metric,
-    calibration: Sequence[Batch] = (),
-    tables: tuple[Table, ...] = (),
+    statistics_batches: Sequence[Batch] = (),
+    tables: tuple[SparseTable, ...] = (),
 ) -> Result:
     """Trains ``objective`` from ``params``, or goes on from the run's last checkpoint where there is one.
 
@@ -79,7 +80,7 @@ def fit(
     run: its folder gets metrics.jsonl and the checkpoints.
     evaluate: judges parameters on the validation set: ``params -> {"loss": ..., ...}``; called where an epoch ends.
     augment, metrics: see ``make_train_step``.
-    calibration: a few training batches for BatchNorm's statistics; other models need none.
+    statistics_batches: a few training batches for BatchNorm's statistics; other models need none.
     tables: large ones, of which a step touches the rows of its batch alone; see ``with_sparse_updates`` for what that changes.
 
     Raises NonFiniteError at the first step whose loss, gradient or update is not finite.
@@ -90,7 +91,9 @@ def fit(
     compare = make_comparison(objective, config.seed, augment)
     calibrate = make_batch_statistics(objective)
     with Checkpoints(run.checkpoints) as checkpoints:
-        state, stopping, seconds = _resumed(checkpoints, start(params, optimizer, config.average), batches, config.stop)
+        state, stopping, seconds = _resumed(
+            checkpoints, init_state(params, optimizer, config.average), batches, config.stop
+        )
         step = int(state.step)
         run.rewind(step)
         saved = time.monotonic()
@@ -111,7 +114,7 @@ def fit(
                 epoch, within = divmod(step, steps_per_epoch)
                 if within == 0:
                     journal.catch_up(state)
-                    judged = calibrate(state.evaluated, calibration)
+                    judged = calibrate(state.evaluated, statistics_batches)
                     evaluation = evaluate(judged)
                     run.log({"kind": "evaluation", "step": step, "epoch": epoch, "split": "validation", **evaluation})
                     display.epoch(epoch, evaluation)
@@ -139,7 +142,7 @@ def _compiled_step(
     config: TrainingConfig,
     augment: Augment | None,
     metrics: Metrics,
-    tables: tuple[Table, ...],
+    tables: tuple[SparseTable, ...],
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Any]]]:
     step = make_train_step(
         objective,

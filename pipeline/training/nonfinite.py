@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
+from pipeline.data.batches import Batch
 from pipeline.errors import UserError
 from pipeline.layers.base import Context, Layer, PyTree, Wrapper, children, map_children
 from pipeline.layers.combinators import Repeat
 from pipeline.training.state import TrainState
-from pipeline.training.step import Batch
 
 
 class NonFiniteError(UserError):

@@ -15,15 +15,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from pipeline.data.batches import Batch
 from pipeline.layers.base import PyTree
 from pipeline.training.state import TrainState
-from pipeline.training.step import Batch
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Any]]]
 
 
 @dataclass(frozen=True)
-class Table:
+class SparseTable:
     """Parameters with a row for each id, and where a batch has these ids.
 
     parameters: paths of arrays (count, ...) among the parameters ("model/layers/0/embedding"), all for the same ids.
@@ -35,7 +35,7 @@ class Table:
     ids: tuple[str, ...]
 
 
-def with_sparse_updates(step: Step, tables: tuple[Table, ...]) -> Step:
+def with_sparse_updates(step: Step, tables: tuple[SparseTable, ...]) -> Step:
     """``step`` on the rows of ``tables`` that are in the batch; to be jitted with the state donated, as ``step`` is.
 
     Without donation every table would be copied. The result is ``step``'s own where a row without a gradient does not

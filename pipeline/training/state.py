@@ -51,7 +51,7 @@ def init_params(objective: Layer, example: PyTree, seed: int) -> PyTree:
     return compiler.jit_once(lambda key: objective.init(key, example))(jax.random.key(seed))
 
 
-def start(params: PyTree, optimizer: "optax.GradientTransformation", average: float = 0.0) -> TrainState:
+def init_state(params: PyTree, optimizer: "optax.GradientTransformation", average: float = 0.0) -> TrainState:
     """The state before the first step. It shares no buffer with ``params`` or within itself: steps donate it."""
 
     def state(params: PyTree) -> TrainState:

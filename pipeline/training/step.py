@@ -9,6 +9,7 @@ import jax.numpy as jnp
 from jaxtyping import Array
 
 from pipeline.backprop import Gradient, value_and_grad
+from pipeline.data.batches import Batch
 from pipeline.errors import UserError
 from pipeline.evaluation.metrics import Metrics, no_metrics
 from pipeline.layers.base import Context, PyTree
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     import optax
 
 Augment = Callable[[Any, PyTree], PyTree]
-Batch = tuple[PyTree, Any]
 
 
 def make_train_step(

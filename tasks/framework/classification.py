@@ -1,48 +1,50 @@
-"""What the tasks that put a class on an input share: what ``train`` and the other commands do with data and a model."""
+"""What the tasks share that put a class on an input, and those whose inputs are arrays: images, signals, tables."""
 
-import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from itertools import islice
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from pipeline.evaluation.classification import classification_metrics
+from rich.table import Table
 
-from pipeline.data.batches import (
-    Examples,
-    Sequences,
-    batch_of,
-    by_length,
-    evaluation_batches,
-    steps_per_epoch,
-    train_batches,
-)
+from pipeline import compiler
+from pipeline.data.batches import Batch, Examples, batch_of, evaluation_batches
+from pipeline.data.dataset import Dataset, Scaling
 from pipeline.errors import UserError
-from pipeline.evaluation.evaluate import make_evaluation, predict
+from pipeline.evaluation.evaluate import all_outputs, make_evaluation
 from pipeline.evaluation.metrics import Metrics, accuracy_metric
-from pipeline.layers.base import Context, Layer, PyTree, leaves
-from pipeline.layers.normalization import BatchNorm
+from pipeline.layers.base import Context, Layer
 from pipeline.layers.objective import Objective
 from pipeline.losses.base import Targets
-from pipeline.report import classification as shown
+from pipeline.report import classification as report
 from pipeline.report import page
-from pipeline.training.checkpoints import load_params
-from pipeline.training.gradient_check import gradient_check
-from pipeline.training.loop import fit
 from pipeline.training.precision import in_precision
-from pipeline.training.run import Run, read_config
-from pipeline.training.state import init_params
-from pipeline.verify import Report, verify
-from tasks.framework import summary as summary_of_run
-from tasks.framework.command_line import Config, Task, command, open_run
+from pipeline.training.step import Augment
+from tasks.framework.command_line import Predict, console
+from tasks.framework.cross_validation import CrossValidated, FoldsConfig, Part
+from tasks.framework.export import Exported
+from tasks.framework.summary import split_sizes
+from tasks.framework.task import (
+    Config,
+    Evaluation,
+    Metric,
+    Outcome,
+    Story,
+    Task,
+    TaskModel,
+    Training,
+    read_json,
+    write_json,
+)
 
-CALIBRATION_BATCHES = 16
-CHECKED_EXAMPLES = 16  # in a gradient check: float64 autodiff of the whole model
-VERIFIED_EXAMPLES = 5
-DRIVERS = 4  # parts of an input that predict names
+CHECKED_EXAMPLES, VERIFIED_EXAMPLES = 16, 5
+STRONGEST = 4
+"""Parts of an input that ``predict`` names."""
 
 
 class Labelled(Examples, Protocol):
@@ -54,27 +56,9 @@ class Labelled(Examples, Protocol):
         ...
 
 
-class LabelledData(Protocol):
-    """What is learnt from: three splits, and the classes that labels are positions of."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def train(self) -> Labelled: ...
-    @property
-    def validation(self) -> Labelled: ...
-    @property
-    def test(self) -> Labelled: ...
-    @property
-    def classes(self) -> tuple[str, ...]: ...
-
-
 @dataclass(frozen=True)
-class Signature(ABC):
-    """What a trained classifier takes and gives; ``signature.json`` in its run. A task's own says what its inputs are.
-
-    classes: the names of its outputs.
-    """
+class Signature:
+    """What a trained classifier takes and gives; ``signature.json`` in its run. classes: the names of its outputs."""
 
     classes: tuple[str, ...]
 
@@ -91,66 +75,26 @@ class Signature(ABC):
     @abstractmethod
     def write(self, folder: Path) -> None: ...
 
+    @classmethod
+    @abstractmethod
+    def read(cls, run_directory: Path) -> Self: ...
+
 
 S = TypeVar("S", bound=Signature)
-
-
-def write_signature(folder: Path, content: Mapping[str, Any]) -> None:
-    (folder / "signature.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-
-
-def read_signature(run: Path, parsed: Callable[[Mapping[str, Any]], S]) -> S:
-    """What ``parsed`` makes of a run's. Raises UserError where it cannot."""
-    try:
-        return parsed(json.loads((run / "signature.json").read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{run} is not the folder of a run: its signature.json cannot be read ({error})") from error
-
-
-class Prepared(NamedTuple):
-    """What a run begins with."""
-
-    data: Any
-    signature: Any
-    objective: Objective
-    augment: Callable[[Any, Any], Any] | None
-    steps_per_epoch: int
-
-
-class Trained(NamedTuple):
-    """Of a run: its options, signature, objective and the parameters of its best checkpoint."""
-
-    config: Any
-    signature: Any
-    objective: Objective
-    params: PyTree
-
-
-class Outcome(NamedTuple):
-    """What a run came to. probabilities: of every class for every test example."""
-
-    data: Any
-    signature: Any
-    params: PyTree
-    run: Run
-    summary: Mapping[str, Any]
-    probabilities: np.ndarray
+C = TypeVar("C", bound=FoldsConfig)
 
 
 class Classification(Task[Config], Generic[Config, S]):
-    """A task whose model gives logits over classes, trained with a loss over integer labels."""
+    """A task whose model gives logits over classes, trained with a loss over integer labels.
 
-    @abstractmethod
-    def load(self, config: Config) -> Any:
-        """The data that the options name: ``LabelledData``."""
+    signature_class: reads a run's signature.
+    """
 
-    @abstractmethod
-    def signature(self, config: Config, data: Any) -> S:
-        """Of what is trained on these data."""
-
-    @abstractmethod
-    def read_signature(self, run: Path) -> S:
-        """The one that a run has written. Raises UserError where it cannot be read."""
+    signature_class: type[S]
+    test_metrics: ClassVar[Mapping[str, Metric]] = {
+        "accuracy": Metric("test accuracy"),
+        "macro_f1": Metric("test macro F1", headline=False),
+    }
 
     @abstractmethod
     def model(self, config: Config, signature: S) -> Layer:
@@ -160,22 +104,20 @@ class Classification(Task[Config], Generic[Config, S]):
     def loss(self, config: Config) -> Layer: ...
 
     @abstractmethod
-    def augment(self, config: Config) -> Callable[[Any, Any], Any] | None:
-        """A function (key, inputs) -> inputs that varies training examples, or None."""
+    def augment(self, config: Config) -> Augment | None:
+        """A function ``(key, inputs) -> inputs`` that varies training examples, or None."""
 
     @abstractmethod
-    def mistakes(
-        self, tests: Sequence[Any], probabilities: np.ndarray, classes: Sequence[str]
-    ) -> page.Plot | page.Table:
-        """The worst mistakes, for people to look at. tests: test splits, whose examples follow each other."""
+    def mistakes(self, splits: Sequence[Any], probabilities: np.ndarray, classes: Sequence[str]) -> page.Part:
+        """The worst mistakes, for people to look at. splits: test splits, whose examples follow each other."""
 
-    def pictures(self, params: PyTree, signature: S) -> Sequence[page.Plot]:
-        """What there is to see of a trained model's own parameters in the report."""
-        del params, signature
+    def pictures(self, model: TaskModel) -> Sequence[page.Plot]:
+        """What there is to see of a trained model's own parameters."""
+        del model
         return ()
 
     def examples(self, config: Config, data: Any, part: str) -> Examples:
-        """What training sees of a part of the data: "train", "validation" or "test", as they are."""
+        """What training sees of a part of the data ("train", "validation" or "test"): the part itself."""
         del config
         return getattr(data, part)
 
@@ -184,194 +126,216 @@ class Classification(Task[Config], Generic[Config, S]):
         del config
         return accuracy_metric
 
-    def settle(self, config: Config, run: Path, objective: Objective, params: PyTree, data: Any) -> None:
-        """What else is chosen on the validation split when training is over, and kept in the folder ``run``."""
-        del config, run, objective, params, data
-
-    def probabilities(
-        self, config: Config, run: Path, objective: Objective, params: PyTree, examples: Labelled
-    ) -> np.ndarray:
-        """Of every class for every example, in their order: (examples, classes)."""
-        del run
-        logits = all_outputs(objective.model, params["model"], examples, config.batch_size)
+    def probabilities(self, model: TaskModel, run_directory: Path, examples: Labelled) -> np.ndarray:
+        """The probability of every class for every example, in their order: (examples, classes)."""
+        del run_directory
+        logits = all_outputs(model.objective.model, model.params["model"], examples, model.config.batch_size)
         return np.asarray(jax.nn.softmax(logits.astype(np.float32)))
 
-    def called(self, run: Path, probabilities: np.ndarray) -> np.ndarray:
+    def labels_of(self, run_directory: Path, probabilities: np.ndarray) -> np.ndarray:
         """The class that each example gets: the likeliest."""
-        del run
+        del run_directory
         return probabilities.argmax(-1)
 
-    def scores(self, config: Config, run: Path, labels: np.ndarray, probabilities: np.ndarray) -> dict[str, float]:
+    def scores(
+        self, config: Config, run_directory: Path, labels: np.ndarray, probabilities: np.ndarray
+    ) -> Mapping[str, float]:
         """The metrics of a split."""
-        from sklearn.metrics import accuracy_score, f1_score
-
         del config
-        predictions = self.called(run, probabilities)
-        return {
-            "accuracy": float(accuracy_score(labels, predictions)),
-            "macro_f1": float(f1_score(labels, predictions, average="macro", zero_division=0)),  # pyright: ignore[reportArgumentType]
-        }
+        return classification_metrics(labels, self.labels_of(run_directory, probabilities))
 
-    def findings(self, config: Config, outcome: "Outcome") -> Sequence[page.Plot | page.Table | page.Section]:
-        """What the report shows of a run's test results."""
-        data, probabilities = outcome.data, outcome.probabilities
-        del config
-        return [
-            *shown.results(data.test.labels, self.called(outcome.run.directory, probabilities), data.classes),
-            self.mistakes([data.test], probabilities, data.classes),
-            *self.pictures(outcome.params["model"], outcome.signature),
-        ]
+    def write_signature(self, folder: Path, signature: S) -> None:
+        signature.write(folder)
 
-    def headline(self, test: Mapping[str, float]) -> Sequence[tuple[str, str]]:
-        """What a report begins with besides the accuracy: a value and what it is, each."""
-        del test
-        return ()
-
-    def notes(self, data: Any) -> Sequence[str]:
-        """What a user should know about the data before training begins, line by line."""
-        del data
-        return ()
+    def read_signature(self, run_directory: Path) -> S:
+        return self.signature_class.read(run_directory)
 
     def objective(self, config: Config, signature: S) -> Objective:
         return Objective(in_precision(self.model(config, signature), config.precision), self.loss(config))
 
-    def prepared(self, config: Config) -> Prepared:
-        """Raises UserError where something does not fit, so that no run is begun."""
-        data = self.load(config)
-        signature = self.signature(config, data)
-        steps = steps_per_epoch(self.examples(config, data, "train"), config.batch_size)
-        objective, augment = self.objective(config, signature), self.augment(config)
-        if augment:
-            one = signature.inputs
+    def example(self, config: Config, signature: S) -> Batch:
+        del config
+        return signature.inputs, Targets(jax.ShapeDtypeStruct((1,), np.int32))
+
+    def training(self, model: TaskModel, data: Any) -> Training:
+        config = model.config
+        augment, metrics = self.augment(config), self.metrics(config)
+        if augment:  # which may not fit the data
+            one = model.signature.inputs
             batch = jax.ShapeDtypeStruct((config.batch_size, *one.shape[1:]), one.dtype)
             jax.eval_shape(augment, jax.random.key(0), batch)
-        return Prepared(data, signature, objective, augment, steps)
+        validation = self.examples(config, data, "validation")
+        validate = make_evaluation(model.objective, metrics)
+        return Training(
+            self.examples(config, data, "train"),
+            lambda params: validate(params, evaluation_batches(validation, config.batch_size)),
+            f"{data.name} ({split_sizes(data)} examples)",
+            getattr(data, "notes", ()),
+            augment,
+            metrics,
+        )
 
-    def train(self, config: Config) -> None:
-        outcome = self.fitted(config)
-        report = page.write(outcome.run.directory, self._page(config, outcome))
+    def check_batch(self, model: TaskModel, data: Any) -> Batch:
+        return self._first_tests(model, data, CHECKED_EXAMPLES)
+
+    def verify_batch(self, model: TaskModel, data: Any) -> Batch:
+        return self._first_tests(model, data, VERIFIED_EXAMPLES)
+
+    def _first_tests(self, model: TaskModel, data: Any, count: int) -> Batch:
+        examples = self.examples(model.config, data, "test")
+        return batch_of(*examples.take(np.arange(min(count, len(examples)))))
+
+    def test(self, model: TaskModel, data: Any, run_directory: Path) -> Evaluation:
+        probabilities = self.probabilities(model, run_directory, data.test)
+        scores = self.scores(model.config, run_directory, data.test.labels, probabilities)
+        return Evaluation(scores, probabilities)
+
+    def goal(self, data: Any) -> str:
+        """What a model learns, after "learned"."""
+        return f"to tell {len(data.classes)} classes apart"
+
+    def story(self, outcome: Outcome) -> Story:
+        data, kind = outcome.data, outcome.model.signature.kind
+        learned = f"A {outcome.config.model} learned {self.goal(data)} from {len(data.train):,} examples {kind}"
+        return Story(learned, f"{len(data.validation):,} validation examples", f"{len(data.test):,} test examples")
+
+    def sections(self, outcome: Outcome) -> Sequence[page.Part]:
+        data, probabilities = outcome.data, outcome.evaluation.answers
+        predictions = self.labels_of(outcome.run.directory, probabilities)
+        return [
+            *report.results(data.test.labels, predictions, data.classes),
+            self.mistakes([data.test], probabilities, data.classes),
+            *self.pictures(outcome.model),
+        ]
+
+    def result_lines(self, outcome: Outcome) -> Sequence[tuple[str, str]]:
         accuracy, size = outcome.summary["test"]["accuracy"], len(outcome.data.test)
-        tested = f"{accuracy:.4f}  ({round(accuracy * size)} of {size})"
-        summary_of_run.tell(outcome.summary, report, ("test accuracy", tested))
+        (title, value), *others = super().result_lines(outcome)
+        return [(title, f"{value}  ({round(accuracy * size)} of {size})"), *others]
 
-    def fitted(self, config: Config) -> Outcome:
-        """Trains, tests the best checkpoint and checks its gradients: all of a run but its report."""
-        data, signature, objective, augment, steps = self.prepared(config)
-        run = open_run(self, config)
-        signature.write(run.directory)
 
-        params = initial_params(objective, signature, config.seed)
-        if not config.quiet:
-            print(
-                f"{config.model} with {summary_of_run.count(params):,} parameters on {data.name} "
-                f"({summary_of_run.sizes(data)} examples)",
-                *self.notes(data),
-                sep="\n",
-                flush=True,
-            )
+class CrossValidatedClassification(CrossValidated[C], Classification[C, S]):
+    """A classifier whose run may be of several models: folds, or seeds and their ensemble."""
 
-        train, validation = (self.examples(config, data, part) for part in ("train", "validation"))
-        metrics, held_out = self.metrics(config), evaluation_batches(validation, config.batch_size)
-        validate = make_evaluation(objective, metrics)
-        calibrated = any(isinstance(layer, BatchNorm) for _, layer in leaves(objective))
-        spare = train_batches(train, config.batch_size, config.seed + 1)
-        result = fit(
-            objective,
-            params,
-            train_batches(train, config.batch_size, config.seed),
-            config,
-            run,
-            steps_per_epoch=steps,
-            evaluate=lambda params: validate(params, held_out),
-            augment=augment,
-            metrics=metrics,
-            calibration=list(islice(spare, CALIBRATION_BATCHES)) if calibrated else (),
+    def combined_sections(self, config: C, parts: Sequence[Part], content: Mapping[str, Any]) -> Sequence[page.Part]:
+        del config, content
+        splits = [part.data.test for part in parts]
+        labels = np.concatenate([split.labels for split in splits])
+        predictions = np.concatenate([self.labels_of(part.folder, part.evaluation.answers) for part in parts])
+        classes = parts[0].data.classes
+        probabilities = np.concatenate([part.evaluation.answers for part in parts])
+        return [
+            *report.results(labels, predictions, classes),
+            self.mistakes(splits, probabilities, classes),
+        ]
+
+
+def strongest(names: Sequence[str], contributions: np.ndarray) -> str:
+    """The parts of an input that move the answer most, the strongest first, each with its sign.
+
+    contributions: one for each name.
+    """
+    order = np.argsort(-np.abs(contributions), kind="stable")[:STRONGEST]
+    return "  ".join(f"{'+' if contributions[i] >= 0 else '-'}{names[i]}" for i in order)
+
+
+@dataclass(frozen=True)
+class ArraySignature(Signature):
+    """input_shape: of one example; scaling: from stored values to what the model sees."""
+
+    input_shape: tuple[int, ...]
+    scaling: Scaling
+
+    @property
+    def inputs(self) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((1, *self.input_shape), jnp.float32)
+
+    @property
+    def kind(self) -> str:
+        return f"of shape {'x'.join(map(str, self.input_shape))}"
+
+    def content(self) -> dict[str, Any]:
+        """As JSON."""
+        return {"input_shape": self.input_shape, "scaling": asdict(self.scaling), "classes": self.classes}
+
+    @classmethod
+    def parse(cls, content: Mapping[str, Any]) -> Self:
+        """The signature that ``content`` describes."""
+        scaling = Scaling(**{name: tuple(values) for name, values in content["scaling"].items()})
+        return cls(tuple(content["classes"]), tuple(content["input_shape"]), scaling)
+
+    def write(self, folder: Path) -> None:
+        write_json(folder / "signature.json", self.content())
+
+    @classmethod
+    def read(cls, run_directory: Path) -> Self:
+        return read_json(run_directory, "signature.json", cls.parse)
+
+    @property
+    def scale(self) -> Callable[[jax.Array], jax.Array]:
+        """The scaling as a function of arrays that JAX can trace."""
+        mean, deviation = (jnp.asarray(v, jnp.float32) for v in (self.scaling.mean, self.scaling.deviation))
+        return lambda values: (values - mean) / deviation
+
+
+class ArrayClassification(Classification[Config, ArraySignature]):
+    """A task whose data are a ``Dataset``."""
+
+    signature_class = ArraySignature
+    predictions = Predict
+
+    @abstractmethod
+    def read(self, path: Path, signature: ArraySignature) -> np.ndarray:
+        """The examples in one file of the user's, scaled for the model: (examples, *input_shape)."""
+
+    def signature(self, config: Config, data: Dataset) -> ArraySignature:
+        del config
+        return ArraySignature(data.classes, data.input_shape, data.scaling)
+
+    def predict(self, command: Predict) -> None:
+        if not command.inputs:
+            raise UserError("predict needs the files to answer for: predict RUN FILE...")
+        model = self.trained(command.run)
+        table = Table("file", "class")
+        table.add_column("probability", justify="right")
+        forward = compiler.jit(model.objective.model.apply)
+        for path in files_in(command.inputs):
+            logits = forward(model.params["model"], self.read(path, model.signature), Context())
+            for row in np.asarray(jax.nn.softmax(logits)):
+                table.add_row(str(path), model.signature.classes[row.argmax()], f"{row.max():.4f}")
+        console().print(table)
+
+    def exported(self, model: TaskModel, run_directory: Path) -> Exported:
+        """Pixels as they are stored (floats; integer pixels divided by their largest value) to class probabilities."""
+        del run_directory
+        signature, network, scale = model.signature, model.objective.model, model.signature.scale
+
+        def probabilities(pixels: jax.Array) -> jax.Array:
+            return jax.nn.softmax(network.apply(model.params["model"], scale(pixels), Context()))
+
+        shape = ", ".join(map(str, ("batch", *signature.input_shape)))
+        return Exported(
+            probabilities,
+            [(signature.input_shape, jnp.float32)],
+            lambda random, shape: random.random(shape, np.float32),
+            takes=f"float32 ({shape}): pixels from 0 to 1, any batch",
+            gives=f"float32 (batch, {len(signature.classes)}): probabilities, classes in signature.json",
         )
-        self.settle(config, run.directory, objective, result.params, data)
-        probabilities = self.probabilities(config, run.directory, objective, result.params, data.test)
-        test = self.scores(config, run.directory, data.test.labels, probabilities)
-        checked = batch_of(*self.examples(config, data, "test").take(np.arange(min(CHECKED_EXAMPLES, len(data.test)))))
-        check = gradient_check(objective, result.params, checked)
-        summary = summary_of_run.summary(self, config, result, test, check)
-        run.finish(summary)
-        return Outcome(data, signature, result.params, run, summary, probabilities)
-
-    def _page(self, config: Config, outcome: Outcome) -> page.Page:
-        data, signature, run, summary = outcome.data, outcome.signature, outcome.run, outcome.summary
-        check, test = summary["gradient_check"], summary["test"]
-        return page.Page(
-            title=f"{self.title}: {config.model} on {data.name}",
-            headline=summary_of_run.headline(
-                summary, (f"{test['accuracy']:.2%}", "test accuracy"), *self.headline(test)
-            ),
-            summary=(
-                f"A {config.model} learnt {len(data.classes)} classes from {len(data.train):,} examples "
-                f"{signature.kind}, with {summary_of_run.BY[config.gradient]}. It stopped after {summary['epochs']} epochs "
-                f"({summary['stopped_because']}); the checkpoint that was best on {len(data.validation):,} "
-                f"validation examples is judged here on {len(data.test):,} test examples that neither training nor "
-                "that choice has seen."
-            ),
-            facts=summary_of_run.facts(
-                config,
-                summary,
-                ("data", data.name),
-                ("model", config.model),
-                ("test accuracy", f"{test['accuracy']:.4f}"),
-                ("test macro F1", f"{test['macro_f1']:.4f}"),
-            ),
-            sections=[
-                *shown.learning(run.metrics()),
-                *self.findings(config, outcome),
-                *shown.gradients(check["relative_error"]),
-            ],
-            reproduce=command(self, config),
-            environment=summary_of_run.environment(config, summary),
-        )
-
-    def evaluate(self, run: Path) -> Mapping[str, float]:
-        data, probabilities = self.tested(run)
-        return self.scores(read_config(run, self.config), run, data.test.labels, probabilities)
-
-    def tested(self, run: Path) -> tuple[Any, np.ndarray]:
-        """The data that a run is about, and what its best checkpoint says of the test split's examples."""
-        config, signature, objective, params = self.trained(run)
-        data = self.load(config)
-        if self.signature(config, data) != signature:
-            raise UserError(f"{config.data} is not the data that {run} was trained on: its classes or inputs differ")
-        return data, self.probabilities(config, run, objective, params, data.test)
-
-    def verify(self, config: Config) -> Report:
-        data = self.load(config)
-        signature = self.signature(config, data)
-        objective = Objective(self.model(config, signature), self.loss(config))
-        params = initial_params(objective, signature, config.seed)
-        batch = batch_of(*self.examples(config, data, "test").take(np.arange(VERIFIED_EXAMPLES)))
-        context = Context(train=True, key=jax.random.key(config.seed))
-        # In float32 rounding moves a few of so many units across their kinks, whoever differentiates.
-        return verify(objective, params, batch, context, precisions=(), checks=())
-
-    def trained(self, run: Path) -> Trained:
-        """Raises UserError where there is no run, or one of another task."""
-        Run.open(run)
-        config, signature = read_config(run, self.config), self.read_signature(run)
-        objective = self.objective(config, signature)
-        params = load_params(run, initial_params(objective, signature, config.seed))
-        return Trained(config, signature, objective, params)
 
 
-def initial_params(objective: Objective, signature: Signature, seed: int) -> PyTree:
-    """Untrained parameters, or the shapes that a run's are restored into."""
-    targets = Targets(jax.ShapeDtypeStruct((1,), np.int32))
-    return init_params(objective, (signature.inputs, targets), seed)
+def files_in(paths: Sequence[Path], suffixes: Sequence[str] = ()) -> list[Path]:
+    """The files among ``paths`` and in the folders among them, in alphabetical order.
 
-
-def all_outputs(model: Layer, params: PyTree, examples: Examples, batch_size: int) -> np.ndarray:
-    """The model's outputs for every example, in their order: (examples, ...)."""
-    outputs = predict(model, params, evaluation_batches(examples, batch_size))
-    return outputs[np.argsort(by_length(examples))] if isinstance(examples, Sequences) else outputs
-
-
-def drivers(names: Sequence[str], added: np.ndarray) -> str:
-    """The parts of an input that move the answer most, the strongest first, each with its sign. added: (names,)."""
-    order = np.argsort(-np.abs(added), kind="stable")[:DRIVERS]
-    return "  ".join(f"{'+' if added[i] >= 0 else '-'}{names[i]}" for i in order)
+    suffixes: which files of a folder count; without any, all do.
+    """
+    files = []
+    for path in paths:
+        inside = [path]
+        if path.is_dir():
+            inside = sorted(file for file in path.rglob("*") if file.is_file())
+            inside = [file for file in inside if not suffixes or file.suffix.lower() in suffixes]
+        if not inside:
+            kinds = f"{' or '.join(suffixes)} file" if suffixes else "file"
+            raise UserError(f"{path} has no {kinds} in it; give files, or a folder of them")
+        files += inside
+    return files

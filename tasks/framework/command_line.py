@@ -1,16 +1,14 @@
-"""What every task's command line shares: commands, defaults, the folder of a run, and how mistakes are told."""
+"""The command line of every task: its commands, their options, and how mistakes are reported."""
 
 import argparse
 import dataclasses
 import json
 import os
 import sys
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Generic, TypeVar, Union, get_type_hints
+from typing import Annotated, Any, Generic, TypeVar, Union, get_type_hints
 
 import jax
 import tyro
@@ -20,40 +18,29 @@ from tyro.conf import FlagCreatePairsOff, Positional, subcommand
 from pipeline import compiler
 from pipeline.errors import UserError
 from pipeline.training.config import TrainingConfig
-from pipeline.training.run import Run, read_config
-from pipeline.verify import Report
+from pipeline.training.run import read_config
+from tasks.framework.summary import WITHOUT_EFFECT, differences, flag
+from tasks.framework.task import Task
 
-
-@dataclass(frozen=True)
-class TaskConfig(TrainingConfig):
-    """The options of ``train`` that every task has; a task narrows ``model`` to a Literal, and adds its own."""
-
-    data: str = ""
-    """A known data set, or the path to your own."""
-    model: str = ""
-    """The kind of model."""
-
-
-Config = TypeVar("Config", bound=TaskConfig)
 Model = TypeVar("Model")
 
 
 @dataclass(frozen=True)
 class Evaluate:
-    """The test metrics of a run's best checkpoint."""
+    """Print the test metrics of a run's best checkpoint."""
 
     run: Positional[Path]
-    """The run's folder."""
+    """Folder of the run."""
     json: FlagCreatePairsOff[bool] = False
-    """Prints them as JSON."""
+    """Print the metrics as JSON."""
 
 
 @dataclass(frozen=True)
 class Predictions:
-    """What every task's ``predict`` is given; a task adds its own."""
+    """The options of every task's ``predict``; a task adds its own."""
 
     run: Positional[Path]
-    """The run's folder."""
+    """Folder of the run."""
 
 
 @dataclass(frozen=True)
@@ -66,59 +53,22 @@ class Predict(Predictions):
 
 @dataclass(frozen=True)
 class Verify(Generic[Model]):
-    """Every gradient of the task's model, layer by layer, by hand against autodiff. Exits with 1 where one is wrong."""
+    """Compare the manual gradient of every layer of the task's model with autodiff. Exit code 1 where one is wrong."""
 
     data: str
-    """The data set whose examples the model is given."""
+    """Data set whose examples the model is given."""
     model: Model
-    """The kind of model."""
+    """Kind of model."""
     seed: int = 0
-    """Of the parameters and of what is held out of the data."""
+    """Random seed of the parameters and of the split of the data."""
 
 
 @dataclass(frozen=True)
 class Export:
-    """The trained forward pass as a portable jax.export artifact for cpu, cuda and tpu, in RUN/export."""
+    """Write the trained forward pass to RUN/export, as a portable jax.export artifact for cpu, cuda and tpu."""
 
     run: Positional[Path]
-    """The run's folder."""
-
-
-class Task(ABC, Generic[Config]):
-    """What a task's commands do. ``main`` runs them.
-
-    name: of the module in ``tasks``; title: for people; config, predictions: the classes of ``train``'s and
-    ``predict``'s options; chooses: options that, like ``--data``, choose among the recipes.
-    """
-
-    name: ClassVar[str]
-    title: ClassVar[str]
-    config: type[Config]
-    predictions: type[Predictions] = Predict
-    chooses: ClassVar[tuple[str, ...]] = ()
-
-    @abstractmethod
-    def recipe(self, data: str | None) -> Config:
-        """The defaults of ``train`` for this data set, or for the task's own one.
-
-        A task whose other options choose too takes them as keywords, each a string, or None where it is not given.
-        """
-
-    @abstractmethod
-    def train(self, config: Config) -> None: ...
-
-    @abstractmethod
-    def evaluate(self, run: Path) -> Mapping[str, float]: ...
-
-    @abstractmethod
-    def predict(self, command: Any) -> None:
-        """Scorer. command: of the class ``predictions``."""
-
-    @abstractmethod
-    def verify(self, config: Config) -> Report: ...
-
-    @abstractmethod
-    def export(self, run: Path) -> None: ...
+    """Folder of the run."""
 
 
 def main(task: Task[Any], arguments: Sequence[str] | None = None) -> None:
@@ -161,7 +111,7 @@ def _run(task: Task[Any], arguments: Sequence[str]) -> int:
 def _parse(task: Task[Any], arguments: Sequence[str]) -> Any:
     given = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for option in ("data", *task.chooses):
-        given.add_argument(f"--{_flag(option)}")
+        given.add_argument(f"--{flag(option)}")
     given.add_argument("--resume", type=Path)
     first = given.parse_known_args(arguments)[0]
     recipe = task.recipe(first.data, **{option: getattr(first, option) for option in task.chooses})
@@ -190,63 +140,15 @@ def _parse(task: Task[Any], arguments: Sequence[str]) -> Any:
     return command
 
 
-FREE = ("resume", "quiet", "verify_every", "log_every", "save_seconds")
-
-
 def _check_resumable(config: TrainingConfig, stored: TrainingConfig) -> None:
-    changed = dict(_differences(config, stored))
-    for name in FREE:
+    changed = dict(differences(config, stored))
+    for name in WITHOUT_EFFECT:
         changed.pop(name, None)
     if changed:
-        pairs = ", ".join(f"--{_flag(name)} was {old} and is now {new}" for name, (new, old) in changed.items())
+        pairs = ", ".join(f"--{flag(name)} was {old} and is now {new}" for name, (new, old) in changed.items())
         raise UserError(
             f"{config.resume} cannot be resumed with other options: {pairs}. Leave them out, or start a new run"
         )
-
-
-def _differences(config: Any, other: Any, prefix: str = "") -> Iterator[tuple[str, tuple[Any, Any]]]:
-    """The options in which two configurations of one class differ, by their dotted names, with both values."""
-    for entry in dataclasses.fields(config):
-        mine, its = getattr(config, entry.name), getattr(other, entry.name)
-        if dataclasses.is_dataclass(mine) and type(mine) is type(its):
-            yield from _differences(mine, its, f"{prefix}{entry.name}.")
-        elif mine != its:
-            yield prefix + entry.name, (mine, its)
-
-
-def _flag(name: str) -> str:
-    return name.replace("_", "-")
-
-
-def command(task: Task[Any], config: Any) -> str:
-    """The command that repeats a run: the options that are not the recipe's own."""
-    parts = ["scripts/run", task.name]
-    chosen = {}
-    for name in ("data", *task.chooses):
-        value = getattr(config, name)
-        if value != getattr(task.recipe(**({"data": None} | chosen)), name):
-            parts += [f"--{_flag(name)}", str(value)]
-        chosen[name] = value
-    for name, (value, _) in _differences(config, task.recipe(**chosen)):
-        if name in ("run_dir", *FREE):
-            continue
-        if isinstance(value, bool):
-            path, _, last = _flag(name).rpartition(".")
-            parts.append(f"--{path}{'.' if path else ''}{'' if value else 'no-'}{last}")
-        elif isinstance(value, tuple):
-            parts += [f"--{_flag(name)}", *map(str, value)]
-        else:
-            parts += [f"--{_flag(name)}", str(value)]
-    return " ".join(parts)
-
-
-def open_run(task: Task[Any], config: Any) -> Run:
-    """The folder of a run that begins, or of the one that is resumed."""
-    if config.resume:
-        return Run.open(config.resume)
-    when = datetime.now().strftime("%Y%m%d-%H%M%S")
-    directory = config.run_dir or Path("runs") / f"{task.name}-{Path(config.data).stem}-{when}"
-    return Run.create(directory, task.name, config)
 
 
 def console() -> Console:

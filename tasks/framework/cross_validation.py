@@ -1,4 +1,7 @@
-"""Several models of one kind: one for each part of the data, tested on it (cross-validation), or one for each seed."""
+"""Several models of one kind: one for each fold of the data, tested on it (cross-validation), or one for each seed.
+
+``CrossValidated`` wraps any task: its run then holds a run for each model, ``fold_1`` or ``seed_0`` and so on.
+"""
 
 import dataclasses
 from abc import abstractmethod
@@ -7,19 +10,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, ClassVar, NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
-import numpy as np
 from jax.experimental.compilation_cache.compilation_cache import reset_cache
 
 from pipeline.errors import UserError
-from pipeline.report import classification as shown
+from pipeline.evaluation.cross_validation import means
 from pipeline.report import page
+from pipeline.report.training import gradient_sections
 from pipeline.training.run import Run, read_config
-from tasks.framework import summary as summary_of_run
-from tasks.framework.classification import Classification, S, Trained
-from tasks.framework.command_line import TaskConfig, command, open_run
+from tasks.framework import summary
+from tasks.framework.task import Evaluation, Task, TaskConfig, TaskModel, open_run
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,10 @@ class FoldsConfig(TaskConfig):
     """The options of a task that can be cross-validated."""
 
     folds: int = 0
-    """Parts of a cross-validation, each the test set of a model trained on the others. 0: the data's own test set."""
+    """Number of folds of a cross-validation, each the test set of a model trained on the others. 0: the data's own
+    test set."""
     fold: int = 0
-    """The one part to test on, counted from 1. 0: all of them, one after the other."""
+    """The only fold to test on, counted from 1. 0: all of them, one after the other."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -39,37 +42,43 @@ class FoldsConfig(TaskConfig):
             raise UserError(f"--fold is {self.fold}; it must be from 0 to --folds, which is {self.folds}")
 
     @property
-    def is_whole(self) -> bool:
-        """Whether several models are meant."""
+    def is_several(self) -> bool:
+        """Whether a run is of several models."""
         return self.folds > 0 and self.fold == 0
 
     @property
-    def what(self) -> str:
-        """What each of them is called."""
+    def part_name(self) -> str:
+        """What each of the models is called."""
         return "fold"
 
+    @property
+    def description(self) -> str:
+        """What the models are together."""
+        return f"{self.folds}-fold cross-validation"
+
     def changes(self) -> dict[str, dict[str, int]]:
-        """The name of each of them, and the options in which it differs."""
+        """The name of each model, and the options in which it differs from the whole."""
         return {f"fold {fold}": {"fold": fold} for fold in range(1, self.folds + 1)}
 
-    def parts(self: "F", run: Path) -> list[tuple[str, "F"]]:
-        """The name of each of them, and its options: those of a run of its own, in a folder of ``run``."""
+    def parts(self: "F", run_directory: Path) -> list[tuple[str, "F"]]:
+        """The name of each model, and its options: those of a run of its own, in a folder of ``run_directory``."""
         return [
             (name, dataclasses.replace(self, **change, run_dir=folder, resume=None))
-            for (name, change), folder in zip(self.changes().items(), self.folders(run))
+            for (name, change), folder in zip(self.changes().items(), self.folders(run_directory))
         ]
 
-    def folders(self, run: Path) -> list[Path]:
-        """Of each of them in ``run``."""
-        return [run / name.replace(" ", "_") for name in self.changes()]
+    def folders(self, run_directory: Path) -> list[Path]:
+        """The folder of each model."""
+        return [run_directory / name.replace(" ", "_") for name in self.changes()]
 
 
 @dataclass(frozen=True)
 class SeedsConfig(FoldsConfig):
-    """The options of a task that can train a model for each of several seeds, too."""
+    """The options of a task that can also train a model for each of several seeds."""
 
     seeds: int = 0
-    """Models that differ in their seed alone, counted from --seed: how much is chance, and an ensemble. 0: one."""
+    """Number of models that differ only in their seed, counted from --seed: they show how much is chance, and make an
+    ensemble. 0: a single model."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -79,12 +88,16 @@ class SeedsConfig(FoldsConfig):
             raise UserError(f"--seeds is {self.seeds} and --folds {self.folds}; choose one of them")
 
     @property
-    def is_whole(self) -> bool:
-        return self.seeds > 0 or super().is_whole
+    def is_several(self) -> bool:
+        return self.seeds > 0 or super().is_several
 
     @property
-    def what(self) -> str:
-        return "seed" if self.seeds else super().what
+    def part_name(self) -> str:
+        return "seed" if self.seeds else super().part_name
+
+    @property
+    def description(self) -> str:
+        return f"{self.seeds} seeds" if self.seeds else super().description
 
     def changes(self) -> dict[str, dict[str, int]]:
         if not self.seeds:
@@ -93,172 +106,146 @@ class SeedsConfig(FoldsConfig):
 
 
 F = TypeVar("F", bound=FoldsConfig)
-C = TypeVar("C", bound=SeedsConfig)
 
 CACHE = "jax_compilation_cache_dir"
 ALL_PROGRAMS = {"jax_persistent_cache_min_compile_time_secs": 0.0, "jax_persistent_cache_min_entry_size_bytes": -1}
-"""Settings by which small programs are kept, too."""
+"""Settings by which the cache keeps small programs, too."""
 
 
 class Part(NamedTuple):
-    """What one model came to.
-
-    folder: of its run; probabilities: of every class for every example of its test split; summary: its run's.
-    """
+    """One of the models: its name, its run's folder, its data, its test split as it answers it, its run's summary."""
 
     name: str
     folder: Path
     data: Any
-    probabilities: np.ndarray
+    evaluation: Evaluation
     summary: Mapping[str, Any]
 
 
-def ensemble(parts: Sequence[Part]) -> np.ndarray:
-    """The mean of the models' probabilities: a deep ensemble (Lakshminarayanan, Pritzel & Blundell 2017)."""
-    return np.mean([part.probabilities for part in parts], axis=0)
+class CrossValidated(Task[F]):
+    """A task whose run may be of several models, compared by the ``test_metrics`` of each."""
 
+    def combine(self, config: F, parts: Sequence[Part]) -> Mapping[str, float]:
+        """Means over the models, and standard deviations of the metrics that a report begins with."""
+        del config
+        tests = [part.summary["test"] for part in parts]
+        return means(
+            tests, [name for name in tests[0] if name in self.test_metrics and self.test_metrics[name].headline]
+        )
 
-class CrossValidated(Classification[C, S]):
-    """A classifier whose run may be of several models: its folder then holds a run for each, fold_1 or seed_0 and on.
-
-    columns: the metrics that its report shows model by model, by their names in ``test``, with what they are called.
-    """
-
-    columns: ClassVar[Mapping[str, str]] = {"accuracy": "test accuracy", "macro_f1": "macro F1"}
+    def extra_combined(self, parts: Sequence[Part]) -> Mapping[str, Any]:
+        """Entries of the whole's ``summary.json`` that only this task has."""
+        del parts
+        return {}
 
     @abstractmethod
-    def load(self, config: C) -> Any:
-        """As in ``Classification``; with ``--folds``, its part ``config.fold`` is the test split."""
+    def combined_sections(self, config: F, parts: Sequence[Part], content: Mapping[str, Any]) -> Sequence[page.Part]:
+        """What the report shows of all test results together. content: of the whole's ``summary.json``."""
 
-    def together(self, config: C, parts: Sequence[Part]) -> dict[str, float]:
-        """What all models' ``test`` come to: the mean of every metric, and the accuracy's standard deviation."""
-        del config
-        return means([part.summary["test"] for part in parts], ("accuracy",))
+    def combined_lines(self, content: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
+        """The task's own last lines for several models, after the test metrics."""
+        del content
+        return ()
 
-    def train(self, config: C) -> None:
-        if not config.is_whole:
+    def train(self, config: F) -> None:
+        if not config.is_several:
             super().train(config)
             return
         _, first = config.parts(Path())[0]
-        self.prepared(first)  # complains now, rather than with a run begun
+        self.prepare(first)  # raises what is wrong now, before a run is begun
         run = open_run(self, config)
         with compiled_once():
-            parts = [self._part(name, its) for name, its in config.parts(run.directory)]
-        self._conclude(config, run, parts)
+            parts = [self._train_part(name, options) for name, options in config.parts(run.directory)]
+        content = {
+            **_combined_summary(config, [part.summary for part in parts], self.combine(config, parts)),
+            **self.extra_combined(parts),
+        }
+        run.finish(content)
+        report = page.write(run.directory, self._combined_page(config, parts, content))
+        first = next(iter(self.test_metrics))
+        each = " ".join(f"{part.summary['test'][first]:.4f}" for part in parts)
+        summary.print_summary(
+            content,
+            report,
+            *self.results(content["test"]),
+            *self.combined_lines(content),
+            (f"{config.part_name} by {config.part_name}", each),
+        )
 
-    def _part(self, name: str, config: C) -> Part:
-        """Trains one model and tests it; or goes on with it, or tests again what is done already."""
+    def _train_part(self, name: str, config: F) -> Part:
+        """Trains one model and tests it; or resumes it; or tests again what has been trained already."""
         folder = config.run_dir
         assert folder is not None
         if (folder / "summary.json").is_file():
-            data, probabilities = self.tested(folder)
-            part = Part(name, folder, data, probabilities, Run.open(folder).summary())
+            _, data, evaluation = self.tested(folder)
+            part = Part(name, folder, data, evaluation, Run.open(folder).summary())
         else:
-            outcome = self.fitted(continued(config))
-            part = Part(name, folder, outcome.data, outcome.probabilities, outcome.summary)
-        print(f"{name}  test accuracy {part.summary['test']['accuracy']:.4f}", flush=True)
+            outcome = self.fit(_continued(config))
+            part = Part(name, folder, outcome.data, outcome.evaluation, outcome.summary)
+        (title, value), *_ = self.results(part.summary["test"])
+        print(f"{name}  {title} {value}", flush=True)
         return part
 
-    def _conclude(self, config: C, run: Run, parts: Sequence[Part]) -> None:
-        """Puts together what the models came to: summary.json, report.html, a few lines."""
-        summaries = [part.summary for part in parts]
-        summary = together(config, summaries, self.together(config, parts))
-        run.finish(summary)
-        test, spread = summary["test"], summary["test"]["accuracy_deviation"]
-        name, count = parts[0].data.name, len(parts)
-        kind = f"{count} seeds" if config.seeds else f"{count}-fold cross-validation"
-        told = page.Page(
-            title=f"{self.title}: {config.model} on {name}, {kind}",
-            headline=summary_of_run.headline(
-                summary, (f"{test['accuracy']:.2%} ± {spread:.2%}", "test accuracy"), *self.headline(test)
-            ),
-            summary=_summary(config, parts, spread),
-            facts=summary_of_run.facts(
-                config,
-                summary,
-                ("data", name),
+    def _combined_page(self, config: F, parts: Sequence[Part], content: Mapping[str, Any]) -> page.Page:
+        data, kind, results = parts[0].data, config.part_name, self.results(content["test"])
+        curves = self.learning(Run.open(parts[0].folder).metrics(), config)
+        plots = [part for part in curves if isinstance(part, page.Plot)]
+        return page.Page(
+            title=f"{self.title}: {config.model} on {Path(data.name).name}, {config.description}",
+            headline=[
+                *((value, title) for title, value in self.results(content["test"], headline=True)),
+                *summary.headline(content),
+            ],
+            summary=_story(config, parts, self.goal(data)),
+            facts=[
+                ("data", data.name),
                 ("model", config.model),
-                *((f"mean {told}", f"{test[metric]:.4f}") for metric, told in self.columns.items()),
-                (f"accuracy's deviation among {config.what}s", f"{spread:.4f}"),
-            ),
+                *((f"{title}, mean of {kind}s", value) for title, value in results),
+                *summary.facts(config, content),
+            ],
             sections=[
                 page.Table(
-                    f"{config.what.capitalize()} by {config.what}",
-                    f"Every {config.what} is a run of its own, in a folder of this one.",
-                    (config.what, *self.columns.values(), "epochs", "seconds"),
+                    f"{kind.capitalize()} by {kind}",
+                    f"Every {kind} is a run of its own, in a folder of this one.",
+                    (kind, *(title for title, _ in results), "epochs", "seconds"),
                     [self._row(part) for part in parts],
                 ),
-                *self.pooled(config, parts, test),
-                *(
-                    dataclasses.replace(plot, title=f"{plot.title}, {parts[0].name}")
-                    for plot in shown.learning(Run.open(parts[0].folder).metrics())
-                ),
-                *shown.gradients(summary["gradient_check"]["relative_error"]),
+                *self.combined_sections(config, parts, content),
+                *(dataclasses.replace(plot, title=f"{plot.title}, {parts[0].name}") for plot in plots),
+                *gradient_sections(content["gradient_check"]["relative_error"]),
             ],
-            reproduce=command(self, config),
-            environment=summary_of_run.environment(config, summary),
+            reproduce=summary.command(self, config),
+            environment=summary.environment(config, content),
         )
-        report = page.write(run.directory, told)
-        each = " ".join(f"{its['test']['accuracy']:.4f}" for its in summaries)
-        summary_of_run.tell(
-            summary,
-            report,
-            (
-                "test accuracy",
-                f"{test['accuracy']:.4f} ± {spread:.4f}  (mean and deviation of {count} {config.what}s)",
-            ),
-            *self.more_lines(summary),
-            (f"{config.what} by {config.what}", each),
-        )
-
-    def more_lines(self, summary: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
-        """What a task says of its own results when all is done, besides the accuracy."""
-        del summary
-        return ()
-
-    def pooled(
-        self, config: C, parts: Sequence[Part], test: Mapping[str, float]
-    ) -> Sequence[page.Plot | page.Table | page.Section]:
-        """What the report shows of all test results together. test: what they came to."""
-        del config, test
-        tests = [part.data.test for part in parts]
-        labels = np.concatenate([its.labels for its in tests])
-        called = np.concatenate([self.called(part.folder, part.probabilities) for part in parts])
-        classes = parts[0].data.classes
-        probabilities = np.concatenate([part.probabilities for part in parts])
-        return [*shown.results(labels, called, classes), self.mistakes(tests, probabilities, classes)]
 
     def _row(self, part: Part) -> tuple[str, ...]:
-        test = part.summary["test"]
-        measured = (f"{test[metric]:.4f}" for metric in self.columns)
+        metrics = (value for _, value in self.results(part.summary["test"]))
         number = part.name.split()[-1]
-        return (number, *measured, f"{part.summary['epochs']}", f"{part.summary['train_seconds']:.1f}")
+        return (number, *metrics, f"{part.summary['epochs']}", f"{part.summary['train_seconds']:.1f}")
 
-    def evaluate(self, run: Path) -> Mapping[str, float]:
-        config = read_config(run, self.config)
-        if not config.is_whole:
-            return super().evaluate(run)
-        return self.together(config, self.members(run, config))
-
-    def members(self, run: Path, config: C) -> list[Part]:
-        """The models of a run of several, tested again."""
+    def evaluate(self, run_directory: Path) -> Mapping[str, float]:
+        Run.open(run_directory)
+        config = read_config(run_directory, self.config)
+        if not config.is_several:
+            return super().evaluate(run_directory)
         parts = []
-        for name, its in config.parts(run):
-            assert its.run_dir is not None
-            data, probabilities = self.tested(its.run_dir)
-            test = self.scores(its, its.run_dir, data.test.labels, probabilities)
-            parts.append(Part(name, its.run_dir, data, probabilities, {"test": test}))
-        return parts
+        for name, folder in zip(config.changes(), config.folders(run_directory)):
+            _, data, evaluation = self.tested(folder)
+            parts.append(Part(name, folder, data, evaluation, {"test": evaluation.metrics}))
+        return self.combine(config, parts)
 
-    def trained(self, run: Path) -> Trained:
-        if (config := read_config(run, self.config)).is_whole:
-            what = f"{config.seeds} seeds" if config.seeds else f"a cross-validation of {config.folds} models"
-            raise UserError(f"{run} is a run of {what}; give the folder of one of them, as in {config.folders(run)[0]}")
-        return super().trained(run)
+    def trained(self, run_directory: Path) -> TaskModel:
+        Run.open(run_directory)
+        if (config := read_config(run_directory, self.config)).is_several:
+            raise UserError(
+                f"{run_directory} is a run of several models ({config.description}); give the folder of one of them, "
+                f"as in {config.folders(run_directory)[0]}"
+            )
+        return super().trained(run_directory)
 
 
-def continued(part: F) -> F:
-    """The options of a part of a run; where it has begun already, those by which it goes on."""
+def _continued(part: F) -> F:
+    """The options of a model's run; where it has begun already, those by which it is resumed."""
     assert part.run_dir is not None
     if not (part.run_dir / "config.json").is_file():
         return part
@@ -267,9 +254,9 @@ def continued(part: F) -> F:
 
 @contextmanager
 def compiled_once() -> Iterator[None]:
-    """The folds' programs are the same where their arrays have the same shapes: each is compiled for the first of them.
+    """Compiles the models' programs once: where shapes are equal, later models read the first one's from a cache.
 
-    They are kept in a folder for the time; where the user has one for all that is compiled, it is that.
+    The cache is a temporary folder, or the user's own where JAX is configured to have one.
     """
     if getattr(jax.config, CACHE):
         yield
@@ -287,42 +274,38 @@ def compiled_once() -> Iterator[None]:
 def _configure(settings: Mapping[str, Any]) -> None:
     for name, value in settings.items():
         jax.config.update(name, value)
-    reset_cache()  # whether there is a cache is else found out once a process
+    reset_cache()  # JAX decides only once in a process whether there is a cache
 
 
-def _summary(config: SeedsConfig, parts: Sequence[Part], spread: float) -> str:
-    classes, count = len(parts[0].data.classes), len(parts)
-    learnt = f"{count} models of the kind {config.model} learnt {classes} classes, each from random parameters"
-    by = f"with {summary_of_run.BY[config.gradient]}"
-    if config.seeds:
+def _story(config: FoldsConfig, parts: Sequence[Part], goal: str) -> str:
+    start = (
+        f"{len(parts)} models of the kind {config.model} learned {goal}, each from its own random parameters, with "
+        f"{summary.BY[config.gradient]}."
+    )
+    if config.part_name == "seed":
         return (
-            f"{learnt} of its own and {by}. They differ in their seed alone; each is chosen among its checkpoints by "
-            f"the validation examples and tested on the same {len(parts[0].data.test):,} test examples. The accuracy "
-            f"is the mean over the seeds, and {spread:.2%} is its standard deviation among them."
+            f"{start} They differ only in their seed. Each checkpoint was chosen on the validation examples and is "
+            f"tested on the same {len(parts[0].data.test):,} test examples. Results are means over the seeds; the "
+            "deviation is the standard deviation among them."
         )
     return (
-        f"{learnt} and {by}. Each is tested on a part of the data that it has not seen, and chosen among its "
-        "checkpoints by a share of its own training examples: every one of the "
-        f"{sum(len(part.data.test) for part in parts):,} examples is a test example once. The accuracy is the mean "
-        f"over the parts, and {spread:.2%} is its standard deviation among them."
+        f"{start} Each is tested on a fold of the data that it has not seen; its checkpoint was chosen on a share of "
+        f"its own training examples. Each of the {sum(len(part.data.test) for part in parts):,} examples is a test "
+        "example once. Results are means over the folds; the deviation is the standard deviation among them."
     )
 
 
-def means(tests: Sequence[Mapping[str, float]], deviating: Sequence[str]) -> dict[str, float]:
-    """The mean of every metric over models, and of those named the standard deviation among them."""
-    found = {name: float(np.mean([test[name] for test in tests])) for name in tests[0]}
-    return found | {f"{name}_deviation": float(np.std([test[name] for test in tests], ddof=1)) for name in deviating}
-
-
-def together(config: FoldsConfig, summaries: Sequence[Mapping[str, Any]], test: Mapping[str, float]) -> dict[str, Any]:
-    """One summary of all models': what was tested, sums of what it took, the worst of the gradient checks."""
-    sums = {name: sum(its[name] for its in summaries) for name in ("steps", "epochs", "train_seconds")}
-    check = max((its["gradient_check"] for its in summaries), key=lambda check: check["max_relative_error"])
+def _combined_summary(
+    config: FoldsConfig, summaries: Sequence[Mapping[str, Any]], test: Mapping[str, float]
+) -> dict[str, Any]:
+    """One summary of all models: the combined test metrics, sums of steps and time, the worst gradient check."""
+    sums = {name: sum(content[name] for content in summaries) for name in ("steps", "epochs", "train_seconds")}
+    check = max((content["gradient_check"] for content in summaries), key=lambda check: check["max_relative_error"])
     return {
         **summaries[0],
         **sums,
-        "stopped_because": f"all {len(summaries)} {config.what}s are done",
+        "stopped_because": f"all {len(summaries)} {config.part_name}s are done",
         "test": dict(test),
-        f"{config.what}s": [its["test"] for its in summaries],
+        f"{config.part_name}s": [content["test"] for content in summaries],
         "gradient_check": check,
     }

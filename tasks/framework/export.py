@@ -1,8 +1,8 @@
-"""A trained forward pass as a file that runs wherever jax does, without this project: ``jax.export``'s."""
+"""A trained forward pass as a file that runs wherever JAX does, without this project: an artifact of ``jax.export``."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np
@@ -12,37 +12,43 @@ from pipeline import compiler
 PLATFORMS = ("cpu", "cuda", "tpu")
 
 
-def write(
-    run: Path,
-    function: Callable[..., jax.Array],
-    shapes: Sequence[tuple[tuple[int, ...], Any]],
-    draw: Callable[[np.random.Generator, tuple[int, ...]], np.ndarray],
-    *,
-    takes: str,
-    gives: str,
-) -> Path:
-    """Writes ``function`` into RUN/export/model.jax, for any batch, and returns that folder.
+class Exported(NamedTuple):
+    """A function to be exported.
 
-    shapes: of each argument, for one example, and its dtype; the batch is the first axis. draw: an argument of a shape,
-    to hold the artifact, loaded again, against the function. takes, gives: what users are told of input and output.
+    shapes: for each argument the shape of one example and the dtype; the batch is the first axis.
+    draw: ``(generator, shape) -> array``, an argument of that shape, to compare the artifact with the function.
+    takes, gives: input and output, in words for the user.
+    """
+
+    function: Callable[..., jax.Array]
+    shapes: Sequence[tuple[tuple[int, ...], Any]]
+    draw: Callable[[np.random.Generator, tuple[int, ...]], np.ndarray]
+    takes: str
+    gives: str
+
+
+def write_export(run_directory: Path, exported: Exported) -> Path:
+    """Writes RUN/export/model.jax, for batches of any size, and returns that folder.
+
+    The artifact is loaded again and compared with the function before it is written.
     """
     (batch,) = jax.export.symbolic_shape("batch")
-    examples = [jax.ShapeDtypeStruct((batch, *shape), dtype) for shape, dtype in shapes]
-    artifact = jax.export.export(jax.jit(function), platforms=PLATFORMS)(*examples).serialize()
+    examples = [jax.ShapeDtypeStruct((batch, *shape), dtype) for shape, dtype in exported.shapes]
+    artifact = jax.export.export(jax.jit(exported.function), platforms=PLATFORMS)(*examples).serialize()
 
-    again = jax.export.deserialize(artifact)
+    loaded = jax.export.deserialize(artifact)
     for size in (1, 3):
         random = np.random.default_rng(size)
-        arguments = [draw(random, (size, *shape)) for shape, _ in shapes]
+        arguments = [exported.draw(random, (size, *shape)) for shape, _ in exported.shapes]
         np.testing.assert_allclose(
-            compiler.jit(again.call)(*arguments), compiler.jit(function)(*arguments), rtol=1e-4, atol=1e-5
+            compiler.jit(loaded.call)(*arguments), compiler.jit(exported.function)(*arguments), rtol=1e-4, atol=1e-5
         )
 
-    folder = run / "export"
+    folder = run_directory / "export"
     folder.mkdir(exist_ok=True)
     (folder / "model.jax").write_bytes(artifact)
     print(f"exported        {folder / 'model.jax'}  ({len(artifact) / 2**20:.1f} MiB, for {', '.join(PLATFORMS)})")
-    print(f"input           {takes}")
-    print(f"output          {gives}")
-    print("checked         loaded again, it gives what the model gives")
+    print(f"input           {exported.takes}")
+    print(f"output          {exported.gives}")
+    print("checked         the artifact, loaded again, agrees with the model")
     return folder

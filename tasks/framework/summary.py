@@ -1,39 +1,45 @@
-"""What every task says when a run is over: its summary, and what its report and its last lines have in common."""
+"""What a run says of itself: summary, last lines, the parts of every report, and the command that repeats it."""
 
+import dataclasses
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 
 from pipeline.layers.base import PyTree
 from pipeline.training.loop import Result
-from tasks.framework.command_line import Task, TaskConfig
+
+if TYPE_CHECKING:
+    from tasks.framework.task import Task, TaskConfig
 
 BY = {
-    "manual": "the gradient written by hand, layer by layer",
+    "manual": "the manual gradient of each layer",
     "autodiff": "the gradient that jax.grad derives",
-    "attached": "jax.grad through the hand-written rules of its layers",
+    "attached": "jax.grad through the manual gradients of its layers",
 }
-"""Who differentiated, in a report's words."""
+"""How the gradient was computed, in a report's words."""
+
+WITHOUT_EFFECT = ("resume", "quiet", "verify_every", "log_every", "save_seconds")
+"""Options that change neither the parameters nor the result of a run, so that a resumed run may change them."""
 
 
-def count(params: PyTree) -> int:
-    """How many numbers a model has."""
+def parameter_count(params: PyTree) -> int:
+    """The number of trainable numbers in ``params``."""
     return sum(leaf.size for leaf in jax.tree.leaves(params))
 
 
-def sizes(data: Any) -> str:
-    """How many examples each split has."""
+def split_sizes(data: Any) -> str:
+    """How many examples each split has: "1,213 train, 135 validation, 449 test"."""
     return ", ".join(f"{len(getattr(data, part)):,} {part}" for part in ("train", "validation", "test"))
 
 
-def summary(
-    task: Task[Any], config: TaskConfig, result: Result, test: Mapping[str, float], check: Mapping[str, Any]
+def run_summary(
+    task: "Task[Any]", config: "TaskConfig", result: Result, test: Mapping[str, float], check: Mapping[str, Any]
 ) -> dict[str, Any]:
-    """What ``summary.json`` says. test: the metrics of the test set; check: of ``gradient_check``."""
+    """The content of ``summary.json``. test: metrics of the test set; check: the result of ``gradient_check``."""
     return {
         "task": task.name,
         "data": config.data,
@@ -41,7 +47,7 @@ def summary(
         "gradient": config.gradient,
         "precision": config.precision,
         "seed": config.seed,
-        "parameters": count(result.params),
+        "parameters": parameter_count(result.params),
         "steps": result.steps,
         "epochs": result.epochs,
         "stopped_because": result.stopped_because,
@@ -53,21 +59,19 @@ def summary(
     }
 
 
-def headline(summary: Mapping[str, Any], *first: tuple[str, str]) -> list[tuple[str, str]]:
-    """The few numbers that matter, after the task's own."""
+def headline(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """The few numbers that every report begins with, after the task's own."""
     return [
-        *first,
         (f"{summary['gradient_check']['max_relative_error']:.1e}", "largest difference from autodiff"),
         (f"{summary['train_seconds']:.1f} s", "training"),
         (f"{summary['parameters']:,}", "parameters"),
     ]
 
 
-def facts(config: TaskConfig, summary: Mapping[str, Any], *first: tuple[str, str]) -> list[tuple[str, str]]:
-    """Everything else about a run, after the task's own."""
+def facts(config: "TaskConfig", summary: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Everything else about a run, after the task's own facts."""
     check, optimizer = summary["gradient_check"], config.optimizer
     return [
-        *first,
         ("gradient", config.gradient),
         ("epochs", str(summary["epochs"])),
         ("steps", f"{summary['steps']:,}"),
@@ -81,15 +85,16 @@ def facts(config: TaskConfig, summary: Mapping[str, Any], *first: tuple[str, str
     ]
 
 
-def environment(config: TaskConfig, summary: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
+def environment(config: "TaskConfig", summary: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
+    """Seed, device and versions."""
     return [("seed", str(config.seed)), ("device", summary["device"]), *summary["versions"].items()]
 
 
-def tell(summary: Mapping[str, Any], report: Path, *first: tuple[str, str]) -> None:
-    """Prints a run's last lines: the task's own results, then what every run ends with."""
+def print_summary(summary: Mapping[str, Any], report: Path, *results: tuple[str, str]) -> None:
+    """Prints the last lines of a run: the task's own results, then what every run ends with."""
     check = summary["gradient_check"]
     lines = [
-        *first,
+        *results,
         ("training", f"{summary['train_seconds']:.1f} s, {summary['epochs']} epochs: {summary['stopped_because']}"),
         (
             "gradients",
@@ -98,4 +103,42 @@ def tell(summary: Mapping[str, Any], report: Path, *first: tuple[str, str]) -> N
         ),
         ("report", str(report)),
     ]
-    print("\n".join(f"{name:<15} {value}" for name, value in lines))
+    width = max(15, *(len(name) for name, _ in lines))
+    print("\n".join(f"{name:<{width}} {value}" for name, value in lines))
+
+
+def flag(name: str) -> str:
+    """An option as it is typed: ``batch_size`` is ``batch-size``."""
+    return name.replace("_", "-")
+
+
+def differences(config: Any, other: Any, prefix: str = "") -> Iterator[tuple[str, tuple[Any, Any]]]:
+    """The options in which two configurations of one class differ, by their dotted names, with both values."""
+    for entry in dataclasses.fields(config):
+        value, other_value = getattr(config, entry.name), getattr(other, entry.name)
+        if dataclasses.is_dataclass(value) and type(value) is type(other_value):
+            yield from differences(value, other_value, f"{prefix}{entry.name}.")
+        elif value != other_value:
+            yield prefix + entry.name, (value, other_value)
+
+
+def command(task: "Task[Any]", config: Any) -> str:
+    """The command that repeats a run, with the options that differ from the recipe's."""
+    parts = ["scripts/run", task.name]
+    chosen = {}
+    for name in ("data", *task.chooses):
+        value = getattr(config, name)
+        if value != getattr(task.recipe(**({"data": None} | chosen)), name):
+            parts += [f"--{flag(name)}", str(value)]
+        chosen[name] = value
+    for name, (value, _) in differences(config, task.recipe(**chosen)):
+        if name in ("run_dir", *WITHOUT_EFFECT):
+            continue
+        if isinstance(value, bool):
+            path, _, last = flag(name).rpartition(".")
+            parts.append(f"--{path}{'.' if path else ''}{'' if value else 'no-'}{last}")
+        elif isinstance(value, tuple):
+            parts += [f"--{flag(name)}", *map(str, value)]
+        else:
+            parts += [f"--{flag(name)}", str(value)]
+    return " ".join(parts)

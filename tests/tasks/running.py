@@ -12,7 +12,8 @@ from typing import NamedTuple
 import jax
 import pytest
 
-from tasks.framework.command_line import Task, main
+from tasks.framework.command_line import main
+from tasks.framework.task import Task
 
 ROOT = Path(__file__).parents[2]
 

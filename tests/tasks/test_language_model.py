@@ -13,14 +13,12 @@ import pytest
 import running
 from running import finished, once, refused_by, summary, within
 
-from pipeline.data.text import load
 from pipeline.decoding.sampling import make_continuation
 from pipeline.layers.base import Context
 from pipeline.losses.base import Targets
 from pipeline.losses.vocabulary import VocabularyCrossEntropy
 from pipeline.models.language import language_objective, lstm, transformer
-from pipeline.training.checkpoints import load_params
-from tasks.language_model import Config, LanguageModel, initial_params
+from tasks.language_model import LanguageModel
 
 process = partial(running.process, "language_model")
 SIZES = ("--context", 16, "--layers", 2, "--width", 16, "--heads", 2)
@@ -60,7 +58,7 @@ def test_a_run_learns_and_says_what_it_did(run, text):
     assert test["bits_per_character"] == pytest.approx(test["loss"] / math.log(2))
     assert 0 < said["gradient_check"]["max_relative_error"] < 1e-11
     output = (run / "output.txt").read_text(encoding="utf-8")
-    assert f"{test['loss']:.4f} nats a character" in output
+    assert f"{test['loss']:.4f} nats per token" in output
     assert "warning" not in output.lower()
 
 
@@ -68,7 +66,7 @@ def test_the_report_stands_alone_and_shows_what_it_writes(run):
     page = (run / "report.html").read_text(encoding="utf-8")
     assert {path.stem for path in (run / "plots").glob("*.png")} == {"loss", "gradient_norms", "agreement"}
     assert not re.search(r"""\b(src|srcset|href)\s*=\s*["'](?!data:)""", page)
-    assert "What it writes" in page and "4, 5, 6" in page
+    assert "A sample" in page and "4, 5, 6" in page
     assert "scripts/run language_model --data" in page
 
 
@@ -130,9 +128,7 @@ def test_bfloat16_trains_and_stays_a_float32_model(task, text, tmp_path):
     assert done.code == 0, done.err
     said = summary(tmp_path / "run")
     assert said["gradient_check"]["max_relative_error"] < 1e-10
-    config = Config(data=str(text), model="lstm", context=16, layers=2, width=16, heads=2, precision="bfloat16")
-    objective = LanguageModel().objective(config, load(str(text)).vocabulary)
-    params = load_params(tmp_path / "run", initial_params(objective, config))
+    params = LanguageModel().trained(tmp_path / "run").params
     assert {leaf.dtype.name for leaf in jax.tree.leaves(params)} == {"float32"}
 
 

@@ -12,7 +12,7 @@ import pytest
 import running
 from running import finished, once, refused_by, summary, within
 
-from tasks.framework.command_line import command
+from tasks.framework.summary import command
 from tasks.recommendation import Recommendation
 
 process = partial(running.process, "recommendation")
@@ -67,7 +67,7 @@ def test_the_report_stands_alone(run):
     assert plots == {"amounts", "items", "loss", "progress", "gradient_norms", "agreement"}
     page = (run / "report.html").read_text(encoding="utf-8")
     assert not re.search(r"""\b(src|srcset|href)\s*=\s*["'](?!data:)""", page)
-    for section in ("Beside what needs no training", "Map of the items", "By rating", "Error by what is known"):
+    for section in ("Model and baselines", "Map of the items", "By rating", "Error by what is known"):
         assert section in page
     assert "scripts/run recommendation --data" in page
 

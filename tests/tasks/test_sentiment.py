@@ -1,6 +1,5 @@
 """Sentiment as its users meet it: a real run over texts of one's own, folds, and what they may do wrong."""
 
-import dataclasses
 import json
 import re
 from functools import partial
@@ -13,8 +12,6 @@ import pytest
 import running
 from running import finished, once, refused_by, summary, within
 
-from pipeline.training.checkpoints import load_params
-from tasks.framework.classification import initial_params
 from tasks.sentiment import Sentiment, TextSignature
 
 process = partial(running.process, "sentiment")
@@ -120,10 +117,7 @@ def test_bfloat16_trains_and_stays_a_float32_model(task, texts, tmp_path):
     done = task("--data", texts, *flags, "--epochs", 1, "--batch-size", 16, "--quiet", "--run-dir", tmp_path / "run")
     assert done.code == 0, done.err
     assert summary(tmp_path / "run")["gradient_check"]["max_relative_error"] < 1e-10
-    signature = TextSignature.read(tmp_path / "run")
-    config = dataclasses.replace(Sentiment().recipe(str(texts)), **options)
-    objective = Sentiment().objective(config, signature)
-    params = load_params(tmp_path / "run", initial_params(objective, signature, 0))
+    params = Sentiment().trained(tmp_path / "run").params
     assert {leaf.dtype.name for leaf in jax.tree.leaves(params)} == {"float32"}
 
 

@@ -90,7 +90,7 @@ def train(directory, objective: Objective, config: TrainingConfig, *, resume=Fal
         run,
         steps_per_epoch=STEPS,
         evaluate=lambda params: evaluate(params, evaluation_batches(VALIDATION, BATCH)),
-        calibration=list(islice(train_batches(TRAIN, BATCH, seed=99), 3)),
+        statistics_batches=list(islice(train_batches(TRAIN, BATCH, seed=99), 3)),
         **options,
     )
 

@@ -21,11 +21,11 @@ from pipeline.training.loop import fit
 from pipeline.training.nonfinite import NonFiniteError
 from pipeline.training.optimizer import OptimizerConfig
 from pipeline.training.run import Run
-from pipeline.training.sparse_updates import Table, with_sparse_updates
-from pipeline.training.state import start
+from pipeline.training.sparse_updates import SparseTable, with_sparse_updates
+from pipeline.training.state import init_state
 from pipeline.training.step import make_train_step
 
-TABLE = Table(("model/layers/0/embedding",), ("0",))
+TABLE = SparseTable(("model/layers/0/embedding",), ("0",))
 
 
 def bags(count: int) -> Objective:
@@ -44,7 +44,7 @@ def states(objective, optimizer, batches, average=0.0, tables=None):
     params = jax.tree.map(lambda leaf: leaf.astype("float64"), params)
     step = make_train_step(objective, optimizer, average=average)
     step = jax.jit(step if tables is None else with_sparse_updates(step, tables))
-    found = [start(params, optimizer, average)]
+    found = [init_state(params, optimizer, average)]
     for batch in batches:
         found.append(step(found[-1], batch)[0])
     return found
@@ -122,8 +122,8 @@ def test_two_tables_and_padding():
         Serial((Embedding(50, 4), Dense(4))), Serial((Embedding(40, 4), Residual(CrossAttention(1)), Dense(3)))
     )
     tables = (
-        Table(("model/encoder/layers/0/embedding",), ("0/0",)),
-        Table(("model/decoder/layers/0/embedding",), ("0/1",)),
+        SparseTable(("model/encoder/layers/0/embedding",), ("0/0",)),
+        SparseTable(("model/decoder/layers/0/embedding",), ("0/1",)),
     )
     random = np.random.default_rng(0)
     source, target = (random.integers(1, count, (3, 6), np.int32) for count in (50, 40))
@@ -168,7 +168,7 @@ def test_a_step_s_work_and_memory_do_not_grow_with_the_table():
         batch = jax.tree.map(jnp.asarray, bag_batch(1_000, 0))
         params = objective.init(jax.random.key(0), batch)
         step = jax.jit(with_sparse_updates(make_train_step(objective, optimizer), (TABLE,)), donate_argnums=0)
-        return step.lower(start(params, optimizer), batch).compile()
+        return step.lower(init_state(params, optimizer), batch).compile()
 
     small, memory = (compiled(count).memory_analysis() for count in (1_700, 170_000))
     assert small is not None and memory is not None
@@ -181,11 +181,11 @@ def test_a_step_s_work_and_memory_do_not_grow_with_the_table():
     "tables, message",
     [
         (
-            (Table(("model/layers/9/embedding",), ("0",)),),
+            (SparseTable(("model/layers/9/embedding",), ("0",)),),
             "no parameters at model/layers/9/embedding; there are: model",
         ),
-        ((Table(TABLE.parameters, ("0/1",)),), r"no ids at 0/1; there are: 0, 1/values"),
-        ((Table((*TABLE.parameters, "model/layers/2/bias"), ("0",)),), r"have \[3, 60\] rows"),
+        ((SparseTable(TABLE.parameters, ("0/1",)),), r"no ids at 0/1; there are: 0, 1/values"),
+        ((SparseTable((*TABLE.parameters, "model/layers/2/bias"), ("0",)),), r"have \[3, 60\] rows"),
         ((TABLE, TABLE), "model/layers/0/embedding belongs to several tables"),
     ],
 )

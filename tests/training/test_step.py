@@ -17,7 +17,7 @@ from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
 from pipeline.models.image import mlp
 from pipeline.training.optimizer import OptimizerConfig, make_optimizer
 from pipeline.training.precision import in_precision
-from pipeline.training.state import start
+from pipeline.training.state import init_state
 from pipeline.training.step import make_train_step
 
 DESCENT = optax.sgd(1.0)  # the update is minus the gradient
@@ -31,7 +31,7 @@ def descended(objective, batch, dtype="float32", **options):
     """The gradient that a step used, and what it measured."""
     params = jax.tree.map(lambda leaf: leaf.astype(dtype), initial(objective))
     step = jax.jit(make_train_step(objective, DESCENT, metrics=accuracy_metric, **options))
-    state, measured = step(start(params, DESCENT), (batch[0].astype(dtype), batch[1]))
+    state, measured = step(init_state(params, DESCENT), (batch[0].astype(dtype), batch[1]))
     return jax.tree.map(jnp.subtract, params, state.params), measured
 
 
@@ -47,7 +47,7 @@ def test_accumulated_gradients_are_the_whole_batch_s():
     for weights in (None, WEIGHTS, np.float32(WEIGHTS > 1), 0 * WEIGHTS):
         batch = (inputs, Targets(TRAIN.labels[:12], weights))
         (one, measured_in_parts), (other, measured) = (
-            step(start(params, DESCENT), batch) for step in (in_parts, whole)
+            step(init_state(params, DESCENT), batch) for step in (in_parts, whole)
         )
         jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-15), one.params, other.params)
         jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-15), measured_in_parts, measured)
@@ -67,7 +67,7 @@ def test_all_three_gradients_train_the_same_parameters(name):
         params = jax.tree.map(lambda leaf: leaf.astype("float64"), initial(NOISY))
         optimizer = make_optimizer(config, NOISY, params, 50)
         step = jax.jit(make_train_step(NOISY, optimizer, gradient))
-        state = start(params, optimizer)
+        state = init_state(params, optimizer)
         inputs = TRAIN.inputs.astype("float64")
         for i in range(50):
             rows = slice(i % 4 * 8, i % 4 * 8 + 8)
@@ -80,7 +80,7 @@ def test_all_three_gradients_train_the_same_parameters(name):
 def test_randomness_is_a_function_of_seed_and_step():
     def once(step, seed):
         take = jax.jit(make_train_step(NOISY, DESCENT, seed=seed))
-        state = start(initial(NOISY), DESCENT)
+        state = init_state(initial(NOISY), DESCENT)
         state = jax.tree.map(lambda leaf: leaf, state)
         return take(type(state)(state.params, state.optimizer_state, jnp.int32(step), None, state.finite), batch_of(8))
 
@@ -98,7 +98,7 @@ def test_augmentation_changes_what_the_model_sees_with_the_step_s_key():
 
 def test_the_average_follows_the_parameters():
     step = jax.jit(make_train_step(PLAIN, DESCENT, average=0.5))
-    state = start(initial(PLAIN), DESCENT, average=0.5)
+    state = init_state(initial(PLAIN), DESCENT, average=0.5)
     expected = state.average
     for i in range(12):
         state, _ = step(state, batch_of(8))
@@ -132,7 +132,7 @@ def test_a_step_that_is_not_finite_changes_nothing_nor_does_any_after_it(what):
         else optax.chain(optax.scale(-1e38), optax.scale(1e3))
     )
     step = jax.jit(make_train_step(PLAIN, optimizer, average=0.9))
-    before = start(initial(PLAIN), optimizer, average=0.9)
+    before = init_state(initial(PLAIN), optimizer, average=0.9)
     inputs, targets = batch_of(8)
     bad = inputs.copy()
     bad[3] = np.nan
@@ -163,13 +163,13 @@ def test_the_step_lowers_for_every_platform(name):
     params = initial(objective, batch=batch)
     optimizer = make_optimizer(OptimizerConfig(name=name), objective, params, 10)
     step = jax.jit(make_train_step(objective, optimizer, average=0.9, metrics=accuracy_metric), donate_argnums=0)
-    exported = jax.export.export(step, platforms=("cpu", "cuda", "tpu"))(start(params, optimizer, 0.9), batch)
+    exported = jax.export.export(step, platforms=("cpu", "cuda", "tpu"))(init_state(params, optimizer, 0.9), batch)
     assert exported.platforms == ("cpu", "cuda", "tpu")
 
 
 def test_a_step_can_be_donated_its_state():
     params = initial(NOISY)  # BatchNorm's fresh parameters share buffers
-    state = start(params, DESCENT, average=0.9)
+    state = init_state(params, DESCENT, average=0.9)
     step = jax.jit(make_train_step(NOISY, DESCENT, average=0.9), donate_argnums=0)
     moved, _ = step(state, batch_of(8))
     assert state.params["model"]["layers"][0]["kernel"].is_deleted()

@@ -1,0 +1,140 @@
+"""Diagnoses by one model or several: calibrated probabilities, their spread, metrics of folds and of ensembles.
+
+An ensemble answers with the mean of its models' probabilities (Lakshminarayanan, Pritzel & Blundell 2017).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jax
+import numpy as np
+
+from pipeline.data.diagnosis import Unlabelled
+from pipeline.evaluation.calibration import (
+    OperatingPoint,
+    diagnostic_metrics,
+    disease_probability,
+    intervals,
+    predict_labels,
+)
+from pipeline.evaluation.cross_validation import means
+from pipeline.evaluation.evaluate import all_outputs
+from pipeline.evaluation.uncertainty import make_dropout_samples
+from pipeline.layers.base import Layer, PyTree
+
+
+@dataclass(frozen=True, eq=False)
+class Diagnostician:
+    """A trained model that diagnoses. scorer, params: give logits over the classes; point: chosen on validation."""
+
+    scorer: Layer
+    params: PyTree
+    point: OperatingPoint
+    seed: int = 0
+
+    def probabilities(self, inputs: np.ndarray) -> np.ndarray:
+        """Calibrated probabilities: (examples, classes)."""
+        outputs = all_outputs(self.scorer, self.params, Unlabelled(inputs), len(inputs))
+        return self.point.calibration(outputs)
+
+    def spread(self, inputs: np.ndarray, samples: int) -> np.ndarray | None:
+        """The deviation of the probability of disease among dropout samples; None for a model without dropout."""
+        sample = make_dropout_samples(self.scorer, samples)
+        if sample is None:
+            return None
+        logits = np.asarray(sample(self.params, inputs, jax.random.key(self.seed)))
+        return np.std([disease_probability(self.point.calibration(each)) for each in logits], axis=0)
+
+
+class Diagnosis(NamedTuple):
+    """probabilities: (examples, classes); labels: (examples,); spread: of the probability of disease, or None."""
+
+    probabilities: np.ndarray
+    labels: np.ndarray
+    spread: np.ndarray | None
+
+
+def diagnose(members: Sequence[Diagnostician], inputs: np.ndarray, samples: int) -> Diagnosis:
+    """The mean answer of the models. Its spread is among them, or among dropout samples of a single one."""
+    answers = [member.probabilities(inputs) for member in members]
+    probabilities = np.mean(answers, axis=0)
+    if len(members) > 1:
+        spread = np.std([disease_probability(each) for each in answers], axis=0)
+    else:
+        spread = members[0].spread(inputs, samples)
+    threshold = float(np.mean([member.point.threshold for member in members]))
+    return Diagnosis(probabilities, predict_labels(probabilities, threshold), spread)
+
+
+def metrics_with_intervals(
+    labels: np.ndarray, probabilities: np.ndarray, point: OperatingPoint, resamples: int
+) -> dict[str, float]:
+    """The metrics of calibrated probabilities at the threshold in use, with 95 % bootstrap intervals."""
+    before = diagnostic_metrics(labels, point.calibration.undone(probabilities), point.threshold)["ece"]
+
+    def metrics(rows: np.ndarray) -> Mapping[str, float]:
+        return diagnostic_metrics(labels[rows], probabilities[rows], point.threshold)
+
+    return {
+        **metrics(np.arange(len(labels))),
+        "ece_before_calibration": before,
+        "threshold": point.threshold,
+        **_interval_metrics(intervals(metrics, labels, resamples=resamples)),
+    }
+
+
+def metrics_of_seeds(
+    labels: np.ndarray, answers: Sequence[np.ndarray], points: Sequence[OperatingPoint], resamples: int
+) -> dict[str, float]:
+    """Of models that differ in their seed: the ensemble's metrics, and intervals of these and of the models' means.
+
+    answers: each model's probabilities for the same examples.
+    """
+    mean, thresholds = np.mean(answers, axis=0), [point.threshold for point in points]
+
+    def metrics(rows: np.ndarray) -> Mapping[str, float]:
+        single = [
+            diagnostic_metrics(labels[rows], probabilities[rows], threshold)
+            for probabilities, threshold in zip(answers, thresholds)
+        ]
+        together = diagnostic_metrics(labels[rows], mean[rows], float(np.mean(thresholds)))
+        return means(single, ()) | {f"ensemble_{name}": value for name, value in together.items()}
+
+    whole = metrics(np.arange(len(labels)))
+    ensemble = {name: value for name, value in whole.items() if name.startswith("ensemble_")}
+    return ensemble | _interval_metrics(intervals(metrics, labels, resamples=resamples))
+
+
+def intervals_of_folds(
+    labels: Sequence[np.ndarray],
+    answers: Sequence[np.ndarray],
+    points: Sequence[OperatingPoint],
+    classes: int,
+    resamples: int,
+) -> dict[str, float]:
+    """Intervals of the means over folds. labels, answers: of each fold's test examples."""
+    ends = np.cumsum([len(fold) for fold in labels])
+
+    def metrics(rows: np.ndarray) -> Mapping[str, float]:
+        rows_of = [rows[(rows >= end - len(fold)) & (rows < end)] - end + len(fold) for fold, end in zip(labels, ends)]
+        folds = zip(labels, rows_of, answers, points)
+        return means([diagnostic_metrics(fold[its], p[its], point.threshold) for fold, its, p, point in folds], ())
+
+    strata = np.concatenate([fold + i * classes for i, fold in enumerate(labels)])
+    return _interval_metrics(intervals(metrics, strata, resamples=resamples))
+
+
+def _interval_metrics(ends: Mapping[str, tuple[float, float]]) -> dict[str, float]:
+    """Intervals as metrics of their own: auc_low, auc_high."""
+    return {
+        f"{name}_{end}": value
+        for name, pair in ends.items()
+        if not name.endswith("ece")  # see ``intervals``
+        for end, value in zip(("low", "high"), pair)
+    }
+
+
+def is_interval(name: str) -> bool:
+    """Whether a metric is an end of another one's interval."""
+    return name.endswith(("_low", "_high"))

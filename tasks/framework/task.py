@@ -1,0 +1,428 @@
+"""One training story for every task: data, model, training, test, gradient check, summary and report.
+
+``Task`` tells it once. A task adds what is particular to it: its options and recipes, its data, its model and loss, how
+a test split is judged, what its report shows, and how it predicts.
+"""
+
+import dataclasses
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import islice
+from pathlib import Path
+from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+
+import jax
+
+from pipeline.data.batches import Batch, Examples, PerEpochExamples, steps_per_epoch, train_batches
+from pipeline.errors import UserError
+from pipeline.evaluation.metrics import Metrics, no_metrics
+from pipeline.layers.base import Context, PyTree, leaves
+from pipeline.layers.normalization import BatchNorm
+from pipeline.layers.objective import Objective
+from pipeline.report import page
+from pipeline.report.training import gradient_sections, learning_sections
+from pipeline.training.checkpoints import load_params
+from pipeline.training.config import TrainingConfig
+from pipeline.training.gradient_check import gradient_check
+from pipeline.training.loop import fit
+from pipeline.training.run import Run, read_config
+from pipeline.training.sparse_updates import SparseTable
+from pipeline.training.state import init_params
+from pipeline.training.step import Augment
+from pipeline.verify import Report, verify
+from tasks.framework import summary
+from tasks.framework.export import Exported, write_export
+
+STATISTICS_BATCHES = 16
+"""Training batches that the statistics of BatchNorm are computed on."""
+
+
+@dataclass(frozen=True)
+class TaskConfig(TrainingConfig):
+    """The options of ``train`` that every task has; a task narrows ``model`` to a Literal, and adds its own."""
+
+    data: str = ""
+    """Name of a known data set, or the path of your own."""
+    model: str = ""
+    """Kind of model."""
+
+
+Config = TypeVar("Config", bound=TaskConfig)
+
+
+class TaskModel(NamedTuple):
+    """A task's model.
+
+    signature: what the model takes and gives (classes, shapes, a vocabulary, ...), written into the run's folder.
+    params: of the objective: fresh ones, or those of a run's best checkpoint; None where none are needed yet.
+    """
+
+    config: Any
+    signature: Any
+    objective: Objective
+    params: PyTree = None
+
+
+class Training(NamedTuple):
+    """What a run trains on and how it is judged while it trains.
+
+    examples: of the training split. evaluate: ``params -> {"loss": ..., ...}`` on the validation split.
+    description: the data, in words that follow "a model with so many parameters on".
+    notes: what a user should know about the data before training begins, line by line.
+    augment, metrics, tables: see ``pipeline.training.fit``.
+    """
+
+    examples: Examples | PerEpochExamples
+    evaluate: Callable[[PyTree], Mapping[str, float]]
+    description: str
+    notes: Sequence[str] = ()
+    augment: Augment | None = None
+    metrics: Metrics = no_metrics
+    tables: tuple[SparseTable, ...] = ()
+
+
+class Evaluation(NamedTuple):
+    """The test split as a model answers it.
+
+    metrics: by their standard names. answers: the task's own (probabilities, texts, ...), for its report.
+    """
+
+    metrics: Mapping[str, float]
+    answers: Any = None
+
+
+class Outcome(NamedTuple):
+    """A finished run."""
+
+    model: TaskModel
+    data: Any
+    run: Run
+    summary: Mapping[str, Any]
+    evaluation: Evaluation
+
+    @property
+    def config(self) -> Any:
+        return self.model.config
+
+
+class Metric(NamedTuple):
+    """How a test metric is shown. headline: whether a report begins with it."""
+
+    title: str
+    format: str = "{:.4f}"
+    headline: bool = True
+
+    def text(self, test: Mapping[str, float], name: str) -> str:
+        """The value, with the deviation among several models where there is one."""
+        texts = [self.format.format(test[key]) for key in (name, f"{name}_deviation") if key in test]
+        return " ± ".join(texts)
+
+
+class Story(NamedTuple):
+    """The parts of a report's first paragraph that are the task's own.
+
+    learned: a sentence without its full stop, "A convnet learned ... from ... examples". validation, test: the
+    examples that chose the checkpoint, and those it is tested on, with their numbers. more: sentences at the end.
+    """
+
+    learned: str
+    validation: str
+    test: str
+    more: str = ""
+
+
+class Task(ABC, Generic[Config]):
+    """What a task's commands do; ``tasks.framework.command_line.main`` runs them.
+
+    name: of the module in ``tasks``; title: for people; config, predictions: the classes of ``train``'s and
+    ``predict``'s options; chooses: options that, like ``--data``, choose among the recipes.
+    signature_parts: what two data sets with different signatures differ in, for a message. test_metrics: those that
+    terminal and report show, the first of which counts most.
+    """
+
+    name: ClassVar[str]
+    title: ClassVar[str]
+    config: type[Config]
+    predictions: type[Any]
+    chooses: ClassVar[tuple[str, ...]] = ()
+    signature_parts: ClassVar[str] = "classes or inputs"
+    test_metrics: ClassVar[Mapping[str, Metric]]
+
+    # What a task supplies.
+
+    @abstractmethod
+    def recipe(self, data: str | None) -> Config:
+        """The defaults of ``train`` for this data set, or for the task's default one.
+
+        A task whose other options choose a recipe too takes them as keywords: strings, or None where not given.
+        """
+
+    @abstractmethod
+    def load(self, config: Config) -> Any:
+        """The data that the options name, in three splits: ``train``, ``validation``, ``test``; with a ``name``."""
+
+    @abstractmethod
+    def signature(self, config: Config, data: Any) -> Any:
+        """The signature of a model trained on these data: hashable or comparable, and the same for the same data."""
+
+    @abstractmethod
+    def write_signature(self, folder: Path, signature: Any) -> None:
+        """Writes the signature's files into a folder."""
+
+    @abstractmethod
+    def read_signature(self, run_directory: Path) -> Any:
+        """The signature that a run has written. Raises UserError where it cannot be read."""
+
+    @abstractmethod
+    def objective(self, config: Config, signature: Any) -> Objective:
+        """The model under its loss, computing in ``config.precision``."""
+
+    @abstractmethod
+    def example(self, config: Config, signature: Any) -> Batch:
+        """The shapes of a batch of one, for the parameters' initialisation: a tree of ShapeDtypeStructs."""
+
+    @abstractmethod
+    def training(self, model: TaskModel, data: Any) -> Training:
+        """Raises UserError where something does not fit, so that no run is begun. The model has no parameters yet."""
+
+    @abstractmethod
+    def check_batch(self, model: TaskModel, data: Any) -> Batch:
+        """A few examples for the gradient check at the end of a run: float64 autodiff of the whole model."""
+
+    def verify_batch(self, model: TaskModel, data: Any) -> Batch:
+        """Fewer or shorter examples for ``verify``, which looks at every layer."""
+        return self.check_batch(model, data)
+
+    def choose_on_validation(self, model: TaskModel, data: Any, run_directory: Path) -> None:
+        """Chooses on the validation split what training did not (a threshold, a temperature), and writes it."""
+        del model, data, run_directory
+
+    @abstractmethod
+    def test(self, model: TaskModel, data: Any, run_directory: Path) -> Evaluation:
+        """The test split as the model answers it."""
+
+    def extra_summary(self, model: TaskModel, data: Any) -> Mapping[str, Any]:
+        """Entries of ``summary.json`` that only this task has."""
+        del model, data
+        return {}
+
+    def write_results(self, outcome: Outcome) -> None:
+        """Writes the answers to the test split into the run's folder, where people will read them."""
+        del outcome
+
+    def result_lines(self, outcome: Outcome) -> Sequence[tuple[str, str]]:
+        """The task's own last lines on the terminal: a name and a value, each."""
+        return self.results(outcome.summary["test"])
+
+    def goal(self, data: Any) -> str:
+        """What several models learn, after "learned"."""
+        raise NotImplementedError(f"{self.title} has no runs of several models")
+
+    @abstractmethod
+    def story(self, outcome: Outcome) -> Story: ...
+
+    def subtitle(self, config: Config) -> str:
+        """What follows the data's name in a report's title."""
+        del config
+        return ""
+
+    def facts(self, outcome: Outcome) -> Sequence[tuple[str, str]]:
+        """The task's own facts about a run, after data, model and test metrics."""
+        del outcome
+        return ()
+
+    def learning(self, metrics: Sequence[Mapping[str, Any]], config: Config) -> Sequence[page.Part]:
+        """How training went. metrics: the lines of ``metrics.jsonl``."""
+        del config
+        return learning_sections(metrics)
+
+    @abstractmethod
+    def sections(self, outcome: Outcome) -> Sequence[page.Part]:
+        """The task's own part of a report: what the model gets right and wrong."""
+
+    @abstractmethod
+    def predict(self, command: Any) -> None:
+        """Answers for the user's own input. command: an instance of ``predictions``."""
+
+    @abstractmethod
+    def exported(self, model: TaskModel, run_directory: Path) -> Exported:
+        """The trained forward pass."""
+
+    def write_export_files(self, folder: Path, model: TaskModel, run_directory: Path) -> None:
+        """Writes what a user of the exported model needs beside it."""
+        del run_directory
+        self.write_signature(folder, model.signature)
+
+    # What every task does.
+
+    def results(self, test: Mapping[str, float], headline: bool = False) -> list[tuple[str, str]]:
+        """Title and value of the test metrics; headline: of those that a report begins with alone."""
+        return [
+            (metric.title, metric.text(test, name))
+            for name, metric in self.test_metrics.items()
+            if name in test and (metric.headline or not headline)
+        ]
+
+    def train(self, config: Config) -> None:
+        """Trains, tests and reports: the command ``train``."""
+        outcome = self.fit(config)
+        self.write_results(outcome)
+        report = page.write(outcome.run.directory, self.page(outcome))
+        summary.print_summary(outcome.summary, report, *self.result_lines(outcome))
+
+    def prepare(self, config: Config) -> tuple[TaskModel, Any, Training, int]:
+        """Model, data, training and steps an epoch. Raises UserError where they do not fit, before a run is begun."""
+        data = self.load(config)
+        signature = self.signature(config, data)
+        model = TaskModel(config, signature, self.objective(config, signature))
+        training = self.training(model, data)
+        return model, data, training, steps_per_epoch(training.examples, config.batch_size)
+
+    def fit(self, config: Config) -> Outcome:
+        """Trains, tests the best checkpoint and checks its gradients: all of a run but its report."""
+        model, data, training, steps = self.prepare(config)
+        run = open_run(self, config)
+        self.write_signature(run.directory, model.signature)
+
+        model = self.initialized(model)
+        if not config.quiet:
+            size = f"{config.model} with {summary.parameter_count(model.params):,} parameters"
+            print(f"{size} on {training.description}", *training.notes, sep="\n", flush=True)
+        result = fit(
+            model.objective,
+            model.params,
+            train_batches(training.examples, config.batch_size, config.seed),
+            config,
+            run,
+            steps_per_epoch=steps,
+            evaluate=training.evaluate,
+            augment=training.augment,
+            metrics=training.metrics,
+            statistics_batches=_statistics_batches(model.objective, training, config),
+            tables=training.tables,
+        )
+        model = model._replace(params=result.params)
+
+        self.choose_on_validation(model, data, run.directory)
+        evaluation = self.test(model, data, run.directory)
+        check = gradient_check(model.objective, model.params, self.check_batch(model, data))
+        content = summary.run_summary(self, config, result, evaluation.metrics, check)
+        content |= self.extra_summary(model, data)
+        run.finish(content)
+        return Outcome(model, data, run, content, evaluation)
+
+    def page(self, outcome: Outcome) -> page.Page:
+        """The report of a run."""
+        config, content, story = outcome.config, outcome.summary, self.story(outcome)
+        return page.Page(
+            title=f"{self.title}: {config.model} on {Path(outcome.data.name).name}{self.subtitle(config)}",
+            headline=[
+                *((value, title) for title, value in self.results(content["test"], headline=True)),
+                *summary.headline(content),
+            ],
+            summary=(
+                f"{story.learned}, with {summary.BY[config.gradient]}. Training stopped after {content['epochs']} "
+                f"epochs ({content['stopped_because']}). The checkpoint that was best on {story.validation} is tested "
+                f"on {story.test}, which neither training nor that choice has seen.{story.more}"
+            ),
+            facts=[
+                ("data", outcome.data.name),
+                ("model", config.model),
+                *self.results(content["test"]),
+                *self.facts(outcome),
+                *summary.facts(config, content),
+            ],
+            sections=[
+                *self.learning(outcome.run.metrics(), config),
+                *self.sections(outcome),
+                *gradient_sections(content["gradient_check"]["relative_error"]),
+            ],
+            reproduce=summary.command(self, config),
+            environment=summary.environment(config, content),
+        )
+
+    def evaluate(self, run_directory: Path) -> Mapping[str, float]:
+        """The test metrics of a run's best checkpoint: the command ``evaluate``."""
+        return self.tested(run_directory)[2].metrics
+
+    def tested(self, run_directory: Path) -> tuple[TaskModel, Any, Evaluation]:
+        """A run's model, its data, and the test split as its best checkpoint answers it."""
+        model, data = self.trained_with_data(run_directory)
+        return model, data, self.test(model, data, run_directory)
+
+    def verify(self, config: Config) -> Report:
+        """Every gradient of the task's model, layer by layer, manual against autodiff: the command ``verify``."""
+        config = dataclasses.replace(config, precision="float32")
+        data = self.load(config)
+        signature = self.signature(config, data)
+        model = self.initialized(TaskModel(config, signature, self.objective(config, signature)))
+        context = Context(train=True, key=jax.random.key(config.seed))
+        batch = self.verify_batch(model, data)
+        # In float32 rounding moves a few of so many units across their kinks, whoever differentiates.
+        return verify(model.objective, model.params, batch, context, precisions=(), checks=())
+
+    def export(self, run_directory: Path) -> None:
+        """Writes the trained forward pass: the command ``export``."""
+        model = self.trained(run_directory)
+        folder = write_export(run_directory, self.exported(model, run_directory))
+        self.write_export_files(folder, model, run_directory)
+
+    def initialized(self, model: TaskModel) -> TaskModel:
+        """The model with fresh parameters."""
+        example = self.example(model.config, model.signature)
+        return model._replace(params=init_params(model.objective, example, model.config.seed))
+
+    def trained(self, run_directory: Path) -> TaskModel:
+        """A run's model with the parameters of its best checkpoint.
+
+        Raises UserError where there is no run, or one of another task.
+        """
+        Run.open(run_directory)
+        config, signature = read_config(run_directory, self.config), self.read_signature(run_directory)
+        model = self.initialized(TaskModel(config, signature, self.objective(config, signature)))
+        return model._replace(params=load_params(run_directory, model.params))
+
+    def trained_with_data(self, run_directory: Path) -> tuple[TaskModel, Any]:
+        """A run's model, and the data it was trained on. Raises UserError where the data are others by now."""
+        model = self.trained(run_directory)
+        data = self.load(model.config)
+        if self.signature(model.config, data) != model.signature:
+            raise UserError(
+                f"{model.config.data} is not the data that {run_directory} was trained on: its "
+                f"{self.signature_parts} differ"
+            )
+        return model, data
+
+
+def open_run(task: Task[Any], config: Any) -> Run:
+    """The folder of a run that begins, or of the one that is resumed."""
+    if config.resume:
+        return Run.open(config.resume)
+    when = datetime.now().strftime("%Y%m%d-%H%M%S")
+    directory = config.run_dir or Path("runs") / f"{task.name}-{Path(config.data).stem}-{when}"
+    return Run.create(directory, task.name, config)
+
+
+def _statistics_batches(objective: Objective, training: Training, config: TaskConfig) -> Sequence[Batch]:
+    if not any(isinstance(layer, BatchNorm) for _, layer in leaves(objective)):
+        return ()
+    batches = train_batches(training.examples, config.batch_size, config.seed + 1)
+    return list(islice(batches, STATISTICS_BATCHES))
+
+
+def write_json(path: Path, content: Any) -> None:
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+S = TypeVar("S")
+
+
+def read_json(run_directory: Path, name: str, parse: Callable[[Any], S]) -> S:
+    """What ``parse`` makes of the file ``name`` of a run. Raises UserError where it cannot."""
+    try:
+        return parse(json.loads((run_directory / name).read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{run_directory} is not the folder of a run: its {name} cannot be read ({error})") from error
