@@ -55,6 +55,7 @@ class Option:
     """An option of XLA's, and why its default will not do.
 
     platform: as ``jax.default_backend`` calls it.
+    since, until: the first jaxlib that it is for, and the first that it is no longer for, or None.
     travels: whether ``compiler_options`` of ``jax.jit`` take it; else it must stand in ``XLA_FLAGS`` before JAX starts.
     """
 
@@ -62,13 +63,26 @@ class Option:
     name: str
     value: str
     reasons: tuple[Reason, ...]
+    since: str = OLDEST
+    until: str | None = None
     travels: bool = True
+
+    def is_for(self, jaxlib_version: str) -> bool:
+        """Whether it is for that jaxlib."""
+        version = _numbers(jaxlib_version)
+        return _numbers(self.since) <= version and (self.until is None or version < _numbers(self.until))
 
     @property
     def flag(self) -> str:
         """The option as it stands in ``XLA_FLAGS``."""
         return f"--{self.name}={self.value}"
 
+
+CONVOLUTIONS = Reason(
+    "2-D convolutions of more than 16 channels go to YNNPACK on one core; Eigen's have all cores",
+    "",
+    since="0.10.2",
+)
 
 HIGH_RANK = Reason(
     "a reduction over arrays of rank 7 or 8 ends or hangs the process",
@@ -77,23 +91,17 @@ HIGH_RANK = Reason(
     fixed_in="0.11.1",
 )
 
+# What YNNPACK may compute. It is the fastest at matrix products, and at reductions where these are right.
+DOTS = "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT"
+REDUCTIONS_ARE_RIGHT = "0.11.1"
+
 OPTIONS = (
     Option(
         "cpu",
         "xla_cpu_experimental_ynn_fusion_type",
-        # What YNNPACK may compute: matrix products, where it is the fastest, and nothing else.
-        "LIBRARY_FUSION_TYPE_DOT,LIBRARY_FUSION_TYPE_INDIVIDUAL_DOT",
+        DOTS,
         (
-            Reason(
-                "2-D convolutions of more than 16 channels go to YNNPACK on one core; Eigen's have all cores",
-                "",
-                since="0.10.2",
-            ),
-            Reason(
-                "reductions that go to YNNPACK are not fused with what is before them, and read it from memory",
-                "https://github.com/jax-ml/jax/issues/37465",
-                since="0.10.2",
-            ),
+            CONVOLUTIONS,
             Reason(
                 "a reduction of a batched matrix-vector product is wrong from 16,385 rows (float32: 32,769) on",
                 "https://github.com/jax-ml/jax/issues/39103",
@@ -103,6 +111,14 @@ OPTIONS = (
             ),
             HIGH_RANK,
         ),
+        until=REDUCTIONS_ARE_RIGHT,
+    ),
+    Option(
+        "cpu",
+        "xla_cpu_experimental_ynn_fusion_type",
+        f"{DOTS},LIBRARY_FUSION_TYPE_REDUCE",
+        (CONVOLUTIONS,),
+        since=REDUCTIONS_ARE_RIGHT,
     ),
     Option(
         "gpu",
@@ -126,7 +142,9 @@ def needed(platform: str, jaxlib_version: str) -> tuple[Option, ...]:
     return tuple(
         option
         for option in OPTIONS
-        if option.platform == platform and any(reason.holds(jaxlib_version) for reason in option.reasons)
+        if option.platform == platform
+        and option.is_for(jaxlib_version)
+        and any(reason.holds(jaxlib_version) for reason in option.reasons)
     )
 
 
