@@ -1,7 +1,8 @@
-"""Which parts of an input drove a model's answer: gradients with respect to it, by the model's hand-written backward.
+"""Attribution: which parts of an input drove a model's output, from gradients with respect to the input.
 
-The first layer's ``d_x`` is what training throws away. It says how the answer would change with every pixel, finding or
-word vector; summed along a path from a baseline it says how much each of them adds to the answer.
+The gradients are the ``d_x`` of the model's hand-written backward pass, which training does not use. They say how the
+output would change with every pixel, measurement or word vector. Integrated along a path from a baseline, they say how
+much each of these adds to the output.
 """
 
 from collections.abc import Callable
@@ -17,16 +18,21 @@ from jaxtyping import Array, Float, Int
 from pipeline import compiler
 from pipeline.layers.attention import CrossAttention
 from pipeline.layers.base import Context, Layer, PyTree
-from pipeline.layers.combinators import EncoderDecoder, Repeat, Residual, Serial
+from pipeline.layers.combinators import EncoderDecoder, Residual, Serial
 from pipeline.layers.masking import Masked
 from pipeline.layers.objective import Objective
+from pipeline.layers.repeat import Repeat
 
 Score = Callable[[Float[Array, "batch classes"], Int[Array, "batch"]], tuple[Float[Array, "batch"], Array]]
-"""``(logits, classes) -> (score of each example's class, its gradient by the logits)``."""
+"""``(logits, classes) -> (score of each example's class, gradient of the score with respect to the logits)``."""
 
 
 class Attribution(NamedTuple):
-    """outputs: the model's, (batch, classes); score: of each example's class, (batch,); d_x: like the input."""
+    """An attribution of a model's outputs to its inputs.
+
+    outputs: the model's, (batch, classes). score: of each example's class, (batch,). d_x: an attribution for each
+    element of the input, in its shape.
+    """
 
     outputs: Array
     score: Array
@@ -36,7 +42,7 @@ class Attribution(NamedTuple):
 def log_probability(
     z: Float[Array, "batch classes"], classes: Int[Array, "batch"]
 ) -> tuple[Float[Array, "batch"], Float[Array, "batch classes"]]:
-    """log softmax(z)_c, whose derivative by z_k is [k = c] - softmax(z)_k."""
+    """log softmax(z)_c, whose derivative with respect to z_k is [k = c] - softmax(z)_k."""
     hot = _one_hot(z, classes)
     largest = z.max(-1, keepdims=True)
     exps = jnp.exp(z - largest)
@@ -48,9 +54,10 @@ def log_probability(
 def log_odds(
     z: Float[Array, "batch classes"], classes: Int[Array, "batch"]
 ) -> tuple[Float[Array, "batch"], Float[Array, "batch classes"]]:
-    """log p_c / (1 - p_c) with p = softmax(z), which does not level off where the model is sure.
+    """log p_c / (1 - p_c) with p = softmax(z), which does not saturate where the model is certain.
 
-    It is z_c - log sum_{k != c} exp(z_k), so its derivative is 1 at c and minus the softmax of the others elsewhere.
+    It is z_c - log sum_{k != c} exp(z_k), so its derivative is 1 at c, and minus the softmax over the other classes
+    elsewhere.
     """
     hot = _one_hot(z, classes)
     others = jnp.where(hot, -jnp.inf, z)
@@ -76,12 +83,19 @@ def input_gradients(
 ) -> Attribution:
     """The gradient of each example's score with respect to that example (saliency: Simonyan et al. 2014).
 
-    model: gives logits (batch, classes), and looks across no examples in this context.
-    classes: whose score; none: the likeliest.
+    model: returns logits (batch, classes), in this context without mixing examples.
+    classes: the class of each example that is scored; None: the likeliest.
+    score: ``log_odds`` or ``log_probability``.
+
+    >>> from pipeline.layers import Dense
+    >>> model, x = Dense(2), jnp.ones((1, 3))
+    >>> params = {"kernel": jnp.array([[1.0, 0.0], [2.0, 0.0], [0.0, 5.0]]), "bias": jnp.zeros(2)}
+    >>> input_gradients(model, params, x, classes=jnp.array([0])).d_x.tolist()
+    [[1.0, 2.0, -5.0]]
     """
     outputs, residuals = model.forward(params, x, context)
-    its = outputs.argmax(-1) if classes is None else classes
-    value, d_outputs = score(outputs, its)
+    classes = outputs.argmax(-1) if classes is None else classes
+    value, d_outputs = score(outputs, classes)
     _, d_x = model.backward(params, residuals, d_outputs.astype(outputs.dtype))
     return Attribution(outputs, value, d_x)
 
@@ -97,69 +111,81 @@ def integrated_gradients(
     score: Score = log_odds,
     context: Context = Context(),  # noqa: B008  (frozen)
 ) -> Attribution:
-    """What every element of x adds to the score, compared with a baseline (Sundararajan, Taly & Yan 2017).
+    """Integrated gradients: how much every element of x adds to the score (Sundararajan, Taly & Yan 2017).
 
-    With S the score, b the baseline and the straight path from b to x,
+    With the score S, the baseline b and the straight path from b to x,
 
         a_i = (x_i - b_i) integral over t in [0, 1] of dS/dx_i (b + t (x - b)) dt
 
-    so that the a_i of an example add up to S(x) - S(b) (completeness). The integral is taken by Gauss and Legendre's
-    rule, exact for polynomials of degree 2 steps - 1; at kinks, such as ReLU's, its error falls with ``steps``.
+    so that the a_i of an example add up to S(x) - S(b) (completeness). The integral is computed by Gauss-Legendre
+    quadrature, which is exact for polynomials of degree 2 steps - 1; with kinks, such as those of ReLU, its error falls
+    with ``steps``.
 
-    baseline: what stands for "nothing there"; for standardised inputs 0 is the training mean.
-    steps: points of the integral, each a forward and a backward pass of the batch, one after the other.
-    Returned are the outputs and scores at x, and a in place of d_x.
+    baseline: an input that stands for the absence of evidence; for standardised inputs, 0 is the training mean.
+    steps: the number of quadrature points; each takes a forward and a backward pass of the batch. At least 1, else
+        ValueError.
+
+    Returns the outputs and scores at x, with a as ``d_x``.
+
+    >>> from pipeline.layers import Dense
+    >>> model, x = Dense(2), jnp.array([[1.0, 2.0]])
+    >>> params = {"kernel": jnp.array([[1.0, 0.0], [3.0, 0.0]]), "bias": jnp.zeros(2)}
+    >>> integrated_gradients(model, params, x, classes=jnp.array([0]), steps=4).d_x.round(4).tolist()
+    [[1.0, 6.0]]
     """
     if steps < 1:
         raise ValueError(f"integrated_gradients: steps is {steps}; it must be at least 1")
     outputs = model.apply(params, x, context)
-    its = outputs.argmax(-1) if classes is None else classes
+    classes = outputs.argmax(-1) if classes is None else classes
     nodes, weights = np.polynomial.legendre.leggauss(steps)
-    way = x - baseline
+    path = x - baseline
 
     def add(total: Array, point: tuple[Array, Array]) -> tuple[Array, None]:
         t, weight = point
-        at = input_gradients(model, params, baseline + t * way, its, score=score, context=context)
+        at = input_gradients(model, params, baseline + t * path, classes, score=score, context=context)
         return total + weight * at.d_x, None
 
     points = (jnp.asarray((nodes + 1) / 2, x.dtype), jnp.asarray(weights / 2, x.dtype))
     total, _ = lax.scan(add, jnp.zeros_like(x), points)
-    value, _ = score(outputs, its)
-    return Attribution(outputs, value, way * total)
+    value, _ = score(outputs, classes)
+    return Attribution(outputs, value, path * total)
 
 
 def cross_attention_weights(objective: Objective, params: PyTree, source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """How much every position of a target attends to each of the source: (target time, source time); rows add up to 1.
+    """The attention weights of target positions to source positions, (target time, source time); rows add up to 1.
 
-    The mean over all layers and heads that attend to the source. source, target: ids (1, time), without padding.
+    They are averaged over all layers and heads that attend to the source.
+
+    objective: of an ``EncoderDecoder``. source, target: ids (1, time), without padding.
     """
-    model, its = objective.model, objective.expand(params)["model"]
+    model, model_params = objective.model, objective.expand(params)["model"]
     assert isinstance(model, EncoderDecoder)
     encoding, decoding = model.contexts(jnp.asarray(source), jnp.asarray(target), Context())
-    memory = model.encoder.apply(its["encoder"], jnp.asarray(source), encoding)
-    found: list[Array] = []
-    _attended(model.decoder, its["decoder"], (jnp.asarray(target), memory), decoding, found)
-    return np.asarray(jnp.concatenate(found, 1)[0].mean(0))
+    memory = model.encoder.apply(model_params["encoder"], jnp.asarray(source), encoding)
+    weights: list[Array] = []
+    _apply_and_collect(model.decoder, model_params["decoder"], (jnp.asarray(target), memory), decoding, weights)
+    return np.asarray(jnp.concatenate(weights, 1)[0].mean(0))
 
 
-def _attended(layer: Layer, params: PyTree, x: PyTree, context: Context, found: list[Array]) -> PyTree:
-    """What ``apply`` gives; the weights of every CrossAttention on the way are added to ``found``."""
+def _apply_and_collect(layer: Layer, params: PyTree, x: PyTree, context: Context, weights: list[Array]) -> PyTree:
+    """``layer.apply``, which also appends the weights of every CrossAttention in the layer to ``weights``."""
     if not layer.reads_memory:
         return layer.apply(params, x, context)
     y, memory = x
     if isinstance(layer, CrossAttention):
-        found.append(layer.weights(params, x, context))
+        weights.append(layer.weights(params, x, context))
         return layer.apply(params, x, context)
     if isinstance(layer, Residual):
-        return y + _attended(layer.layer, params["layer"], x, context, found)
+        return y + _apply_and_collect(layer.layer, params["layer"], x, context, weights)
     if isinstance(layer, Repeat):
         for i in range(layer.times):
-            its = jax.tree.map(lambda leaf, i=i: leaf[i], params["layer"])
-            y = _attended(layer.layer, its, (y, memory), context, found)
+            layer_params = jax.tree.map(lambda leaf, i=i: leaf[i], params["layer"])
+            y = _apply_and_collect(layer.layer, layer_params, (y, memory), context, weights)
         return y
     assert isinstance(layer, Serial)
-    for part, its in zip(layer.layers, params["layers"]):
-        y = _attended(part, its, (y, memory) if part.reads_memory else y, context, found)
+    for part, part_params in zip(layer.layers, params["layers"]):
+        part_input = (y, memory) if part.reads_memory else y
+        y = _apply_and_collect(part, part_params, part_input, context, weights)
     return y
 
 
@@ -168,18 +194,20 @@ def word_contributions(
 ) -> tuple[Float[Array, "batch classes"], Float[Array, "batch time"]]:
     """Logits, and how much every word's vector adds to the log-probability of the likeliest class, to first order.
 
-    The gradient by the hand-written rules at the embedding's output, times that output (Simonyan et al. 2014; Denil et
-    al. 2014). model: one of this module, in any precision: a Masked Serial that begins with an Embedding.
+    That is the gradient with respect to the embedding's output, times that output (Simonyan et al. 2014; Denil et al.
+    2014).
+
+    model: one of ``models.text``, in any precision: a ``Masked`` ``Serial`` that begins with an ``Embedding``.
     """
     assert isinstance(model, Masked) and isinstance(model.layer, Serial)
     first, *others = model.layer.layers
-    its_first, *its_others = params["layer"]["layers"]
+    embedding, *rest_params = params["layer"]["layers"]
     context = replace(Context(), mask=jnp.asarray(ids != model.padding))
 
-    def one(its_first: PyTree, its_others: PyTree, ids: Any) -> tuple[Array, Array]:
-        vectors = first.apply(its_first, ids, context)
-        rest, its = Serial(tuple(others)), {"layers": its_others}
-        found = input_gradients(rest, its, vectors, score=log_probability, context=context)
-        return found.outputs, (found.d_x * vectors).sum(-1)
+    def contributions(embedding: PyTree, rest_params: PyTree, ids: Any) -> tuple[Array, Array]:
+        vectors = first.apply(embedding, ids, context)
+        rest = Serial(tuple(others))
+        attribution = input_gradients(rest, {"layers": rest_params}, vectors, score=log_probability, context=context)
+        return attribution.outputs, (attribution.d_x * vectors).sum(-1)
 
-    return compiler.jit(one)(its_first, its_others, jnp.asarray(ids))
+    return compiler.jit(contributions)(embedding, rest_params, jnp.asarray(ids))

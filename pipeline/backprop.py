@@ -1,4 +1,4 @@
-"""Backpropagation: the value and the gradient of an objective, by hand, by autodiff, or by both behind ``jax.grad``."""
+"""Backpropagation: the value and gradient of an objective, by the hand-written rules, by autodiff, or by both."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,16 +17,25 @@ Gradient = Literal["manual", "autodiff", "attached"]
 def value_and_grad(
     objective: Objective, gradient: Gradient = "manual"
 ) -> Callable[..., tuple[tuple[Any, PyTree], PyTree]]:
-    """A function ``(params, (inputs, targets), context, weight=1.0) -> ((value, outputs), d_params)``.
+    """Returns a function ``(params, (inputs, targets), context, weight=1.0) -> ((value, outputs), d_params)``.
 
-    ``value`` is the loss times ``weight`` (an example count over its total, when gradients of unequal batches are added
-    up), ``outputs`` are the model's, for metrics.
+    ``value`` is the loss times ``weight``, and ``outputs`` are the model's, for metrics. When gradients of batches of
+    different sizes are accumulated, ``weight`` is the batch's count over the total.
 
-    gradient: "manual", the hand-written chain rule end to end; "autodiff", ``jax.value_and_grad`` of ``apply``;
-        "attached", ``jax.value_and_grad`` through the hand-written rule of every single layer.
+    gradient: "manual": the hand-written chain rule, end to end. "autodiff": ``jax.value_and_grad`` of ``apply``.
+        "attached": ``jax.value_and_grad`` with the hand-written rule of every layer. Raises ValueError for others.
+
+    >>> from pipeline.layers import Dense, ReLU, Serial
+    >>> from pipeline.losses import SoftmaxCrossEntropy, Targets
+    >>> objective = Objective(Serial((Dense(8), ReLU(), Dense(3))), SoftmaxCrossEntropy())
+    >>> batch = jnp.ones((4, 5)), Targets(jnp.array([0, 2, 1, 1]))
+    >>> params = objective.init(jax.random.key(0), batch)
+    >>> (value, outputs), d_params = value_and_grad(objective)(params, batch, Context(train=True))
+    >>> outputs.shape, d_params["model"]["layers"][0]["kernel"].shape
+    ((4, 3), (5, 8))
     """
     if gradient == "manual":
-        return _by_hand(objective)
+        return _manual(objective)
     if gradient == "autodiff":
         return _by_autodiff(objective)
     if gradient == "attached":
@@ -34,15 +43,15 @@ def value_and_grad(
     raise ValueError(f"gradient is {gradient!r}; it must be one of {', '.join(get_args(Gradient))}")
 
 
-def _by_hand(objective: Objective) -> Callable:
+def _manual(objective: Objective) -> Callable:
     def value_and_gradient(params: PyTree, batch: PyTree, context: Context, weight: Any = 1.0) -> Any:
-        # Steps 1 and 2, forward pass and loss: every layer leaves the residuals that its backward needs.
+        # Steps 1 and 2, forward pass and loss: every layer returns the residuals that its backward needs.
         value, residuals = objective.forward(params, batch, context)
         # Steps 3 and 4, backward pass and propagation: the loss turns d_value into the gradient of its input, and each
         # layer turns the gradient of its output into those of its parameters and its input, last layer first.
         d_value = jnp.asarray(weight, value.dtype)
         d_params, _ = objective.backward(params, residuals, d_value)
-        # Step 5, the update, is the caller's: an optimiser's.
+        # Step 5, the update, is the optimiser's.
         return (value * d_value, residuals["outputs"]), d_params
 
     return value_and_gradient
@@ -61,15 +70,17 @@ def _by_autodiff(objective: Objective) -> Callable:
 
 @cache
 def attach(layer: Layer) -> Callable[..., PyTree]:
-    """``layer`` as a function ``(params, x, context=Context()) -> y`` whose derivative is the hand-written one.
+    """``layer`` as a function ``(params, x, context=Context()) -> y`` with the hand-written rule as its derivative.
 
-    It works under ``jax.grad``, ``jax.vjp``, ``jit`` and ``vmap``, in Flax, Equinox or plain JAX code:
+    The function works under ``jax.grad``, ``jax.vjp``, ``jit`` and ``vmap``, in Flax, Equinox or plain JAX code. Equal
+    layers give the same function, so that attaching a layer again does not retrace. There is no forward-mode rule:
+    ``jax.jvp`` raises TypeError.
 
-        max_pool = attach(MaxPool((2, 2)))
-        y = max_pool({}, x)
-
-    Cached by the layer (equal layers give the same function), so that calling it again does not retrace. There is no
-    forward-mode rule: ``jax.jvp`` of it raises.
+    >>> from pipeline.layers import MaxPool
+    >>> max_pool = attach(MaxPool((2, 2)))
+    >>> x = jnp.arange(4.0).reshape(1, 2, 2, 1)
+    >>> jax.grad(lambda x: max_pool({}, x).sum())(x).ravel().tolist()
+    [0.0, 0.0, 0.0, 1.0]
     """
 
     @jax.custom_vjp
@@ -104,7 +115,7 @@ def _dtypes(tree: PyTree) -> PyTree:
 
 
 def _check_dtypes(layer: Layer, name: str, dtypes: PyTree, cotangent: PyTree) -> None:
-    # custom_vjp checks the structure and shapes of cotangents, but lets a float32 pass for a bfloat16.
+    # custom_vjp checks the structure and the shapes of cotangents, but accepts a float32 for a bfloat16.
     def check(path: Any, d: Any, dtype: Any) -> None:
         if d is not None and d.dtype != dtype.value:
             where = name + jax.tree_util.keystr(path)
@@ -115,7 +126,7 @@ def _check_dtypes(layer: Layer, name: str, dtypes: PyTree, cotangent: PyTree) ->
 
 @dataclass(frozen=True)
 class Attached(Wrapper):
-    """``layer`` with its hand-written rule behind ``apply``, under the same parameters."""
+    """``layer`` with its hand-written rule attached to ``apply``, under the same parameters."""
 
     layer: Layer
 
@@ -124,7 +135,7 @@ class Attached(Wrapper):
 
 
 def attach_leaves(layer: Layer) -> Layer:
-    """The same model with every leaf layer's own rule attached, so that ``jax.grad`` only chains them."""
+    """The same model with the rule of every leaf layer attached, so that ``jax.grad`` only applies the chain rule."""
     if not any(children(layer)):
         return Attached(layer)
     return map_children(lambda _, child: attach_leaves(child), layer)

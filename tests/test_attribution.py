@@ -5,22 +5,21 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gradient_cases.case import Case, normal
 from pipeline.attribution import input_gradients, integrated_gradients, log_odds, log_probability
 from pipeline.layers.activations import Tanh
 from pipeline.layers.base import Context
 from pipeline.layers.combinators import Serial
 from pipeline.layers.linear import Dense
 from pipeline.models.autoencoder import AnomalyScore, dense
-from pipeline.models.image import convnet_1d, mlp, resnet
-from pipeline.models.text import gru
-from pipeline.verify.cases import Case, normal
+from pipeline.models.image import convnet_1d, gru_1d, mlp, resnet
 from pipeline.verify.measure import relative_errors
 
 MODELS = {
     "mlp": (mlp(3, (6, 5)), (4, 7)),
     "resnet": (resnet(3, (4, 6)), (2, 8, 8, 1)),
     "convnet_1d": (convnet_1d(3, (4, 5), 6), (3, 13, 2)),
-    "gru": (gru(3, (4,), 3), (3, 11, 2)),
+    "gru": (gru_1d(3, (4,), 3), (3, 11, 2)),
     "autoencoder": (AnomalyScore(dense((7,), (6, 5), 2)), (4, 7)),
 }
 
@@ -45,8 +44,8 @@ def test_input_gradients_are_those_of_autodiff(name):
         score = log_odds if is_odds else log_probability
         return input_gradients(model, params, x, score=score), jax.value_and_grad(total)(x, is_odds)
 
-    found = jax.jit(lambda x: [both(x, is_odds) for is_odds in (False, True)])(x)
-    for attribution, (value, expected) in found:
+    attribution = jax.jit(lambda x: [both(x, is_odds) for is_odds in (False, True)])(x)
+    for attribution, (value, expected) in attribution:
         assert attribution.score.sum() == pytest.approx(float(value), rel=1e-11)
         assert max(relative_errors(attribution.d_x, expected).values()) < 1e-11
         assert attribution.d_x.shape == x.shape
@@ -64,8 +63,8 @@ def test_integrated_gradients_are_the_integral_of_autodiff_s():
     derivative = jax.jit(jax.grad(total))
     at = [derivative(baseline + (1 + node) / 2 * (x - baseline)) for node in nodes]
     expected = (x - baseline) * sum(weight / 2 * its for weight, its in zip(weights, at))
-    found = integrated_gradients(model, params, x, baseline, classes, steps=steps, score=log_probability)
-    assert max(relative_errors(found.d_x, expected).values()) < 1e-11
+    attribution = integrated_gradients(model, params, x, baseline, classes, steps=steps, score=log_probability)
+    assert max(relative_errors(attribution.d_x, expected).values()) < 1e-11
 
 
 @pytest.mark.parametrize(
@@ -76,19 +75,19 @@ def test_integrated_gradients_are_the_integral_of_autodiff_s():
 def test_attributions_add_up_to_the_difference_from_the_baseline(model, steps, limit):
     x, baseline = jnp.asarray(normal(4, 7)), jnp.asarray(normal(7))
     params = jax.tree.map(jnp.asarray, Case("", model, x).params())
-    found = integrated_gradients(model, params, x, baseline, steps=steps)
-    classes = found.outputs.argmax(-1)
+    attribution = integrated_gradients(model, params, x, baseline, steps=steps)
+    classes = attribution.outputs.argmax(-1)
     there, _ = log_odds(model.apply(params, jnp.broadcast_to(baseline, x.shape), Context()), classes)
-    np.testing.assert_allclose(found.d_x.sum(-1), found.score - there, atol=limit)
-    np.testing.assert_allclose(found.outputs, model.apply(params, x, Context()))
-    assert np.abs(found.score - there).max() > 0.1
+    np.testing.assert_allclose(attribution.d_x.sum(-1), attribution.score - there, atol=limit)
+    np.testing.assert_allclose(attribution.outputs, model.apply(params, x, Context()))
+    assert np.abs(attribution.score - there).max() > 0.1
 
 
 def test_of_a_linear_model_each_input_adds_its_weight():
     model, x = Dense(2), jnp.asarray(normal(3, 4))
     params = jax.tree.map(jnp.asarray, Case("", model, x).params())
-    found = integrated_gradients(model, params, x, 0.0, jnp.ones(3, jnp.int32), steps=1)
-    np.testing.assert_allclose(found.d_x, x * (params["kernel"][:, 1] - params["kernel"][:, 0]), rtol=1e-12)
+    attribution = integrated_gradients(model, params, x, 0.0, jnp.ones(3, jnp.int32), steps=1)
+    np.testing.assert_allclose(attribution.d_x, x * (params["kernel"][:, 1] - params["kernel"][:, 0]), rtol=1e-12)
 
 
 def test_steps():

@@ -12,10 +12,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from gradient_cases.case import Case, normal
 from pipeline.backprop import attach, attach_leaves, value_and_grad
 from pipeline.layers.activations import ReLU
 from pipeline.layers.base import Context, Layer
-from pipeline.layers.combinators import Repeat, Residual, Serial
+from pipeline.layers.combinators import Residual, Serial
 from pipeline.layers.convolution import Conv
 from pipeline.layers.dropout import Dropout
 from pipeline.layers.embedding import Embedding
@@ -23,13 +24,13 @@ from pipeline.layers.linear import Dense
 from pipeline.layers.normalization import BatchNorm
 from pipeline.layers.objective import Objective
 from pipeline.layers.pooling import MaxPool
+from pipeline.layers.repeat import Repeat
 from pipeline.layers.shape import Flatten
 from pipeline.losses.base import Targets
 from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
 from pipeline.training.state import init_state
 from pipeline.training.step import make_train_step
 from pipeline.verify import relative_errors
-from pipeline.verify.cases import Case, normal
 
 MODEL = Serial(
     (

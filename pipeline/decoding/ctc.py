@@ -1,4 +1,4 @@
-"""What the frames of a connectionist classifier read as: the best alignment's labels, or the likeliest labels."""
+"""CTC decoding: from the log-probabilities of frames to labels, by best path, prefix beam search or alignment."""
 
 import math
 from collections import defaultdict
@@ -9,12 +9,15 @@ import numpy as np
 
 Labels = tuple[int, ...]
 Scorer = Callable[[Labels], float]
-"""What is added to the logarithm of a prefix's probability for its last label: a language model's say in it."""
+"""``prefix -> score``: what a language model adds to the log-probability of a prefix for its last label."""
 
 
 class Reading(NamedTuple):
-    """labels: what is read. starts, ends: the frame at which each begins, and the one behind its last. log_p: the
-    logarithm of the best alignment's probability."""
+    """Labels and where they were read.
+
+    labels: the label sequence. starts, ends: for each label, its first frame and the frame after its last.
+    log_p: the log-probability of the alignment.
+    """
 
     labels: Labels
     starts: tuple[int, ...]
@@ -23,40 +26,53 @@ class Reading(NamedTuple):
 
 
 def best_path(log_y: np.ndarray, blank: int = 0) -> Reading:
-    """The labels of the likeliest alignment: each frame's best symbol, without repeats, then without blanks.
+    """Decodes the likeliest alignment: the best symbol of every frame, without repeats and then without blanks.
 
-    log_y: (frames, symbols), logarithms of probabilities, of the frames of one utterance that count.
+    log_y: (frames, symbols), log-probabilities of one utterance's frames, without padding.
 
-    Not always the likeliest labels, which may have many alignments that are each less likely (Graves et al. 2006).
+    These are not always the likeliest labels: others may have more alignments, each of them less likely (Graves et al.
+    2006). ``prefix_beam_search`` looks for those.
+
+    >>> log_y = np.log([[0.1, 0.8, 0.1], [0.1, 0.7, 0.2], [0.9, 0.05, 0.05], [0.2, 0.2, 0.6]])
+    >>> reading = best_path(log_y)
+    >>> reading.labels, reading.starts, reading.ends
+    ((1, 2), (0, 3), (2, 4))
     """
     if not len(log_y):
         return Reading((), (), (), 0.0)
     path = log_y.argmax(1)
-    runs = np.flatnonzero(np.diff(path, prepend=-1, append=-1) != 0)  # where each begins, and the last one's end
+    runs = np.flatnonzero(np.diff(path, prepend=-1, append=-1) != 0)  # the start of every run, and the last one's end
     labels = path[runs[:-1]]
-    spoken = labels != blank
+    is_label = labels != blank
     return Reading(
-        tuple(labels[spoken].tolist()),
-        tuple(runs[:-1][spoken].tolist()),
-        tuple(runs[1:][spoken].tolist()),
+        tuple(labels[is_label].tolist()),
+        tuple(runs[:-1][is_label].tolist()),
+        tuple(runs[1:][is_label].tolist()),
         float(log_y.max(1).sum()),
     )
 
 
 def align(log_y: np.ndarray, labels: Labels, blank: int = 0) -> Reading | None:
-    """The likeliest alignment that reads as ``labels`` (Viterbi 1967); None where there are too few frames for one.
+    """Finds the likeliest alignment of known labels with the frames (Viterbi 1967); None if there are too few frames.
 
-    log_y: (frames, symbols), logarithms of probabilities, of the frames of one utterance that count.
+    log_y: (frames, symbols), log-probabilities of one utterance's frames, without padding.
 
-    The states are the labels with blanks around each, as in ``CTC``: a frame stays in its state, goes on to the next,
-    or skips a blank between labels that differ.
+    The states are the labels with a blank around each, as in the CTC loss. From one frame to the next an alignment
+    stays in its state, moves to the next one, or skips a blank between two different labels.
+
+    >>> log_y = np.log([[0.1, 0.8, 0.1], [0.1, 0.7, 0.2], [0.9, 0.05, 0.05], [0.2, 0.2, 0.6]])
+    >>> reading = align(log_y, (1, 2))
+    >>> reading.starts, reading.ends
+    ((0, 3), (2, 4))
+    >>> align(log_y[:2], (1, 1)) is None  # a blank must separate equal labels: two frames are too few
+    True
     """
     states = np.full(2 * len(labels) + 1, blank)
     states[1::2] = labels
     skips = np.zeros(len(states), bool)
     skips[3::2] = states[3::2] != states[1:-2:2]
     best = np.full(len(states), -math.inf)
-    best[0] = 0.0  # before the first frame all is at the first blank
+    best[0] = 0.0  # every alignment starts at the first blank
     steps = np.zeros((len(log_y), len(states)), int)
     for t, frame in enumerate(log_y):
         one, two = np.append(-math.inf, best)[:-1], np.append([-math.inf] * 2, best)[:-2]
@@ -79,17 +95,27 @@ def align(log_y: np.ndarray, labels: Labels, blank: int = 0) -> Reading | None:
 def prefix_beam_search(
     log_y: np.ndarray, width: int = 16, blank: int = 0, scorer: Scorer | None = None
 ) -> list[tuple[Labels, float]]:
-    """The likeliest labels and the logarithm of their probability, best first (Graves 2012; Hannun et al. 2014).
+    """Searches for the likeliest labels (Graves 2012; Hannun et al. 2014).
 
-    log_y: (frames, symbols), logarithms of probabilities, of the frames of one utterance that count.
-    width: how many prefixes are kept after each frame; where none is ever dropped, the search is exact.
-    scorer: None, or what a language model adds for the last label of a prefix; the probabilities then have it in them.
+    log_y: (frames, symbols), log-probabilities of one utterance's frames, without padding.
+    width: how many prefixes are kept after each frame; the search is exact if none is ever dropped.
+    scorer: a language model's score of the last label of a prefix, added to its log-probability; None: no language
+        model.
 
-    A prefix stands for all alignments so far that read as it. Those that end in a blank are kept apart from those that
-    end in its last label: only after a blank does the same label again make the prefix longer.
+    Returns label sequences with their log-probabilities (and scores), best first.
+
+    A prefix stands for all alignments so far that read as it. Those that end in a blank are counted apart from those
+    that end in the prefix's last label, because the same label again extends the prefix only after a blank.
+
+    >>> log_y = np.log([[0.6, 0.4], [0.6, 0.4]])
+    >>> best_path(log_y).labels
+    ()
+    >>> labels, log_p = prefix_beam_search(log_y)[0]
+    >>> labels, round(math.exp(log_p), 2)
+    ((1,), 0.64)
     """
-    beams: dict[Labels, tuple[float, float]] = {(): (0.0, -math.inf)}  # the logarithms: ending in a blank, in a label
-    said: dict[Labels, float] = {}
+    beams: dict[Labels, tuple[float, float]] = {(): (0.0, -math.inf)}  # log p: ending in a blank, in a label
+    scores: dict[Labels, float] = {}
     for frame in log_y.tolist():
         blanks: defaultdict[Labels, float] = defaultdict(lambda: -math.inf)
         labels: defaultdict[Labels, float] = defaultdict(lambda: -math.inf)
@@ -101,14 +127,14 @@ def prefix_beam_search(
                 labels[prefix] = _log_add(labels[prefix], in_label + frame[prefix[-1]])
             for symbol, log in possible:
                 longer = (*prefix, symbol)
-                if scorer is not None and longer not in said:
-                    said[longer] = scorer(longer)
+                if scorer is not None and longer not in scores:
+                    scores[longer] = scorer(longer)
                 before = in_blank if prefix[-1:] == (symbol,) else both
-                labels[longer] = _log_add(labels[longer], before + log + said.get(longer, 0.0))
+                labels[longer] = _log_add(labels[longer], before + log + scores.get(longer, 0.0))
         totals = {prefix: _log_add(blanks[prefix], labels[prefix]) for prefix in {**blanks, **labels}}
         possible_prefixes = (prefix for prefix, log_p in totals.items() if log_p > -math.inf)
-        kept = sorted(possible_prefixes, key=totals.__getitem__, reverse=True)[:width]
-        beams = {prefix: (blanks[prefix], labels[prefix]) for prefix in kept}
+        best = sorted(possible_prefixes, key=totals.__getitem__, reverse=True)[:width]
+        beams = {prefix: (blanks[prefix], labels[prefix]) for prefix in best}
     return [(prefix, _log_add(*both)) for prefix, both in beams.items()]
 
 

@@ -1,4 +1,4 @@
-"""Statistics of labels in a row: an n-gram language model for a search."""
+"""An n-gram language model of labels, for prefix beam search."""
 
 import math
 from collections import Counter
@@ -10,10 +10,16 @@ from pipeline.decoding.ctc import Labels
 
 @dataclass(frozen=True, eq=False)
 class NGram:
-    """How likely a label is after those before it: a ``Scorer``, from counts of up to ``order`` labels in a row.
+    """An n-gram language model with Witten-Bell smoothing (Witten & Bell 1991): a ``Scorer`` for prefix beam search.
 
-    p(c | h) = (count(hc) + distinct(h) p(c | h without its first)) / (count(h) + distinct(h)), where distinct(h) is how
-    many labels have followed h (Witten & Bell 1991). Below single labels all of ``symbols`` are equally likely.
+        p(c | h) = (count(hc) + distinct(h) p(c | h')) / (count(h) + distinct(h))
+
+    where h are the at most ``order`` - 1 labels before c, h' is h without its first label, and distinct(h) is how many
+    different labels have followed h. The recursion ends in a uniform distribution over ``symbols`` labels.
+
+    >>> model = NGram.of([[1, 2], [1, 2], [1, 3]], order=2, symbols=4)
+    >>> model((1, 2)) > model((1, 3)) > model((1, 1))
+    True
     """
 
     order: int
@@ -24,7 +30,7 @@ class NGram:
 
     @classmethod
     def of(cls, texts: Iterable[Sequence[int]], order: int, symbols: int) -> "NGram":
-        """From texts, each the labels of one utterance."""
+        """Counts the n-grams of ``texts``, each the labels of one utterance."""
         counts: Counter[Labels] = Counter()
         for text in texts:
             labels = tuple(text)
@@ -39,7 +45,7 @@ class NGram:
         return cls(order, symbols, counts, Counter(gram[:-1] for gram in counts), followed)
 
     def __call__(self, prefix: Labels) -> float:
-        """log p(the last label | those before it)."""
+        """The log-probability of the last label of ``prefix``, given those before it."""
         p = 1 / self.symbols
         for length in range(1, min(self.order, len(prefix)) + 1):
             gram = prefix[len(prefix) - length :]

@@ -1,4 +1,4 @@
-"""A trained translation model from text to text: beam search over subwords, and what each subword attends to."""
+"""Translation from text to text: beam search over subwords, and the attention between subwords."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,15 +13,16 @@ from pipeline.decoding.beam_search import make_beam_search
 from pipeline.layers.base import PyTree
 from pipeline.layers.objective import Objective
 
-TRANSLATED = 50  # sentences at a time
+SENTENCES_AT_A_TIME = 50
 
 
 @dataclass(frozen=True, eq=False)
 class Translator:
-    """A model, its vocabulary, and how translations are searched for.
+    """A trained translation model with its vocabulary and the options of its beam search.
 
-    objective, params: of ``models.translation.translation_objective``. longest: subwords of a source that the model
-    sees. beam, length_penalty: see ``make_beam_search``.
+    objective, params: of ``models.translation.translation_objective``.
+    longest: the largest number of subwords of a source sentence; longer ones are cut.
+    beam, length_penalty: see ``make_beam_search``.
     """
 
     objective: Objective
@@ -32,22 +33,29 @@ class Translator:
     length_penalty: float = 1.0
 
     def translate(self, sentences: Sequence[str]) -> list[str]:
-        """The best translation of every sentence, of at most twice as many subwords and ten."""
+        """The best translation of every sentence, by beam search.
+
+        A translation has at most 10 subwords more than twice those of the longest source that it is batched with.
+        """
         search = make_beam_search(self.objective, BEGIN, END, self.beam, self.length_penalty)
         sources = [self._source(ids) for ids in encode(sentences, self.vocabulary)]
         order = np.argsort([len(ids) for ids in sources], kind="stable")
         translations = [""] * len(sentences)
-        for start in range(0, len(order), TRANSLATED):
-            rows = order[start : start + TRANSLATED]
+        for start in range(0, len(order), SENTENCES_AT_A_TIME):
+            rows = order[start : start + SENTENCES_AT_A_TIME]
             batch = padded([sources[row] for row in rows])
-            filled = np.concatenate([batch, np.repeat(batch[:1], TRANSLATED - len(rows), axis=0)])
-            ids, _ = search(self.params, filled if len(sentences) > TRANSLATED else batch, 2 * batch.shape[1] + 10)
+            if len(sentences) > SENTENCES_AT_A_TIME:  # the last batch is filled up, so that its program is the others'
+                batch = np.concatenate([batch, np.repeat(batch[:1], SENTENCES_AT_A_TIME - len(rows), axis=0)])
+            ids, _ = search(self.params, batch, 2 * batch.shape[1] + 10)
             for row, best in zip(rows, ids[:, 0]):
                 translations[row] = decode(best, self.vocabulary)
         return translations
 
     def attention(self, source: str, translation: str) -> tuple[np.ndarray, list[str], list[str]]:
-        """The mean attention of the translation's subwords (rows) to the source's (columns), and these subwords."""
+        """The attention of a translation's subwords to its source's, averaged over layers and heads.
+
+        Returns the weights (target subwords, source subwords), the source's subwords and the target's.
+        """
         source_ids, target_ids = encode([source, translation], self.vocabulary)
         source_ids, target_ids = self._source(source_ids), np.append(target_ids, np.int32(END))
         decoder_input = np.append(np.int32(BEGIN), target_ids[:-1])

@@ -1,6 +1,11 @@
-"""Activations: functions of every element alone, and softmax along one axis."""
+"""Activations: elementwise functions, and softmax along an axis.
+
+A new elementwise activation is a subclass of ``Elementwise`` with its definition (``value``), its derivative
+(``pull_back``) and, if the derivative is not computed from x, its ``residual``.
+"""
 
 import math
+from abc import abstractmethod
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +18,7 @@ from pipeline.layers.base import Context, Layer, reduction_dtype
 
 
 @dataclass(frozen=True)
-class _Activation(Layer):
+class Activation(Layer):
     """A function without parameters whose output has its input's shape and dtype."""
 
     def init(self, key: Any, x: Float[Array | jax.ShapeDtypeStruct, "*shape"]) -> dict:
@@ -22,60 +27,101 @@ class _Activation(Layer):
 
 
 @dataclass(frozen=True)
-class ReLU(_Activation):
-    """y = max(x, 0) (Fukushima 1969; Nair & Hinton 2010), with derivative 0 at 0. NaN stays NaN."""
+class Elementwise(Activation):
+    """y = f(x) for every element. A subclass defines ``value`` and ``pull_back``, and may override ``residual``.
+
+    >>> class Square(Elementwise):
+    ...     def value(self, x):
+    ...         return x * x
+    ...
+    ...     def pull_back(self, residual, d_y):
+    ...         return 2 * residual * d_y
+    >>> y, residuals = Square().forward({}, jnp.array([1.0, 3.0]), Context())
+    >>> Square().backward({}, residuals, jnp.ones_like(y))[1].tolist()
+    [2.0, 6.0]
+    """
+
+    @abstractmethod
+    def value(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """f(x), the definition in plain ``jax.numpy``."""
+
+    def residual(self, x: Float[Array, "*shape"], y: Float[Array, "*shape"]) -> Array:
+        """The array of x's shape that ``pull_back`` computes the derivative from; x by default."""
+        del y
+        return x
+
+    @abstractmethod
+    def pull_back(self, residual: Array, d_y: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """d_x = f'(x) d_y."""
 
     def apply(self, params: dict, x: Float[Array, "*shape"], context: Context) -> Float[Array, "*shape"]:
         del params, context
-        return jnp.where(x <= 0, 0.0, x)
+        return self.value(x)
 
     def forward(
         self, params: dict, x: Float[Array, "*shape"], context: Context
-    ) -> tuple[Float[Array, "*shape"], Bool[Array, "*shape"]]:
-        return self.apply(params, x, context), x > 0
+    ) -> tuple[Float[Array, "*shape"], Array]:
+        del params, context
+        y = self.value(x)
+        return y, self.residual(x, y)
 
     def backward(
-        self, params: dict, residuals: Bool[Array, "*shape"], d_y: Float[Array, "*shape"]
+        self, params: dict, residuals: Array, d_y: Float[Array, "*shape"]
     ) -> tuple[dict, Float[Array, "*shape"]]:
-        """(1) d_x = d_y where x > 0, else 0.
-
-        The residual is the one bit that (1) asks of x, a byte an element where x or y would be four.
-        """
+        """Each element of y depends on the same element of x alone: (1) d_x = f'(x) d_y, which is ``pull_back``."""
         del params
-        return {}, jnp.where(residuals, d_y, 0.0)  # (1)
+        return {}, self.pull_back(residuals, d_y)
 
 
 @dataclass(frozen=True)
-class LeakyReLU(_Activation):
+class ReLU(Elementwise):
+    """y = max(x, 0) (Fukushima 1969; Nair & Hinton 2010), with derivative 0 at 0. NaN stays NaN.
+
+    >>> ReLU().apply({}, jnp.array([-1.0, 0.0, 2.0]), Context()).tolist()
+    [0.0, 0.0, 2.0]
+    """
+
+    def value(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        return jnp.where(x <= 0, 0.0, x)
+
+    def residual(self, x: Float[Array, "*shape"], y: Float[Array, "*shape"]) -> Bool[Array, "*shape"]:
+        del y
+        return x > 0
+
+    def pull_back(self, residual: Bool[Array, "*shape"], d_y: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """(1) d_x = d_y where x > 0, else 0.
+
+        The residual is the one bit of x that (1) needs: a byte per element, where x or y would be four.
+        """
+        return jnp.where(residual, d_y, 0.0)  # (1)
+
+
+@dataclass(frozen=True)
+class LeakyReLU(Elementwise):
     """y = x where x > 0, else slope x (Maas, Hannun & Ng 2013), with derivative ``slope`` at 0."""
 
     slope: float = 0.01
 
-    def apply(self, params: dict, x: Float[Array, "*shape"], context: Context) -> Float[Array, "*shape"]:
-        del params, context
+    def value(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return jnp.where(x > 0, x, self.slope * x)
 
-    def forward(
-        self, params: dict, x: Float[Array, "*shape"], context: Context
-    ) -> tuple[Float[Array, "*shape"], Bool[Array, "*shape"]]:
-        return self.apply(params, x, context), x > 0
+    def residual(self, x: Float[Array, "*shape"], y: Float[Array, "*shape"]) -> Bool[Array, "*shape"]:
+        del y
+        return x > 0
 
-    def backward(
-        self, params: dict, residuals: Bool[Array, "*shape"], d_y: Float[Array, "*shape"]
-    ) -> tuple[dict, Float[Array, "*shape"]]:
+    def pull_back(self, residual: Bool[Array, "*shape"], d_y: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """(1) d_x = d_y where x > 0, else slope d_y.
 
-        The residual is the one bit that (1) asks of x, a byte an element where x or y would be four.
+        The residual is the one bit of x that (1) needs: a byte per element, where x or y would be four.
         """
-        del params
-        return {}, jnp.where(residuals, d_y, self.slope * d_y)  # (1)
+        return jnp.where(residual, d_y, self.slope * d_y)  # (1)
 
 
 @dataclass(frozen=True)
-class ELU(_Activation):
-    """y = x where x > 0, else alpha (exp(x) - 1) (Clevert, Unterthiner & Hochreiter 2016); derivative alpha at 0.
+class ELU(Elementwise):
+    """y = x where x > 0, else alpha (exp(x) - 1) (Clevert, Unterthiner & Hochreiter 2016), with derivative alpha at 0.
 
-    alpha: minus the limit at minus infinity; not negative.
+    alpha: the limit at minus infinity is -alpha; at least 0.
     """
 
     alpha: float = 1.0
@@ -84,55 +130,41 @@ class ELU(_Activation):
         if self.alpha < 0:
             raise ValueError(f"ELU.alpha is {self.alpha}; it must not be negative")
 
-    def apply(self, params: dict, x: Float[Array, "*shape"], context: Context) -> Float[Array, "*shape"]:
-        del params, context
-        # The inner where keeps exp from overflowing where it is not used: inf * 0 would be the derivative there.
+    def value(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        # Without the inner where, exp overflows for large x, and the derivative there would be inf * 0.
         return jnp.where(x > 0, x, self.alpha * jnp.expm1(jnp.where(x > 0, 0.0, x)))
 
-    def forward(
-        self, params: dict, x: Float[Array, "*shape"], context: Context
-    ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-        y = self.apply(params, x, context)
-        return y, y
+    def residual(self, x: Float[Array, "*shape"], y: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        del x
+        return y
 
-    def backward(
-        self, params: dict, residuals: Float[Array, "*shape"], d_y: Float[Array, "*shape"]
-    ) -> tuple[dict, Float[Array, "*shape"]]:
+    def pull_back(self, residual: Float[Array, "*shape"], d_y: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """Where x <= 0 the derivative alpha exp(x) is y + alpha:
 
         (1) d_x = d_y where y > 0, else (y + alpha) d_y
 
-        The residual is y, which the next layer keeps anyway if it is linear, and which spares a second exponential; as
-        alpha >= 0, y is positive just where x is.
+        The residual is y, which a linear layer after this one saves anyway, and which spares a second exponential. As
+        alpha >= 0, y is positive exactly where x is.
         """
-        del params
-        y = residuals
-        return {}, jnp.where(y > 0, d_y, (y + self.alpha) * d_y)  # (1)
+        y = residual
+        return jnp.where(y > 0, d_y, (y + self.alpha) * d_y)  # (1)
 
 
 @dataclass(frozen=True)
-class GELU(_Activation):
-    """y = x P(x), with P the normal distribution function (Hendrycks & Gimpel 2016).
+class GELU(Elementwise):
+    """y = x P(x), with P the standard normal distribution function (Hendrycks & Gimpel 2016).
 
-    approximate: with their tanh in place of the error function, P(x) = (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2.
+    approximate: whether to use their P(x) = (1 + tanh(sqrt(2/pi) (x + 0.044715 x^3))) / 2, without the error function.
     """
 
     approximate: bool = False
 
-    def apply(self, params: dict, x: Float[Array, "*shape"], context: Context) -> Float[Array, "*shape"]:
-        del params, context
+    def value(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         if self.approximate:
             return 0.5 * x * (1 + jnp.tanh(_SLOPE * (x + _CUBIC * x**3)))
         return 0.5 * x * (1 + lax.erf(math.sqrt(0.5) * x))
 
-    def forward(
-        self, params: dict, x: Float[Array, "*shape"], context: Context
-    ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-        return self.apply(params, x, context), x
-
-    def backward(
-        self, params: dict, residuals: Float[Array, "*shape"], d_y: Float[Array, "*shape"]
-    ) -> tuple[dict, Float[Array, "*shape"]]:
+    def pull_back(self, residual: Float[Array, "*shape"], d_y: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """d_x = (P(x) + x P'(x)) d_y, where
 
         (1) exactly,      P' = exp(-x^2/2) / sqrt(2 pi)
@@ -140,139 +172,111 @@ class GELU(_Activation):
 
         The residual is x.
         """
-        del params
-        x = residuals
+        x = residual
         if self.approximate:
             t = jnp.tanh(_SLOPE * (x + _CUBIC * x**3))
             p, d_p = 0.5 * (1 + t), 0.5 * (1 - t) * (1 + t) * _SLOPE * (1 + 3 * _CUBIC * x**2)  # (2)
         else:
             p, d_p = 0.5 * (1 + lax.erf(math.sqrt(0.5) * x)), jnp.exp(-0.5 * x**2) / math.sqrt(2 * math.pi)  # (1)
-        return {}, (p + x * d_p) * d_y
+        return (p + x * d_p) * d_y
 
 
 _SLOPE, _CUBIC = math.sqrt(2 / math.pi), 0.044715
 
 
 @dataclass(frozen=True)
-class SiLU(_Activation):
+class SiLU(Elementwise):
     """y = x sigmoid(x) (Elfwing, Uchibe & Doya 2017), also called swish."""
 
-    def apply(self, params: dict, x: Float[Array, "*shape"], context: Context) -> Float[Array, "*shape"]:
-        del params, context
+    def value(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return x * lax.logistic(x)
 
-    def forward(
-        self, params: dict, x: Float[Array, "*shape"], context: Context
-    ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-        return self.apply(params, x, context), x
-
-    def backward(
-        self, params: dict, residuals: Float[Array, "*shape"], d_y: Float[Array, "*shape"]
-    ) -> tuple[dict, Float[Array, "*shape"]]:
+    def pull_back(self, residual: Float[Array, "*shape"], d_y: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """With s = sigmoid(x) and s' = s (1 - s):
 
         (1) d_x = (s + x s') d_y = s (1 + x (1 - s)) d_y
 
-        The residual is x; s comes from it again.
+        The residual is x, from which s is computed again.
         """
-        del params
-        x = residuals
+        x = residual
         s = lax.logistic(x)
-        return {}, s * (1 + x * (1 - s)) * d_y  # (1)
+        return s * (1 + x * (1 - s)) * d_y  # (1)
 
 
 @dataclass(frozen=True)
-class Sigmoid(_Activation):
+class Sigmoid(Elementwise):
     """y = 1 / (1 + exp(-x))."""
 
-    def apply(self, params: dict, x: Float[Array, "*shape"], context: Context) -> Float[Array, "*shape"]:
-        del params, context
+    def value(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return lax.logistic(x)
 
-    def forward(
-        self, params: dict, x: Float[Array, "*shape"], context: Context
-    ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-        y = self.apply(params, x, context)
-        return y, y
+    def residual(self, x: Float[Array, "*shape"], y: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        del x
+        return y
 
-    def backward(
-        self, params: dict, residuals: Float[Array, "*shape"], d_y: Float[Array, "*shape"]
-    ) -> tuple[dict, Float[Array, "*shape"]]:
-        """(1) d_x = y (1 - y) d_y, whose residual is y: no second exponential, and the next layer keeps y anyway."""
-        del params
-        y = residuals
-        return {}, y * (1 - y) * d_y  # (1)
+    def pull_back(self, residual: Float[Array, "*shape"], d_y: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        """(1) d_x = y (1 - y) d_y.
+
+        The residual is y: it spares a second exponential, and the next layer saves it anyway.
+        """
+        y = residual
+        return y * (1 - y) * d_y  # (1)
 
 
 @dataclass(frozen=True)
-class Tanh(_Activation):
+class Tanh(Elementwise):
     """y = tanh(x)."""
 
-    def apply(self, params: dict, x: Float[Array, "*shape"], context: Context) -> Float[Array, "*shape"]:
-        del params, context
+    def value(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return jnp.tanh(x)
 
-    def forward(
-        self, params: dict, x: Float[Array, "*shape"], context: Context
-    ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-        y = self.apply(params, x, context)
-        return y, y
+    def residual(self, x: Float[Array, "*shape"], y: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
+        del x
+        return y
 
-    def backward(
-        self, params: dict, residuals: Float[Array, "*shape"], d_y: Float[Array, "*shape"]
-    ) -> tuple[dict, Float[Array, "*shape"]]:
+    def pull_back(self, residual: Float[Array, "*shape"], d_y: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """(1) d_x = (1 - y^2) d_y = (1 - y) (1 + y) d_y; the product loses no digits where |y| is nearly 1.
 
-        The residual is y: no second tanh, and the next layer keeps y anyway.
+        The residual is y: it spares a second tanh, and the next layer saves it anyway.
         """
-        del params
-        y = residuals
-        return {}, (1 - y) * (1 + y) * d_y  # (1)
+        y = residual
+        return (1 - y) * (1 + y) * d_y  # (1)
 
 
 @dataclass(frozen=True)
-class Softplus(_Activation):
+class Softplus(Elementwise):
     """y = log(1 + exp(x)) (Dugas et al. 2001)."""
 
-    def apply(self, params: dict, x: Float[Array, "*shape"], context: Context) -> Float[Array, "*shape"]:
-        del params, context
+    def value(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return softplus(x)
 
-    def forward(
-        self, params: dict, x: Float[Array, "*shape"], context: Context
-    ) -> tuple[Float[Array, "*shape"], Float[Array, "*shape"]]:
-        return self.apply(params, x, context), x
-
-    def backward(
-        self, params: dict, residuals: Float[Array, "*shape"], d_y: Float[Array, "*shape"]
-    ) -> tuple[dict, Float[Array, "*shape"]]:
+    def pull_back(self, residual: Float[Array, "*shape"], d_y: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         """(1) d_x = sigmoid(x) d_y.
 
         The residual is x. From y the same is 1 - exp(-y), but that needs ``expm1`` for the digits of a small y, which
         takes twice the time of a sigmoid.
         """
-        del params
-        return {}, lax.logistic(residuals) * d_y  # (1)
+        return lax.logistic(residual) * d_y  # (1)
 
 
 def softplus(x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
     """log(1 + exp(x)) = max(x, 0) + log(1 + exp(-|x|)), which cannot overflow.
 
-    Both kinks are written as choices at x > 0, so that the derivative at 0 is 0 + 1/2 and not a sum of conventions.
+    Both kinks are written as selections by x > 0, so that autodiff gives 1/2 at 0, and not a sum of two conventions.
     """
     return jnp.where(x > 0, x, 0.0) + jnp.log1p(jnp.exp(jnp.where(x > 0, -x, x)))
 
 
 @dataclass(frozen=True)
-class Softmax(_Activation):
-    """y_i = exp(x_i) / sum_j exp(x_j) along ``axis``; a logit may be minus infinity, if not all of a row are."""
+class Softmax(Activation):
+    """y_i = exp(x_i) / sum_j exp(x_j) along ``axis``. Some, but not all, of the x_j may be minus infinity."""
 
     axis: int = -1
 
     def apply(self, params: dict, x: Float[Array, "*shape"], context: Context) -> Float[Array, "*shape"]:
         del params, context
         wide = x.astype(reduction_dtype(x.dtype))
-        # Shifting a row changes nothing in y, so no gradient flows through the shift.
+        # y does not depend on the shift, so no gradient flows through it.
         exponentials = jnp.exp(wide - lax.stop_gradient(wide.max(self.axis, keepdims=True)))
         return (exponentials / exponentials.sum(self.axis, keepdims=True)).astype(x.dtype)
 
@@ -285,12 +289,12 @@ class Softmax(_Activation):
     def backward(
         self, params: dict, residuals: Float[Array, "*shape"], d_y: Float[Array, "*shape"]
     ) -> tuple[dict, Float[Array, "*shape"]]:
-        """From dy_j/dx_i = y_j (delta_ij - y_i):
+        """From the Jacobian, dy_j / dx_i = y_j (delta_ij - y_i):
 
         (1) c    = sum_j y_j d_y_j
         (2) d_x_i = y_i (d_y_i - c)
 
-        The residual is y: neither the exponentials nor their sum are kept or taken again.
+        The residual is y, so that neither the exponentials nor their sum are saved or recomputed.
         """
         del params
         wide = reduction_dtype(d_y.dtype)
@@ -300,8 +304,8 @@ class Softmax(_Activation):
 
 
 @dataclass(frozen=True)
-class LogSoftmax(_Activation):
-    """y_i = x_i - log sum_j exp(x_j) along ``axis``; a logit may be minus infinity, if not all of a row are."""
+class LogSoftmax(Activation):
+    """y_i = x_i - log sum_j exp(x_j) along ``axis``. Some, but not all, of the x_j may be minus infinity."""
 
     axis: int = -1
 
@@ -320,12 +324,12 @@ class LogSoftmax(_Activation):
     def backward(
         self, params: dict, residuals: Float[Array, "*shape"], d_y: Float[Array, "*shape"]
     ) -> tuple[dict, Float[Array, "*shape"]]:
-        """From dy_j/dx_i = delta_ij - p_i with p = softmax(x) = exp(y):
+        """From the Jacobian, dy_j / dx_i = delta_ij - p_i, with p = softmax(x) = exp(y):
 
         (1) c    = sum_j d_y_j
         (2) d_x_i = d_y_i - exp(y_i) c
 
-        The residual is y, from which p comes without a maximum or a sum.
+        The residual is y, from which p is computed without a maximum or a sum.
         """
         del params
         wide = reduction_dtype(d_y.dtype)

@@ -1,14 +1,17 @@
-"""The contract every layer meets: a definition, and a derivative written by hand beside it.
+"""The contract that every layer meets: a definition, and beside it a backward pass written by hand.
 
-A layer is a frozen dataclass of hyper-parameters; arrays live in a parameter tree outside it. Four pure methods:
+A layer is a frozen dataclass of hyper-parameters; its arrays are in a parameter tree outside it. It has four pure
+methods:
 
-    init(key, x)                      -> params        x: an example input, or its ShapeDtypeStruct
-    apply(params, x, context)         -> y             the definition: what jax.grad differentiates
-    forward(params, x, context)       -> y, residuals  the same y, and the least that backward needs
-    backward(params, residuals, d_y)  -> d_params, d_x by hand: no autodiff anywhere below it
+    init(key, x)                      -> params         x: an example input, or its ShapeDtypeStruct
+    apply(params, x, context)         -> y              the definition: what jax.grad differentiates
+    forward(params, x, context)       -> y, residuals   the same y, and what backward needs
+    backward(params, residuals, d_y)  -> d_params, d_x  written by hand, without autodiff
 
-A cotangent is its primal's name with ``d_`` before it, and has its primal's structure, shapes and dtypes. ``None``
-stands for the cotangent of what is not a float, or of what ``apply`` wraps in ``stop_gradient``.
+and a few that most layers inherit: ``after``, ``init_cache``, ``decode_step`` and ``statistics``.
+
+A cotangent is named like its primal with ``d_`` in front, and has the primal's structure, shapes and dtypes. The
+cotangent of what is not a float, or of what ``apply`` wraps in ``stop_gradient``, is None.
 """
 
 import dataclasses
@@ -27,12 +30,13 @@ PyTree = Any
 @partial(jax.tree_util.register_dataclass, data_fields=["key", "mask", "memory_mask"], meta_fields=["train"])
 @dataclass(frozen=True)
 class Context:
-    """What a layer may look at besides its input, and through which no gradient flows.
+    """What a layer reads besides its parameters and its input. No gradient flows through it.
 
-    train: whether this is a training step (dropout drops, BatchNorm normalises with the batch); static under ``jit``.
-    key: a typed PRNG key (``jax.random.key``), or None where nothing is drawn.
-    mask: bool, (batch, time): which positions of the input count; None: all.
-    memory_mask: the same for a second input that is attended to.
+    train: whether this is a training step, in which dropout drops units and BatchNorm uses the batch's statistics;
+        static under ``jit``.
+    key: a typed PRNG key (``jax.random.key``); None if nothing random is drawn.
+    mask: bool (batch, time), True at the positions of the input that are not padding; None: all of them.
+    memory_mask: the same for a second input, the memory that a decoder attends to.
     """
 
     train: bool = False
@@ -41,7 +45,10 @@ class Context:
     memory_mask: Any = None
 
     def child(self, position: Any) -> "Context":
-        """The context of the child at ``position``, with its own key: ``apply`` and ``forward`` drop the same units."""
+        """The context of the child layer at ``position``, with a key of its own.
+
+        The key depends on the position alone, so that ``apply`` and ``forward`` drop the same units.
+        """
         if self.key is None:
             return self
         return dataclasses.replace(self, key=jax.random.fold_in(self.key, position))
@@ -50,27 +57,39 @@ class Context:
 @jax.tree_util.register_static
 @dataclass(frozen=True)
 class Static:
-    """A residual known while tracing (a shape, a dtype): part of the tree's structure, so that no scan stacks it."""
+    """A residual known while tracing, such as a shape: part of the tree's structure, so that scans do not stack it."""
 
     value: Hashable
 
 
 class Layer(ABC):
-    """A pure function of (params, x, context) with a hand-written backward pass. See the module's docstring.
+    """A pure function of (params, x, context) with a hand-written backward pass; see the module for the contract.
 
-    positionwise: whether the output at a position of the time axis depends on the input there alone.
+    positionwise: whether the output at a position of the time axis depends only on the input at that position.
+    decayed: names of the parameters that weight decay applies to.
+    batch_statistics: names of the parameters that hold statistics of the data, which no gradient sets.
+
+    >>> from pipeline.layers.linear import Dense
+    >>> layer, x = Dense(2), jnp.ones((3, 4))
+    >>> params = layer.init(jax.random.key(0), x)
+    >>> y, residuals = layer.forward(params, x, Context())
+    >>> d_params, d_x = layer.backward(params, residuals, jnp.ones_like(y))
+    >>> d_params["kernel"].shape, d_params["bias"].shape, d_x.shape
+    ((4, 2), (2,), (3, 4))
     """
 
     positionwise: ClassVar[bool] = True
+    decayed: ClassVar[tuple[str, ...]] = ("kernel",)
+    batch_statistics: ClassVar[tuple[str, ...]] = ()
 
     @property
     def reads_memory(self) -> bool:
-        """Whether its input is a pair (x, memory), as that of a decoder's attention to what an encoder made."""
+        """Whether the input is a pair (x, memory), where the memory is, for instance, an encoder's output."""
         return any(part.reads_memory for _, part in children(self))
 
     @abstractmethod
     def init(self, key: Any, x: PyTree) -> PyTree:
-        """Parameters for inputs like ``x`` (arrays or ShapeDtypeStructs); ``key`` is a typed PRNG key."""
+        """Initial parameters for inputs like ``x``, which holds arrays or ShapeDtypeStructs. key: a typed PRNG key."""
 
     @abstractmethod
     def apply(self, params: PyTree, x: PyTree, context: Context) -> PyTree:
@@ -78,41 +97,41 @@ class Layer(ABC):
 
     @abstractmethod
     def forward(self, params: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
-        """The same value as ``apply``, and the residuals: a tree of arrays, the least that ``backward`` needs."""
+        """The output of ``apply``, and the residuals: a tree of the arrays that ``backward`` needs, and no more."""
 
     @abstractmethod
     def backward(self, params: PyTree, residuals: PyTree, d_y: PyTree) -> tuple[PyTree, PyTree]:
-        """The cotangents of ``params`` and ``x`` from that of ``y``."""
+        """The cotangents of ``params`` and of ``x``, from the cotangent of ``y``."""
 
     def after(self, context: Context) -> Context:
-        """The context of what follows: a layer that changes the time axis changes the mask with it."""
+        """The context of the layers after this one: a layer that changes the time axis changes the mask with it."""
         return context
 
     def init_cache(self, params: PyTree, x: PyTree, length: int, context: Context) -> PyTree:
-        """What ``decode_step`` needs at the first of ``length`` positions of inputs like ``x`` (batch, time, ...).
+        """The cache for decoding up to ``length`` positions, one at a time, of inputs like ``x`` (batch, time, ...).
 
-        Nothing, for a layer that sees every position alone. Raises ValueError for one that looks ahead.
+        None for a positionwise layer, which needs no cache. Raises ValueError for a layer that reads later positions.
         """
         del params, x, length, context
         if not self.positionwise:
-            raise ValueError(f"{type(self).__name__} sees several positions at once: it cannot go one by one")
+            raise ValueError(f"{type(self).__name__} reads several positions at once: it cannot decode one by one")
         return None
 
     def decode_step(self, params: PyTree, cache: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
-        """The output at the next position alone, for x (batch, 1, ...), and the cache for the one after it.
+        """The output at the next position, for x (batch, 1, ...), and the cache for the position after it.
 
-        Position by position it gives what ``apply`` gives for all of them.
+        Called for all positions in turn, it returns what ``apply`` returns for all of them at once.
         """
         return self.apply(params, x, context), cache
 
     def statistics(self, params: PyTree, residuals: PyTree) -> PyTree:
-        """What calibration writes, in the structure of ``params``; None where it writes nothing."""
+        """New values of the ``batch_statistics``, in the structure of ``params``; None for all other parameters."""
         del residuals
         return jax.tree.map(lambda _: None, params)
 
 
 class Wrapper(Layer):
-    """``layer`` under the same parameters: a subclass says what ``apply`` is, and changes what else it will."""
+    """A layer around ``layer`` with the same parameters; subclasses define ``apply`` and override what differs."""
 
     layer: Layer
 
@@ -144,12 +163,12 @@ def output(layer: Layer, params: PyTree, x: PyTree) -> PyTree:
 
 
 def reduction_dtype(dtype: Any) -> Any:
-    """The dtype in which sums over values of ``dtype`` are taken: float64 for float64, float32 for all else."""
+    """The dtype that sums over values of ``dtype`` are accumulated in: float64 for float64, float32 for all others."""
     return jnp.float64 if dtype == jnp.float64 else jnp.float32
 
 
 def children(layer: Layer) -> Iterator[tuple[str, Layer]]:
-    """The layers in ``layer``'s own fields, each with its path in the parameter tree (``inner``, ``layers/0``)."""
+    """The layers in ``layer``'s fields, each with its path in the parameter tree: ``layer``, ``layers/0``, ..."""
     for field in dataclasses.fields(layer):  # pyright: ignore[reportArgumentType]  (every layer is a dataclass)
         value = getattr(layer, field.name)
         if isinstance(value, Layer):
@@ -159,7 +178,12 @@ def children(layer: Layer) -> Iterator[tuple[str, Layer]]:
 
 
 def leaves(layer: Layer, path: str = "") -> Iterator[tuple[str, Layer]]:
-    """Every layer without layers of its own, in the order of the fields, with its path in the parameter tree."""
+    """Every layer that has no child layers, in the order of the fields, with its path in the parameter tree.
+
+    >>> from pipeline.layers import Dense, ReLU, Residual, Serial
+    >>> [path for path, _ in leaves(Serial((Dense(4), Residual(ReLU()))))]
+    ['layers/0', 'layers/1/layer']
+    """
     parts = list(children(layer))
     if not parts:
         yield path, layer
@@ -167,8 +191,32 @@ def leaves(layer: Layer, path: str = "") -> Iterator[tuple[str, Layer]]:
         yield from leaves(part, f"{path}/{name}" if path else name)
 
 
+def layers_around(layer: Layer, path: str) -> list[Layer]:
+    """The layers around the parameter at ``path``, from ``layer`` itself to the one that the parameter belongs to."""
+    for name, part in children(layer):
+        if isinstance(layer, Wrapper):  # its parameters are those of its layer, under the same paths
+            return [layer, *layers_around(part, path)]
+        if path.startswith(f"{name}/"):
+            return [layer, *layers_around(part, path.removeprefix(f"{name}/"))]
+    return [layer]
+
+
+def parameter_roles(layer: Layer, params: PyTree) -> PyTree:
+    """The role of every parameter as its layer declares it: "decayed", "statistic" or "plain"; a tree like ``params``.
+
+    Weight decay applies to "decayed" parameters alone. Optimisers leave "statistic" ones as they are.
+    """
+
+    def role(path: jax.tree_util.KeyPath, _: Any) -> str:
+        place = jax.tree_util.keystr(path, simple=True, separator="/")
+        owner, name = layers_around(layer, place)[-1], place.rpartition("/")[2]
+        return "decayed" if name in owner.decayed else "statistic" if name in owner.batch_statistics else "plain"
+
+    return jax.tree_util.tree_map_with_path(role, params)
+
+
 def map_children(function: Callable[[str, Layer], Layer], layer: L) -> L:
-    """A copy of ``layer`` with ``function(path, child)`` in place of each of its own layers."""
+    """A copy of ``layer`` with ``function(path, child)`` in place of each of its child layers."""
     changed = {}
     for field in dataclasses.fields(layer):  # pyright: ignore[reportArgumentType]
         value = getattr(layer, field.name)

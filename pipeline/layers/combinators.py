@@ -1,7 +1,7 @@
-"""The chain rule, written once: layers made of layers.
+"""Combinators: layers made of layers. The chain rule is written here, and nowhere else.
 
-Each combinator's parameters are keyed by its own field names (a tuple of layers gives a list), so that the path of a
-parameter and the path of its layer are one: ``layers/3/kernel`` belongs to ``layers/3``.
+The parameters of a combinator are keyed by the names of its fields, and a tuple of layers gives a list. So the path of
+a parameter begins with the path of its layer: ``layers/3/kernel`` belongs to the layer ``layers/3``.
 """
 
 from dataclasses import dataclass, replace
@@ -18,50 +18,60 @@ from pipeline.layers.base import Context, Layer, PyTree, Static, output
 class Serial(Layer):
     """One layer after the other: y = f_n(... f_2(f_1(x))).
 
-    Where some of them read a memory, x is a pair (x, memory), and each of those is given the memory beside its input.
+    If some of the layers read a memory, the input is a pair (x, memory), and each of them gets the memory beside its
+    own input.
+
+    >>> from pipeline.layers import Dense, ReLU
+    >>> model, x = Serial((Dense(8), ReLU(), Dense(2))), jnp.ones((4, 3))
+    >>> params = model.init(jax.random.key(0), x)
+    >>> [sorted(layer) for layer in params["layers"]]
+    [['bias', 'kernel'], [], ['bias', 'kernel']]
+    >>> model.apply(params, x, Context()).shape
+    (4, 2)
     """
 
     layers: tuple[Layer, ...]
 
-    def _beside(self, x: PyTree) -> tuple[PyTree, PyTree]:
-        """x, and what stands beside it: a tuple of the memory, or an empty one."""
+    def _split(self, x: PyTree) -> tuple[PyTree, PyTree]:
+        """x without the memory, and a tuple of the memory, which is empty if no layer reads one."""
         return (x[0], x[1:]) if self.reads_memory else (x, ())
 
     def init(self, key: Any, x: PyTree) -> PyTree:
-        x, memory = self._beside(x)
+        x, memory = self._split(x)
         params = []
         for i, layer in enumerate(self.layers):
-            given = _given(layer, x, memory)
-            params.append(layer.init(jax.random.fold_in(key, i), given))
-            x = output(layer, params[-1], given)
+            layer_input = _layer_input(layer, x, memory)
+            params.append(layer.init(jax.random.fold_in(key, i), layer_input))
+            x = output(layer, params[-1], layer_input)
         return {"layers": params}
 
     def apply(self, params: PyTree, x: PyTree, context: Context) -> PyTree:
-        x, memory = self._beside(x)
+        x, memory = self._split(x)
         for i, layer in enumerate(self.layers):
-            x = layer.apply(params["layers"][i], _given(layer, x, memory), context.child(i))
+            x = layer.apply(params["layers"][i], _layer_input(layer, x, memory), context.child(i))
             context = layer.after(context)
         return x
 
     def forward(self, params: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
-        x, memory = self._beside(x)
+        x, memory = self._split(x)
         residuals = []
         for i, layer in enumerate(self.layers):
-            x, kept = layer.forward(params["layers"][i], _given(layer, x, memory), context.child(i))
-            residuals.append(kept)
+            x, layer_residuals = layer.forward(params["layers"][i], _layer_input(layer, x, memory), context.child(i))
+            residuals.append(layer_residuals)
             context = layer.after(context)
         return x, residuals
 
     def backward(self, params: PyTree, residuals: PyTree, d_y: PyTree) -> tuple[PyTree, PyTree]:
-        """The chain rule (Rumelhart, Hinton & Williams 1986): d_x = J_1^T J_2^T ... J_n^T d_y, the last factor first.
+        """The chain rule (Rumelhart, Hinton & Williams 1986): d_x = J_1^T J_2^T ... J_n^T d_y.
 
-        Bracketed from the right every product is with a vector: the whole costs about as much as the forward pass. A
-        memory is one array that several layers read: its cotangent is the sum of what they hand back.
+        It is evaluated from the right, so that every product is one of a matrix and a vector: the whole costs about as
+        much as the forward pass. A memory is an input of several layers, so its cotangent is the sum of theirs.
         """
         d_params, d_memory = [], ()
-        for layer, its_params, kept in zip(reversed(self.layers), reversed(params["layers"]), reversed(residuals)):
-            d_its_params, d_y = layer.backward(its_params, kept, d_y)
-            d_params.append(d_its_params)
+        parts = zip(reversed(self.layers), reversed(params["layers"]), reversed(residuals))
+        for layer, layer_params, layer_residuals in parts:
+            d_layer_params, d_y = layer.backward(layer_params, layer_residuals, d_y)
+            d_params.append(d_layer_params)
             if layer.reads_memory:
                 d_y, *d_more = d_y
                 d_memory = jax.tree.map(jnp.add, d_memory, tuple(d_more)) if d_memory else tuple(d_more)
@@ -73,38 +83,42 @@ class Serial(Layer):
         return context
 
     def init_cache(self, params: PyTree, x: PyTree, length: int, context: Context) -> PyTree:
-        x, memory = self._beside(x)
+        x, memory = self._split(x)
         caches = []
-        for layer, its_params in zip(self.layers, params["layers"]):
-            given = _given(layer, x, memory)
-            caches.append(layer.init_cache(its_params, given, length, context))
-            x = output(layer, its_params, given)
+        for layer, layer_params in zip(self.layers, params["layers"]):
+            layer_input = _layer_input(layer, x, memory)
+            caches.append(layer.init_cache(layer_params, layer_input, length, context))
+            x = output(layer, layer_params, layer_input)
         return caches
 
     def decode_step(self, params: PyTree, cache: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
-        x, memory = self._beside(x)
+        x, memory = self._split(x)
         caches = []
-        for i, (layer, its_params, its_cache) in enumerate(zip(self.layers, params["layers"], cache)):
-            x, its_cache = layer.decode_step(its_params, its_cache, _given(layer, x, memory), context.child(i))
-            caches.append(its_cache)
+        for i, (layer, layer_params, layer_cache) in enumerate(zip(self.layers, params["layers"], cache)):
+            x, layer_cache = layer.decode_step(
+                layer_params, layer_cache, _layer_input(layer, x, memory), context.child(i)
+            )
+            caches.append(layer_cache)
         return x, caches
 
     def statistics(self, params: PyTree, residuals: PyTree) -> PyTree:
         parts = zip(self.layers, params["layers"], residuals)
-        return {"layers": [layer.statistics(its_params, kept) for layer, its_params, kept in parts]}
+        return {"layers": [layer.statistics(p, r) for layer, p, r in parts]}
 
 
-def _given(layer: Layer, x: PyTree, memory: PyTree) -> PyTree:
+def _layer_input(layer: Layer, x: PyTree, memory: PyTree) -> PyTree:
+    """``x``, with the memory beside it if the layer reads one."""
     return (x, *memory) if layer.reads_memory else x
 
 
-def _first(x: PyTree) -> PyTree:
+def without_memory(x: PyTree) -> PyTree:
+    """``x`` itself, or the first part of a pair (x, memory)."""
     return x[0] if isinstance(x, tuple) else x
 
 
 @dataclass(frozen=True)
 class Residual(Layer):
-    """y = x + f(x) (He et al. 2016). Of a pair (x, memory) the first part is skipped around: y = x + f(x, memory)."""
+    """A residual connection, y = x + f(x) (He et al. 2016); for an input (x, memory), y = x + f(x, memory)."""
 
     layer: Layer
 
@@ -112,14 +126,14 @@ class Residual(Layer):
         return {"layer": self.layer.init(key, x)}
 
     def apply(self, params: PyTree, x: PyTree, context: Context) -> PyTree:
-        return jax.tree.map(jnp.add, _first(x), self.layer.apply(params["layer"], x, context))
+        return jax.tree.map(jnp.add, without_memory(x), self.layer.apply(params["layer"], x, context))
 
     def forward(self, params: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
         y, residuals = self.layer.forward(params["layer"], x, context)
-        return jax.tree.map(jnp.add, _first(x), y), residuals
+        return jax.tree.map(jnp.add, without_memory(x), y), residuals
 
     def backward(self, params: PyTree, residuals: PyTree, d_y: PyTree) -> tuple[PyTree, PyTree]:
-        """d_x = d_y + J_f^T d_y: the sum of what arrives over the two paths. A sum saves nothing of its own."""
+        """d_x = d_y + J_f^T d_y, the sum over the two paths from x to y. There are no residuals but those of f."""
         d_params, d_x = self.layer.backward(params["layer"], residuals, d_y)
         if isinstance(d_x, tuple):
             d_x = (jax.tree.map(jnp.add, d_y, d_x[0]), *d_x[1:])
@@ -135,7 +149,7 @@ class Residual(Layer):
 
     def decode_step(self, params: PyTree, cache: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
         y, cache = self.layer.decode_step(params["layer"], cache, x, context)
-        return jax.tree.map(jnp.add, _first(x), y), cache
+        return jax.tree.map(jnp.add, without_memory(x), y), cache
 
     def statistics(self, params: PyTree, residuals: PyTree) -> PyTree:
         return {"layer": self.layer.statistics(params["layer"], residuals)}
@@ -143,9 +157,9 @@ class Residual(Layer):
 
 @dataclass(frozen=True)
 class Parallel(Layer):
-    """Every layer on the same input; their outputs summed, or concatenated along the last axis.
+    """Applies every layer to the same input, and sums or concatenates their outputs.
 
-    combine: "sum" or "concatenate".
+    combine: "sum", or "concatenate" (along the last axis).
     """
 
     layers: tuple[Layer, ...]
@@ -174,14 +188,14 @@ class Parallel(Layer):
         return self._join(list(outputs)), (list(residuals), Static(widths))
 
     def backward(self, params: PyTree, residuals: PyTree, d_y: PyTree) -> tuple[PyTree, PyTree]:
-        """Each path gets d_y (sum) or its own slice of it (concatenate); d_x sums what the paths hand back."""
-        kept, widths = residuals
+        """Each layer gets d_y (sum) or its own slice of d_y (concatenate); d_x is the sum of the layers' d_x."""
+        layer_residuals, widths = residuals
         if self.combine == "sum":
             d_outputs = [d_y] * len(self.layers)
         else:
             ends = [sum(widths.value[: i + 1]) for i in range(len(widths.value) - 1)]
             d_outputs = jnp.split(d_y, ends, axis=-1)
-        parts = zip(self.layers, params["layers"], kept, d_outputs)
+        parts = zip(self.layers, params["layers"], layer_residuals, d_outputs)
         d_params, d_inputs = zip(*(layer.backward(p, r, d) for layer, p, r, d in parts))
         return {"layers": list(d_params)}, jax.tree.map(lambda *d: sum(d[1:], start=d[0]), *d_inputs)
 
@@ -198,12 +212,12 @@ class Parallel(Layer):
 
     def statistics(self, params: PyTree, residuals: PyTree) -> PyTree:
         parts = zip(self.layers, params["layers"], residuals[0])
-        return {"layers": [layer.statistics(its_params, kept) for layer, its_params, kept in parts]}
+        return {"layers": [layer.statistics(p, r) for layer, p, r in parts]}
 
 
 @dataclass(frozen=True)
 class Transposed(Layer):
-    """y = f(x^T)^T, of a layer f and a matrix x (rows, columns): what f does to each row is done to each column."""
+    """y = f(x^T)^T of a layer f and a matrix x (rows, columns): applies to columns what f applies to rows."""
 
     layer: Layer
 
@@ -218,7 +232,7 @@ class Transposed(Layer):
         return y.T, residuals
 
     def backward(self, params: PyTree, residuals: PyTree, d_y: PyTree) -> tuple[PyTree, PyTree]:
-        """Transposing moves elements and does no more: (1) d_x = (J_f^T d_y^T)^T. Nothing is kept for it."""
+        """Transposition is linear and its own transpose: (1) d_x = (J_f^T d_y^T)^T. The residuals are those of f."""
         d_params, d_x = self.layer.backward(params["layer"], residuals, d_y.T)
         return {"layer": d_params}, d_x.T  # (1)
 
@@ -227,104 +241,11 @@ class Transposed(Layer):
 
 
 @dataclass(frozen=True)
-class Repeat(Layer):
-    """``times`` equal layers with parameters of their own, stacked along a first axis and run as one scan.
-
-    The program holds the layer once, however deep the model is. The layer's output must look like its input (of a pair
-    (x, memory): like x; every layer is given the same memory).
-    """
-
-    layer: Layer
-    times: int
-
-    def init(self, key: Any, x: PyTree) -> PyTree:
-        return {"layer": jax.vmap(lambda key: self.layer.init(key, x))(jax.random.split(key, self.times))}
-
-    def apply(self, params: PyTree, x: PyTree, context: Context) -> PyTree:
-        def step(y: PyTree, indexed: tuple[PyTree, Any]) -> tuple[PyTree, None]:
-            its_params, i = indexed
-            return self.layer.apply(its_params, _with_first(x, y), context.child(i)), None
-
-        return jax.lax.scan(step, _first(x), (params["layer"], jnp.arange(self.times, dtype=jnp.int32)))[0]
-
-    def forward(self, params: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
-        given = jax.tree.leaves((x[1:] if isinstance(x, tuple) else (), context))
-        shared: dict[int, int] = {}
-        structure = None
-
-        def step(y: PyTree, indexed: tuple[PyTree, Any]) -> tuple[PyTree, PyTree]:
-            nonlocal structure
-            its_params, i = indexed
-            y, kept = self.layer.forward(its_params, _with_first(x, y), context.child(i))
-            kept, structure = jax.tree.flatten(kept)
-            # A residual that is the very array every layer was given (memory, mask) is kept once, not stacked.
-            for place, leaf in enumerate(kept):
-                for source, array in enumerate(given):
-                    if leaf is array:
-                        shared[place] = source
-            return y, [leaf for place, leaf in enumerate(kept) if place not in shared]
-
-        y, stacked = jax.lax.scan(step, _first(x), (params["layer"], jnp.arange(self.times, dtype=jnp.int32)))
-        places = tuple(sorted(shared))
-        return y, (stacked, [given[shared[place]] for place in places], Static((places, structure)))
-
-    def _residuals_of(self, own: PyTree, shared: PyTree, static: Static) -> PyTree:
-        places, structure = static.value  # pyright: ignore[reportGeneralTypeIssues]
-        own, shared = list(own), list(shared)
-        return jax.tree.unflatten(
-            structure, [shared.pop(0) if i in places else own.pop(0) for i in range(structure.num_leaves)]
-        )
-
-    def backward(self, params: PyTree, residuals: PyTree, d_y: PyTree) -> tuple[PyTree, PyTree]:
-        """Serial's chain rule as a scan from the last layer to the first.
-
-        d_y is the carry, each layer's d_params are stacked as its parameters are, and the cotangents of what every
-        layer was given (a memory) are summed, since it is one array used ``times`` times. The residuals are the
-        layer's own, ``times`` over, less those that are shared.
-        """
-        stacked, shared, static = residuals
-
-        def one(d_y: PyTree, its_params: PyTree, own: PyTree) -> tuple[PyTree, PyTree, PyTree]:
-            d_params, d_x = self.layer.backward(its_params, self._residuals_of(own, shared, static), d_y)
-            return (d_params, d_x[0], d_x[1:]) if isinstance(d_x, tuple) else (d_params, d_x, ())
-
-        def step(carry: tuple[PyTree, PyTree], saved: tuple[PyTree, PyTree]) -> tuple[tuple[PyTree, PyTree], PyTree]:
-            d_y, d_rest = carry
-            d_params, d_y, d_its_rest = one(d_y, *saved)
-            return (d_y, jax.tree.map(jnp.add, d_rest, d_its_rest)), d_params
-
-        first = jax.tree.map(lambda leaf: leaf[0], (params["layer"], stacked))
-        d_rest = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(one, d_y, *first)[2])
-        (d_first, d_rest), d_params = jax.lax.scan(
-            step, (d_y, d_rest), (params["layer"], stacked), length=self.times, reverse=True
-        )
-        return {"layer": d_params}, ((d_first, *d_rest) if d_rest else d_first)
-
-    def init_cache(self, params: PyTree, x: PyTree, length: int, context: Context) -> PyTree:
-        return jax.vmap(lambda its_params: self.layer.init_cache(its_params, x, length, context))(params["layer"])
-
-    def decode_step(self, params: PyTree, cache: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
-        def one(y: PyTree, indexed: tuple[PyTree, PyTree, Any]) -> tuple[PyTree, PyTree]:
-            its_params, its_cache, i = indexed
-            return self.layer.decode_step(its_params, its_cache, _with_first(x, y), context.child(i))
-
-        return jax.lax.scan(one, _first(x), (params["layer"], cache, jnp.arange(self.times, dtype=jnp.int32)))
-
-    def statistics(self, params: PyTree, residuals: PyTree) -> PyTree:
-        stacked, shared, static = residuals
-        of_one = lambda p, own: self.layer.statistics(p, self._residuals_of(own, shared, static))  # noqa: E731
-        return {"layer": jax.vmap(of_one)(params["layer"], stacked)}
-
-
-def _with_first(x: PyTree, y: PyTree) -> PyTree:
-    return (y, *x[1:]) if isinstance(x, tuple) else y
-
-
-@dataclass(frozen=True)
 class Remat(Layer):
-    """The same function, recomputed in the backward pass instead of saved (Chen et al. 2016, sublinear memory).
+    """Rematerialisation: recomputes the layer's residuals in the backward pass instead of saving them.
 
-    Worth most inside ``Repeat``, where a scan keeps the recomputation in its own iteration.
+    The output is the layer's own (Chen et al. 2016, "Training Deep Nets with Sublinear Memory Cost"). It saves most
+    memory inside ``Repeat``, where only one layer's residuals exist at a time.
     """
 
     layer: Layer
@@ -339,13 +260,14 @@ class Remat(Layer):
         return self.layer.apply(params["layer"], x, context), (x, context)
 
     def backward(self, params: PyTree, residuals: PyTree, d_y: PyTree) -> tuple[PyTree, PyTree]:
-        """The layer's own backward, on residuals that its forward makes again from x: time for memory.
+        """The layer's own backward, on residuals that a second forward pass computes from x: time for memory.
 
-        The barrier ties the second forward to d_y, so that a compiler does not merge it with the first.
+        The residuals are x and the context. The barrier makes the second forward pass depend on d_y, so that the
+        compiler does not merge it with the first.
         """
         params, (x, context), d_y = jax.lax.optimization_barrier((params, residuals, d_y))
-        _, kept = self.layer.forward(params["layer"], x, context)
-        d_params, d_x = self.layer.backward(params["layer"], kept, d_y)
+        _, layer_residuals = self.layer.forward(params["layer"], x, context)
+        d_params, d_x = self.layer.backward(params["layer"], layer_residuals, d_y)
         return {"layer": d_params}, d_x
 
     def after(self, context: Context) -> Context:
@@ -359,15 +281,15 @@ class Remat(Layer):
 
     def statistics(self, params: PyTree, residuals: PyTree) -> PyTree:
         x, context = residuals
-        _, kept = self.layer.forward(params["layer"], x, context)
-        return {"layer": self.layer.statistics(params["layer"], kept)}
+        _, layer_residuals = self.layer.forward(params["layer"], x, context)
+        return {"layer": self.layer.statistics(params["layer"], layer_residuals)}
 
 
 @dataclass(frozen=True)
 class Cast(Layer):
-    """x in another float dtype: what follows computes in it, since the compute dtype is the input's. Integers stay.
+    """Casts floats to ``dtype``, in which the layers after it then compute. Other dtypes are left as they are.
 
-    dtype: a name: "bfloat16", "float32", ...
+    dtype: a name such as "bfloat16" or "float32".
     """
 
     dtype: str
@@ -388,7 +310,7 @@ class Cast(Layer):
         """A cast is the identity up to rounding: d_x is d_y in x's dtype."""
         del params
         d_x = jax.tree.map(
-            lambda kept, d: None if d is None else d.astype(kept.value),
+            lambda dtype, d: None if d is None else d.astype(dtype.value),
             residuals,
             d_y,
             is_leaf=lambda node: isinstance(node, Static),
@@ -397,18 +319,16 @@ class Cast(Layer):
 
 
 Source = Int[Array, "batch source_time"]
-
-
 Target = Int[Array, "batch target_time"]
 
 
 @dataclass(frozen=True)
 class EncoderDecoder(Layer):
-    """y = decoder(target, encoder(source)): one sequence from another (Sutskever et al. 2014).
+    """y = decoder(target, encoder(source)), a model from one sequence to another (Sutskever et al. 2014).
 
-    x is (source, target), ids (batch, time) of lengths of their own. The encoder sees the source alone; the decoder is
-    given (target, memory), where the memory is what the encoder made of the source, and sees no target behind the
-    position it stands at. What has the id ``padding`` counts not, in either.
+    x is (source, target), each ids (batch, time) with a length of its own. The decoder's input is (target, memory),
+    where the memory is the encoder's output; its layers must be causal. Positions whose id is ``padding`` are masked in
+    both sequences.
     """
 
     encoder: Layer
@@ -420,12 +340,12 @@ class EncoderDecoder(Layer):
         return False
 
     def contexts(self, source: Source, target: Target | None, context: Context) -> tuple[Context, Context]:
-        """The encoder's and the decoder's. target: None where its positions come one by one, none of them padding."""
-        counts = source != self.padding
-        seen = None if target is None else target != self.padding
+        """The contexts of encoder and decoder. target: None in decoding one by one, where no position is padding."""
+        source_mask = source != self.padding
+        target_mask = None if target is None else target != self.padding
         return (
-            replace(context.child(0), mask=counts, memory_mask=None),
-            replace(context.child(1), mask=seen, memory_mask=counts),
+            replace(context.child(0), mask=source_mask, memory_mask=None),
+            replace(context.child(1), mask=target_mask, memory_mask=source_mask),
         )
 
     def init(self, key: Any, x: PyTree) -> PyTree:
@@ -446,24 +366,24 @@ class EncoderDecoder(Layer):
     def forward(self, params: PyTree, x: tuple[Source, Target], context: Context) -> tuple[PyTree, PyTree]:
         source, target = x
         encoding, decoding = self.contexts(source, target, context)
-        memory, kept_by_encoder = self.encoder.forward(params["encoder"], source, encoding)
-        y, kept_by_decoder = self.decoder.forward(params["decoder"], (target, memory), decoding)
-        return y, (kept_by_encoder, kept_by_decoder)
+        memory, encoder_residuals = self.encoder.forward(params["encoder"], source, encoding)
+        y, decoder_residuals = self.decoder.forward(params["decoder"], (target, memory), decoding)
+        return y, (encoder_residuals, decoder_residuals)
 
     def backward(self, params: PyTree, residuals: PyTree, d_y: PyTree) -> tuple[PyTree, tuple[None, None]]:
-        """The chain rule along the only path from the encoder to the loss, which is the memory:
+        """The chain rule along the only path from the encoder to the output, which is the memory:
 
-        (1) d_decoder, d_memory   from d_y: the decoder's own, summed over every place that reads the memory
-        (2) d_encoder             from d_memory: the encoder's own
+        (1) d_decoder and d_memory from d_y, by the decoder's rule, which sums over all layers that read the memory
+        (2) d_encoder from d_memory, by the encoder's rule
 
-        Ids have no cotangent. Nothing is kept but what the two keep.
+        Ids have no cotangent. The residuals are those of the two.
         """
-        kept_by_encoder, kept_by_decoder = residuals
-        d_decoder, (d_target, d_memory) = self.decoder.backward(params["decoder"], kept_by_decoder, d_y)  # (1)
-        d_encoder, d_source = self.encoder.backward(params["encoder"], kept_by_encoder, d_memory)  # (2)
+        encoder_residuals, decoder_residuals = residuals
+        d_decoder, (d_target, d_memory) = self.decoder.backward(params["decoder"], decoder_residuals, d_y)  # (1)
+        d_encoder, d_source = self.encoder.backward(params["encoder"], encoder_residuals, d_memory)  # (2)
         return {"encoder": d_encoder, "decoder": d_decoder}, (d_source, d_target)
 
     def statistics(self, params: PyTree, residuals: PyTree) -> PyTree:
         parts = zip((self.encoder, self.decoder), (params["encoder"], params["decoder"]), residuals)
-        encoder, decoder = (layer.statistics(its_params, kept) for layer, its_params, kept in parts)
+        encoder, decoder = (layer.statistics(p, r) for layer, p, r in parts)
         return {"encoder": encoder, "decoder": decoder}

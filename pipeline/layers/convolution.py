@@ -25,20 +25,27 @@ def _dimensions(space: int) -> lax.ConvDimensionNumbers:
 
 
 def _in_cache(function: Callable[[Array, Array], Array], kernel: Array, x: Array) -> Array:
-    """``function(kernel, x)`` a few examples at a time, so that what it lays out of them stays in the cache."""
+    """``function(kernel, x)`` for a few examples at a time, so that its temporary arrays stay in the cache."""
     chunk = examples_in_cache(x.shape[0], math.prod((*kernel.shape[:-2], *x.shape[1:])) * x.dtype.itemsize)
     return lax.map(lambda one: function(kernel, one[None])[0], x, batch_size=chunk)
 
 
 @dataclass(frozen=True)
 class Conv(Layer):
-    """y_q = sum_k x_(q stride + k dilation - low) W_k + b: cross-correlation, as is the custom.
+    """Convolution: y_q = sum_k x_(q stride + k dilation - low) W_k + b; a cross-correlation, as in other libraries.
 
     Parameters: kernel (*window, in / groups, features); bias (features,), unless ``use_bias`` is False.
 
-    window: the kernel's size along each spatial axis, one (signals) or two (images). strides, dilation: one for each
-    axis; None: 1. groups: input and output channels fall into as many blocks that do not see each other; as many as
-    input channels make it depthwise. padding: "SAME", "VALID", or ((low, high), ...) for each axis.
+    window: the kernel's size along each spatial axis, of which there are one (signals) or two (images).
+    strides, dilation: a number for each axis; None: 1.
+    groups: input and output channels are split into this many groups, each convolved by itself; with one input channel
+        per group the convolution is depthwise.
+    padding: "SAME", "VALID", or ((low, high), ...) for each axis.
+
+    >>> layer, x = Conv(features=8, window=(3, 3), strides=(2, 2)), jnp.ones((4, 16, 16, 3))
+    >>> params = layer.init(jax.random.key(0), x)
+    >>> params["kernel"].shape, layer.apply(params, x, Context()).shape
+    ((3, 3, 3, 8), (4, 8, 8, 8))
     """
 
     positionwise: ClassVar[bool] = False
@@ -62,7 +69,7 @@ class Conv(Layer):
 
     @property
     def reach(self) -> tuple[int, ...]:
-        """How many places the dilated kernel spans along each axis."""
+        """The extent of the dilated kernel along each axis."""
         return tuple((size - 1) * space + 1 for size, space in zip(self.window, self.spacing))
 
     def pads(self, shape: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
@@ -102,7 +109,7 @@ class Conv(Layer):
     ) -> tuple[Float[Array, "batch *positions features"], Float[Array, "batch *space channels"]]:
         if self.groups == 1:
             return self.apply(params, x, context), x
-        # XLA has no fast convolution in groups on a CPU.
+        # XLA has no fast grouped convolution on a CPU.
         kernel = params["kernel"].astype(x.dtype)
         in_parts = self._convolve_by_taps if self.depthwise(kernel) else self._convolve_by_group
         y = lax.platform_dependent(
@@ -114,7 +121,7 @@ class Conv(Layer):
         return y, x
 
     def depthwise(self, kernel: Array) -> bool:
-        """Whether every output channel sees one input channel."""
+        """Whether every output channel depends on one input channel."""
         return self.groups > 1 and kernel.shape[-2] == 1
 
     def backward(
@@ -125,16 +132,16 @@ class Conv(Layer):
     ) -> tuple[dict[str, Array], Float[Array, "batch *space channels"]]:
         """From y_nq = sum_k x_(n, q s + k d - low) W_k + b, with stride s, dilation d, padding low, examples n:
 
-        (1) dL/dW_k = sum_nq x_(n, q s + k d - low)^T dL/dy_nq
-        (2) dL/db   = sum_nq dL/dy_nq
-        (3) dL/dx_p = sum_k dL/dy_(p + low - k d)/s W_k^T, over the k for which the index is whole
+        (1) d_W_k = sum_nq x_(n, q s + k d - low)^T d_y_nq
+        (2) d_b   = sum_nq d_y_nq
+        (3) d_x_p = sum_k d_y_(p + low - k d)/s W_k^T, over the k for which the index is an integer
 
-        (1) is a convolution of x with d_y in which the batch is what is summed over, and stride and dilation change
-        places. (3) is a convolution of d_y, spread by s - 1 zeros, with the kernel turned round and its channels
-        transposed, padded by what makes the sizes meet (LeCun et al. 1989; Dumoulin & Visin 2016, relationship 14).
+        (1) is a convolution of x with d_y that sums over the batch, in which stride and dilation swap their roles.
+        (3) is a convolution of d_y, with s - 1 zeros between its elements, by the kernel flipped in space and with its
+        channels transposed, padded to the size of x (LeCun et al. 1989; Dumoulin & Visin 2016, relationship 14).
 
-        On a CPU (1) is a sum of matmuls instead, groups are taken one by one, and where a group is one channel, all
-        three are sums over the window's places. The residual is x, needed in (1).
+        On a CPU, (1) is a sum of matmuls instead, and groups are convolved one by one; in depthwise convolutions y, (1)
+        and (3) are sums over the positions of the window. The residual is x, needed in (1).
         """
         x, kernel = residuals, params["kernel"]
         d_kernel, d_bias = self._d_params(kernel, x, d_y)  # (1), (2)
@@ -144,7 +151,7 @@ class Conv(Layer):
         return d_params, self._d_x(kernel.astype(x.dtype), x.shape, d_y)  # (3)
 
     def _d_params(self, kernel: Array, x: Array, d_y: Array) -> tuple[Array, Array]:
-        if self.groups == 1 and len(self.window) == 1:  # a CPU's convolution is fast enough along one axis
+        if self.groups == 1 and len(self.window) == 1:  # along one axis a CPU's convolution is fast
             return self._d_params_by_convolution(x, d_y)
         by_matmul = partial(self._sums_by_matmul, gathered=self._gathered(x, d_y))
         sums = self._sums_by_taps if self.depthwise(kernel) else by_matmul
@@ -152,7 +159,7 @@ class Conv(Layer):
         return lax.platform_dependent(x, d_y, cpu=on_cpu, default=self._d_params_by_convolution)
 
     def _reached(self, x: Array, d_y: Array) -> tuple[tuple[int, int], ...]:
-        """The padding that windows reach: high padding beyond, or input that none sees, makes a smaller number."""
+        """The padding that windows reach: less than ``pads`` at the high end if the last window ends before it."""
         return tuple(
             (low, (count - 1) * step + reach - low - size)
             for (low, _), count, step, reach, size in zip(
@@ -178,7 +185,7 @@ class Conv(Layer):
         return d_kernel, d_y.sum(tuple(range(d_y.ndim - 1)), dtype=sums)
 
     def _d_params_in_cache(self, sums: Callable[..., Array], x: Array, d_y: Array) -> tuple[Array, Array]:
-        """(1) and (2) for a few examples at a time, so that what ``sums`` makes of them stays in the processor's cache.
+        """(1) and (2) for a few examples at a time, so that the temporary arrays of ``sums`` stay in the cache.
 
         A convolution over the batch strides through memory; here every example is read once.
         """
@@ -192,26 +199,28 @@ class Conv(Layer):
         def step(i: Array, totals: tuple[Array, Array]) -> tuple[Array, Array]:
             return jax.tree.map(jnp.add, totals, of(*(lax.dynamic_slice_in_dim(a, i * chunk, chunk) for a in (x, d_y))))
 
-        # Slices rather than a scan, whose reshaped operand would be a second copy of d_y beside the one for (3).
+        # Slices and not a scan, whose reshaped operand would be a second copy of d_y beside the one for (3).
         whole, rest = divmod(x.shape[0], chunk)
         start = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(of, x, d_y))
         d_rows, d_bias = lax.fori_loop(0, whole, step, start)
         if rest:
             d_rows, d_bias = jax.tree.map(jnp.add, (d_rows, d_bias), of(x[-rest:], d_y[-rest:]))
-        inputs = x.shape[-1] // self.groups  # d_rows: (groups, features of a group, places and inputs of a group)
+        inputs = (
+            x.shape[-1] // self.groups
+        )  # d_rows: (groups, features per group, window positions and inputs per group)
         return jnp.moveaxis(d_rows, 2, 0).reshape(*self.window, inputs, self.features), d_bias
 
     def _patch_bytes(self, x: Array, d_y: Array, window: tuple[int, ...]) -> int:
-        """Of one example's patches: what ``window`` sees, at every output position."""
+        """The size of one example's patches: the inputs of ``window`` at every output position."""
         return math.prod((*d_y.shape[1:-1], *window, x.shape[-1])) * x.dtype.itemsize
 
     def _gathered(self, x: Array, d_y: Array) -> tuple[int, ...]:
-        """What is gathered into patches at a time: the window, or its rows where several examples' would not fit."""
+        """What one patch gathers: the window, or one row of it if patches of whole windows would not fit the cache."""
         fits = self._patch_bytes(x, d_y, self.window) <= CACHE_BYTES // 4
         return self.window if fits or self.groups > 1 else self.window[-1:]
 
     def _sums_by_matmul(self, padded: Array, d_y: Array, gathered: tuple[int, ...]) -> Array:
-        """(1) as d_y^T [patches of x], group by group; a matmul for every row of the window if patches are its rows."""
+        """(1) as d_y^T [patches of x], group by group, with one matmul for each ``gathered`` part of the window."""
 
         def one(padded: Array, d_y: Array) -> Array:
             d_rows = d_y.reshape(-1, d_y.shape[-1]).T
@@ -226,14 +235,14 @@ class Conv(Layer):
         return jnp.stack([one(*part) for part in self._split(padded, d_y)])
 
     def _sums_by_taps(self, padded: Array, d_y: Array) -> Array:
-        """(1) as one sum for each of the window's places."""
+        """(1) as one sum for each position in the window."""
         sums, axes = reduction_dtype(d_y.dtype), tuple(range(d_y.ndim - 1))
         padded, d_rows = padded.astype(sums), self._by_channel(d_y.astype(sums))
         taps = [self._tap(padded, place, d_y.shape)[..., None] for place in np.ndindex(self.window)]
         return jnp.stack([(jnp.broadcast_to(tap, d_rows.shape) * d_rows).sum(axes) for tap in taps], -1)
 
     def _tap(self, padded: Array, place: tuple[int, ...], positions: tuple[int, ...]) -> Array:
-        """What the kernel's element at ``place`` sees, at every output position."""
+        """The inputs of the kernel's element at ``place``, for every output position."""
         starts = [i * space for i, space in zip(place, self.spacing)]
         ends = [start + (count - 1) * step + 1 for start, count, step in zip(starts, positions[1:-1], self.steps)]
         full = padded.shape
@@ -275,14 +284,14 @@ class Conv(Layer):
             feature_group_count=self.groups,
         )
 
-    # Group by group: as many convolutions without groups.
+    # Grouped convolution as one convolution for each group.
 
     @property
     def _one_group(self) -> "Conv":
         return replace(self, features=self.features // self.groups, groups=1)
 
     def _split(self, *arrays: Array) -> Iterator[tuple[Array, ...]]:
-        """Each array's channels, group by group."""
+        """The channels of each group, of all arrays."""
         yield from zip(*(jnp.split(array, self.groups, axis=-1) for array in arrays))
 
     def _convolve_by_group(self, kernel: Array, x: Array) -> Array:
@@ -293,7 +302,7 @@ class Conv(Layer):
         parts = self._split(kernel, d_y)
         return jnp.concatenate([self._one_group._d_x_by_convolution(*part, shape=shape) for part in parts], -1)
 
-    # Depthwise: sums over the window's places, on arrays (..., channels, features of a channel).
+    # Depthwise convolution as sums over window positions, on arrays (..., channels, features per channel).
 
     def _by_channel(self, y: Array) -> Array:
         return y.reshape(*y.shape[:-1], self.groups, self.features // self.groups)
@@ -320,7 +329,7 @@ class Conv(Layer):
         return d_x.astype(d_y.dtype)
 
     def after(self, context: Context) -> Context:
-        """A position counts where the centre of its window does."""
+        """An output position is masked like the input at the centre of its window."""
         if context.mask is None or len(self.window) != 1:
             return context
         size = context.mask.shape[1]
@@ -332,14 +341,18 @@ class Conv(Layer):
 
 @dataclass(frozen=True)
 class ConvTranspose(Layer):
-    """What Conv does to cotangents, as a layer: every input place adds its kernel-weighted copy to the output.
+    """Transposed convolution: every input position adds a copy of the kernel, weighted by its value, to the output.
 
-    y_(p s + k - low) += x_p W_k, then b (Dumoulin & Visin 2016, section 4): a stride of s makes the output s times as
-    large ("SAME") or (size - 1) s + window ("VALID").
+    y_q = sum x_p W_k + b over p and k with p s + k - low = q (Dumoulin & Visin 2016, section 4). A stride of s makes
+    the output s times as large ("SAME"), or (size - 1) s + window ("VALID").
 
     Parameters: kernel (*window, in, features); bias (features,), unless ``use_bias`` is False.
 
     padding: "SAME", "VALID", or ((low, high), ...): what is cut off the full output at both ends of each axis.
+
+    >>> layer, x = ConvTranspose(features=4, window=(3, 3), strides=(2, 2)), jnp.ones((1, 8, 8, 2))
+    >>> layer.apply(layer.init(jax.random.key(0), x), x, Context()).shape
+    (1, 16, 16, 4)
     """
 
     positionwise: ClassVar[bool] = False
@@ -356,7 +369,7 @@ class ConvTranspose(Layer):
         return self.strides or (1,) * len(self.window)
 
     def cuts(self) -> tuple[tuple[int, int], ...]:
-        """(low, high) that is cut off the full output (size - 1) stride + window along each axis."""
+        """(low, high) for each axis: what is cut off the full output of size (size - 1) stride + window."""
         if not isinstance(self.padding, str):
             return self.padding
         if self.padding == "VALID":
@@ -397,14 +410,14 @@ class ConvTranspose(Layer):
         residuals: Float[Array, "batch *space channels"],
         d_y: Float[Array, "batch *positions features"],
     ) -> tuple[dict[str, Array], Float[Array, "batch *space channels"]]:
-        """From y_(n, p s + k - low) += x_np W_k, with stride s, cut low and examples n:
+        """From y_nq = sum x_np W_k + b over p and k with p s + k - low = q, with stride s, cut low and examples n:
 
-        (1) dL/dW_k = sum_np x_np^T dL/dy_(n, p s + k - low)
-        (2) dL/db   = sum_nq dL/dy_nq
-        (3) dL/dx_p = sum_k dL/dy_(p s + k - low) W_k^T
+        (1) d_W_k = sum_np x_np^T d_y_(n, p s + k - low)
+        (2) d_b   = sum_nq d_y_nq
+        (3) d_x_p = sum_k d_y_(p s + k - low) W_k^T
 
-        (3) is an ordinary convolution of d_y with stride s: the transpose of a transpose. (1) is Conv's (1) with x and
-        d_y in each other's place. The residual is x.
+        (3) is an ordinary convolution of d_y with stride s, the transpose of a transpose. (1) is Conv's (1) with the
+        roles of x and d_y swapped. The residual is x.
         """
         x, kernel = residuals, params["kernel"]
         space, axes, sums = len(self.window), "HW"[: len(self.window)], reduction_dtype(x.dtype)

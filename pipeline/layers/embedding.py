@@ -1,4 +1,4 @@
-"""Vectors for the items of a vocabulary."""
+"""Embedding: a learned vector for every item of a vocabulary."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -13,9 +13,14 @@ from pipeline.layers.initializers import normal
 
 @dataclass(frozen=True)
 class Embedding(Layer):
-    """y = E[x]: row x of a table, for every id x in [0, vocabulary).
+    """y = E[x]: row x of a table E, for every id x in [0, vocabulary).
 
-    Parameters: embedding (vocabulary, features). y has its dtype; a ``Cast`` behind it chooses another for computing.
+    Parameters: embedding E (vocabulary, features). y has the dtype of E; a ``Cast`` after this layer changes it.
+
+    >>> layer, ids = Embedding(vocabulary=10, features=4), jnp.array([[3, 1, 3]])
+    >>> y = layer.apply(layer.init(jax.random.key(0), ids), ids, Context())
+    >>> y.shape, bool((y[0, 0] == y[0, 2]).all())
+    ((1, 3, 4), True)
     """
 
     vocabulary: int
@@ -43,8 +48,8 @@ class Embedding(Layer):
 
         (1) d_E_v = sum over the p with x_p = v of d_y_p
 
-        An id that occurs twice gathers both. The sums are taken in float32 (float64) and come out in E's dtype; ids
-        have no cotangent. The residual is x, an integer for a row of d_y.
+        An id that occurs twice gets the sum of both cotangents. Sums are accumulated in float32 (float64) and returned
+        in the dtype of E. Ids have no cotangent. The residual is x, one integer per row of d_y.
         """
         x, embedding = residuals, params["embedding"]
         sums = reduction_dtype(embedding.dtype)

@@ -1,4 +1,4 @@
-"""Gated linear units: a feed-forward layer whose hidden units are multiplied by gates (Dauphin et al. 2017)."""
+"""Gated linear units: feed-forward layers whose hidden units are multiplied by gates."""
 
 from dataclasses import dataclass
 from typing import Any, ClassVar
@@ -15,12 +15,12 @@ from pipeline.layers.linear import Dense
 
 @dataclass(frozen=True)
 class GLU(Layer):
-    """y = a sigmoid(b), where x is a beside b: the first half of the features and the second (Dauphin et al. 2017)."""
+    """y = a sigmoid(b), where a and b are the first and the second half of the features of x (Dauphin et al. 2017)."""
 
     def init(self, key: Any, x: Float[Array | jax.ShapeDtypeStruct, "*batch features"]) -> dict:
         del key
         if x.shape[-1] % 2:
-            raise ValueError(f"GLU: x of shape {tuple(x.shape)} has no halves; its last axis must be even")
+            raise ValueError(f"GLU: x of shape {tuple(x.shape)} cannot be halved; its last axis must be even")
         return {}
 
     def apply(self, params: dict, x: Float[Array, "*batch features"], context: Context) -> Float[Array, "*batch half"]:
@@ -45,8 +45,8 @@ class GLU(Layer):
         (1) d_a = d_y s
         (2) d_b = d_y a s (1 - s) = d_y y (1 - s)
 
-        The residuals are s and y, which the next layer keeps anyway: half as much as x, with no exponential to take
-        again.
+        The residuals are s and y: s spares a second exponential, and y is the next layer's input, which it often saves
+        anyway.
         """
         del params
         y, s = residuals
@@ -55,6 +55,8 @@ class GLU(Layer):
 
 @dataclass(frozen=True)
 class _Gated(Layer):
+    """A feed-forward layer of ``hidden`` units, gated by ``activation``."""
+
     activation: ClassVar[Layer]
 
     hidden: int
@@ -95,25 +97,29 @@ class _Gated(Layer):
         (4) d_W_up = x^T d_u,  d_W_gate = x^T d_a
         (5) d_x = d_u W_up^T + d_a W_gate^T
 
-        The residuals are x, a and u; g and h, as wide, are made again from them by what costs one activation, where
-        autodiff keeps them, too, and the sigmoid or error function inside f.
+        The residuals are x, a and u. g and h, of the same size, are recomputed from them at the cost of one activation,
+        where autodiff also saves g, h and the sigmoid or error function inside f.
         """
         x, gate, up = residuals
-        activated, kept = self.activation.forward({}, gate, Context())
+        activated, activation_residuals = self.activation.forward({}, gate, Context())
         d_down, d_hidden = self._dense(x.shape[-1]).backward(params["down"], activated * up, d_y)  # (1)
         d_up = d_hidden * activated  # (2)
-        _, d_gate = self.activation.backward({}, kept, d_hidden * up)  # (3)
+        _, d_gate = self.activation.backward({}, activation_residuals, d_hidden * up)  # (3)
         dense = self._dense(self.hidden)
-        d_up, d_x_of_up = dense.backward(params["up"], x, d_up)  # (4)
-        d_gate, d_x_of_gate = dense.backward(params["gate"], x, d_gate)
-        return {"gate": d_gate, "up": d_up, "down": d_down}, d_x_of_up + d_x_of_gate  # (5)
+        d_up, d_x_up = dense.backward(params["up"], x, d_up)  # (4)
+        d_gate, d_x_gate = dense.backward(params["gate"], x, d_gate)
+        return {"gate": d_gate, "up": d_up, "down": d_down}, d_x_up + d_x_gate  # (5)
 
 
 @dataclass(frozen=True)
 class SwiGLU(_Gated):
     """y = (silu(x W_gate) * x W_up) W_down (Shazeer 2020), with ``hidden`` units and as many outputs as inputs.
 
-    Parameters: gate, up, each a dict of kernel (features, hidden); down, of kernel (hidden, features).
+    Parameters: gate and up, each a dict of kernel (features, hidden); down, a dict of kernel (hidden, features).
+
+    >>> layer, x = SwiGLU(hidden=16), jnp.ones((2, 6))
+    >>> layer.apply(layer.init(jax.random.key(0), x), x, Context()).shape
+    (2, 6)
     """
 
     activation = SiLU()
@@ -123,7 +129,7 @@ class SwiGLU(_Gated):
 class GEGLU(_Gated):
     """y = (gelu(x W_gate) * x W_up) W_down (Shazeer 2020), with ``hidden`` units and as many outputs as inputs.
 
-    Parameters: gate, up, each a dict of kernel (features, hidden); down, of kernel (hidden, features).
+    Parameters: gate and up, each a dict of kernel (features, hidden); down, a dict of kernel (hidden, features).
     """
 
     activation = GELU()

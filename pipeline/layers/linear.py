@@ -1,4 +1,4 @@
-"""The affine map."""
+"""Linear layers: Dense and Scale."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,12 @@ from pipeline.layers.initializers import Initializer, lecun_normal
 class Dense(Layer):
     """y = x W + b over the last axis.
 
-    Parameters: kernel (in, features); bias (features,), unless ``use_bias`` is False.
+    Parameters: kernel W (in, features); bias b (features,), unless ``use_bias`` is False.
+
+    >>> layer, x = Dense(2), jnp.array([[1.0, 2.0, 3.0]])
+    >>> params = layer.init(jax.random.key(0), x)
+    >>> params["kernel"].shape, layer.apply(params, x, Context()).shape
+    ((3, 2), (1, 2))
     """
 
     features: int
@@ -43,14 +48,14 @@ class Dense(Layer):
     def backward(
         self, params: dict[str, Array], residuals: Float[Array, "*batch inputs"], d_y: Float[Array, "*batch features"]
     ) -> tuple[dict[str, Array], Float[Array, "*batch inputs"]]:
-        """From y_bj = sum_i x_bi W_ij + b_j, with b running over all leading axes:
+        """From y_nj = sum_i x_ni W_ij + b_j, where n runs over all leading axes:
 
-        (1) dL/dW_ij = sum_b x_bi dL/dy_bj      d_W = x^T d_y
-        (2) dL/db_j  = sum_b dL/dy_bj           b is broadcast over b, so its cotangent is summed over b
-        (3) dL/dx_bi = sum_j dL/dy_bj W_ij      d_x = d_y W^T
+        (1) d_W_ij = sum_n x_ni d_y_nj      d_W = x^T d_y
+        (2) d_b_j  = sum_n d_y_nj           b is added to every row, so its cotangent is the sum over rows
+        (3) d_x_ni = sum_j d_y_nj W_ij      d_x = d_y W^T
 
-        The residual is x, needed in (1); it is the previous layer's output, so nothing new is kept. Both sums over the
-        batch accumulate in float32 (float64) and come out in the parameters' dtype.
+        The residual is x, needed in (1). It is the previous layer's output, so it takes no new memory. The sums over n
+        are accumulated in float32 (float64) and returned in the dtype of the parameters.
         """
         x, kernel = residuals, params["kernel"]
         sums = reduction_dtype(x.dtype)
@@ -65,7 +70,7 @@ class Dense(Layer):
 
 @dataclass(frozen=True)
 class Scale(Layer):
-    """y = factor x, with a factor that nobody learns: a half-step of a residual path (Lu et al. 2019)."""
+    """y = factor x, with a fixed factor, such as the 1/2 of half-step residual branches (Lu et al. 2019)."""
 
     factor: float
 
@@ -85,6 +90,6 @@ class Scale(Layer):
     def backward(
         self, params: dict, residuals: tuple[()], d_y: Float[Array, "*shape"]
     ) -> tuple[dict, Float[Array, "*shape"]]:
-        """(1) d_x = factor d_y. It asks nothing of x: there is no residual."""
+        """(1) d_x = factor d_y. There is no residual."""
         del params, residuals
         return {}, self.factor * d_y  # (1)

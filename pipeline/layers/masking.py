@@ -1,4 +1,4 @@
-"""Models of sequences that differ in length: what is padding, and one sequence made from another."""
+"""Masking: layers that set the context's mask from ids or lengths, or that zero what is masked."""
 
 from dataclasses import dataclass, replace
 from typing import Any
@@ -14,9 +14,9 @@ Ids = Int[Array, "batch time"]
 
 @dataclass(frozen=True)
 class Masked(Layer):
-    """``layer`` on ids (batch, time), with the context's mask made from them: what has the id ``padding`` counts not.
+    """``layer`` applied to ids (batch, time), with the positions whose id is ``padding`` masked.
 
-    The loss behind it takes its weights from its targets, as every loss does.
+    A loss after this layer does not see the mask: it takes its weights from its targets, as every loss does.
     """
 
     layer: Layer
@@ -35,7 +35,7 @@ class Masked(Layer):
         return self.layer.forward(params["layer"], x, self._context(x, context))
 
     def backward(self, params: PyTree, residuals: PyTree, d_y: PyTree) -> tuple[PyTree, None]:
-        """The layer's own: a mask is made of integers, through which no gradient flows."""
+        """The layer's own rule: ids and lengths are integers and have no cotangent."""
         d_params, d_x = self.layer.backward(params["layer"], residuals, d_y)
         return {"layer": d_params}, d_x
 
@@ -45,10 +45,10 @@ class Masked(Layer):
 
 @dataclass(frozen=True)
 class MaskedByLength(Layer):
-    """``layer`` on x of (x, lengths), with the context's mask made from the lengths: int, (batch,).
+    """``layer`` applied to x of an input (x, lengths), with the positions from each example's length on masked.
 
-    Of each example's positions on x's second axis the first so many count. As ``Masked``, for what is no ids: features
-    of sound, or of images.
+    lengths: int (batch,), how many positions of x's second axis belong to each example. It is ``Masked`` for inputs
+    that are not ids, such as features of speech.
     """
 
     layer: Layer
@@ -69,7 +69,7 @@ class MaskedByLength(Layer):
         return self.layer.forward(params["layer"], x[0], self._context(*x, context))
 
     def backward(self, params: PyTree, residuals: PyTree, d_y: PyTree) -> tuple[PyTree, tuple[PyTree, None]]:
-        """The layer's own: a mask is made of integers, through which no gradient flows."""
+        """The layer's own rule: ids and lengths are integers and have no cotangent."""
         d_params, d_x = self.layer.backward(params["layer"], residuals, d_y)
         return {"layer": d_params}, (d_x, None)
 
@@ -79,10 +79,14 @@ class MaskedByLength(Layer):
 
 @dataclass(frozen=True)
 class MaskPadding(Layer):
-    """y = x where the context's mask says that a position of (batch, time, ...) counts, and 0 elsewhere.
+    """y = x at unmasked positions of x (batch, time, ...), and 0 at masked ones.
 
-    In front of a layer that looks across positions and knows no mask, as a convolution: behind the end of a sequence it
-    sees what it sees beyond the end of the array, however long the others in the batch are.
+    For use before layers that combine positions without reading the mask, such as convolutions: after the end of a
+    sequence they then see zeros, as they do beyond the end of the array, however far the batch is padded.
+
+    >>> mask = jnp.array([[True, True, False]])
+    >>> MaskPadding().apply({}, jnp.ones((1, 3, 1)), Context(mask=mask)).ravel().tolist()
+    [1.0, 1.0, 0.0]
     """
 
     def init(self, key: Any, x: PyTree) -> dict:
@@ -93,7 +97,7 @@ class MaskPadding(Layer):
         self, params: dict, x: Float[Array, "batch time *features"], context: Context
     ) -> Float[Array, "batch time *features"]:
         del params
-        return _where_counts(context.mask, x)
+        return _zero_masked(context.mask, x)
 
     def forward(
         self, params: dict, x: Float[Array, "batch time *features"], context: Context
@@ -103,12 +107,13 @@ class MaskPadding(Layer):
     def backward(
         self, params: dict, residuals: Bool[Array, "batch time"] | None, d_y: Float[Array, "batch time *features"]
     ) -> tuple[dict, Float[Array, "batch time *features"]]:
-        """y_t = m_t x_t, with a mask m of zeros and ones, so d_x_t = m_t d_y_t. The mask is all that is kept."""
+        """From y_t = m_t x_t, with the mask m as zeros and ones: (1) d_x_t = m_t d_y_t. The residual is the mask."""
         del params
-        return {}, _where_counts(residuals, d_y)
+        return {}, _zero_masked(residuals, d_y)
 
 
-def _where_counts(mask: Bool[Array, "batch time"] | None, x: Array) -> Array:
+def _zero_masked(mask: Bool[Array, "batch time"] | None, x: Array) -> Array:
+    """``x`` with 0 where the mask is False."""
     if mask is None:
         return x
     return jnp.where(jnp.expand_dims(mask, tuple(range(2, x.ndim))), x, jnp.zeros((), x.dtype))

@@ -1,7 +1,7 @@
-"""Normalisation: zero mean and unit variance over a batch, a position's features, or a group of channels.
+"""Normalisation: zero mean and unit variance over a batch, over the features of a position, or over channel groups.
 
-Statistics stand behind an ``optimization_barrier`` in every ``forward``: without it XLA:CPU fuses a sum with whatever
-reads it and writes the broadcast result out, five times slower for rows of 512. The definitions need none.
+Every ``forward`` passes its statistics through an ``optimization_barrier``. Without it, XLA fuses a sum with what reads
+it and, on a CPU, materialises the broadcast result, which is five times slower for rows of 512 elements.
 """
 
 import math
@@ -17,25 +17,32 @@ from pipeline.layers.base import Context, Layer, PyTree, Static, reduction_dtype
 
 
 def _as_rows(x: Array, dtype: Any) -> Float[Array, "rows features"]:
-    """All axes but the last as one, in the dtype of sums."""
+    """``x`` with all axes but the last merged into one, in ``dtype``."""
     return x.reshape(-1, x.shape[-1]).astype(dtype)
 
 
 def _sums(a: Array, b: Array) -> Array:
-    """Weighted sums as a product with a vector, in full precision on every device."""
+    """Weighted sums as a matrix-vector product, in full precision on every device."""
     return jnp.matmul(a, b, precision=lax.Precision.HIGHEST)
 
 
 @dataclass(frozen=True)
 class BatchNorm(Layer):
-    """y = scale (x - mean) / sqrt(variance + epsilon) + bias, by channel (Ioffe & Szegedy 2015).
+    """Batch normalisation: y = scale (x - mean) / sqrt(variance + epsilon) + bias per channel (Ioffe & Szegedy 2015).
 
-    While training, mean and variance are the batch's own, over all axes but the last. In evaluation they come from the
-    parameters ``mean`` and ``mean_square`` (variance = mean_square - mean^2), which no gradient sets: a calibration
-    pass over ``statistics`` writes the population's (Wu & Johnson 2021).
+    In training, mean and variance are those of the batch, over all axes but the last. In evaluation they come from the
+    parameters ``mean`` and ``mean_square`` (variance = mean_square - mean^2). No gradient sets these: after training,
+    ``evaluation.batch_statistics`` writes the population's into them (Wu & Johnson 2021).
 
     Parameters: scale, bias, mean, mean_square, each (channels,).
+
+    >>> layer, x = BatchNorm(), jnp.array([[1.0, 10.0], [3.0, 30.0]])
+    >>> params = layer.init(jax.random.key(0), x)
+    >>> layer.apply(params, x, Context(train=True)).round(3).tolist()
+    [[-1.0, -1.0], [1.0, 1.0]]
     """
+
+    batch_statistics: ClassVar[tuple[str, ...]] = ("mean", "mean_square")
 
     epsilon: float = 1e-5
 
@@ -47,7 +54,7 @@ class BatchNorm(Layer):
     def moments(
         self, params: dict[str, Array], rows: Float[Array, "rows channels"], context: Context
     ) -> tuple[Float[Array, " channels"], Float[Array, " channels"]]:
-        """Mean and variance of every channel: the batch's in training, the population's otherwise."""
+        """The mean and variance of every channel: of the batch in training, else of the population."""
         if context.train:
             mean = rows.mean(0)
             return mean, jnp.square(rows - mean[None]).mean(0)
@@ -83,16 +90,18 @@ class BatchNorm(Layer):
 
         (1) d_bias  = sum d_y
         (2) d_scale = sum d_y n
-        (3) in evaluation mean and r are constants:                        d_x = scale r d_y
-        (4) in training they depend on every x of the channel, through     d_n = scale d_y
+        (3) in evaluation, mean and r are constants:     d_x = scale r d_y
+        (4) in training, they depend on every x of the channel. With d_n = scale d_y,
             d_x = r (d_n - sum(d_n)/N - n sum(d_n n)/N) = scale r (d_y - d_bias/N - n d_scale/N)
 
-        The second term of (4) is the mean's share, the third the variance's (the same paper, section 3); both sums are
-        (1) and (2) already. Residuals: x, and two numbers a channel. n would cost as much as x; y too, and n does not
-        follow from it where scale is 0.
+        The second term of (4) comes through the mean, the third through the variance (the same paper, section 3). Both
+        sums are those of (1) and (2).
+
+        The residuals are x and two numbers per channel. Saving n would cost as much memory as x, and so would y, from
+        which n cannot be computed where scale is 0.
         """
         x, mean, variance, train = residuals
-        mean, variance = lax.optimization_barrier((mean, variance))  # lest x - mean be kept from the forward pass
+        mean, variance = lax.optimization_barrier((mean, variance))  # else XLA may save x - mean in the forward pass
         rows, d_rows = _as_rows(x, mean.dtype), _as_rows(d_y, mean.dtype)
         r = lax.rsqrt(variance + self.epsilon)
         d_bias = d_rows.sum(0)  # (1)
@@ -100,8 +109,8 @@ class BatchNorm(Layer):
         slope = params["scale"].astype(mean.dtype) * r
         if train.value:
             d_bias, d_scale = lax.optimization_barrier((d_bias, d_scale))
-            along_mean, along_n = d_bias / rows.shape[0], d_scale / rows.shape[0]
-            d_x = slope[None] * (d_rows - along_mean[None] - (rows - mean[None]) * (r * along_n)[None])  # (4)
+            mean_d, mean_d_n = d_bias / rows.shape[0], d_scale / rows.shape[0]
+            d_x = slope[None] * (d_rows - mean_d[None] - (rows - mean[None]) * (r * mean_d_n)[None])  # (4)
         else:
             d_x = slope[None] * d_rows  # (3)
         d_params = {"scale": d_scale, "bias": d_bias, "mean": jnp.zeros_like(mean), "mean_square": jnp.zeros_like(mean)}
@@ -109,18 +118,22 @@ class BatchNorm(Layer):
         return d_params, d_x.astype(x.dtype).reshape(x.shape)
 
     def statistics(self, params: dict[str, Array], residuals: tuple[Array, Array, Array, Static]) -> PyTree:
-        """The batch's mean and mean square; their averages over equal batches are the population's."""
+        """The batch's mean and mean square, whose averages over batches of equal size are the population's."""
         _, mean, variance, _ = residuals
-        written = {"mean": mean, "mean_square": variance + jnp.square(mean)}
-        written = {name: value.astype(params[name].dtype) for name, value in written.items()}
-        return {"scale": None, "bias": None, **written}
+        moments = {"mean": mean, "mean_square": variance + jnp.square(mean)}
+        moments = {name: value.astype(params[name].dtype) for name, value in moments.items()}
+        return {"scale": None, "bias": None, **moments}
 
 
 @dataclass(frozen=True)
 class LayerNorm(Layer):
-    """y = scale (x - mean) / sqrt(variance + epsilon) + bias, over the last axis (Ba, Kiros & Hinton 2016).
+    """Layer normalisation: y = scale (x - mean) / sqrt(variance + epsilon) + bias over the last axis (Ba et al. 2016).
 
     Parameters: scale, bias, each (features,).
+
+    >>> layer, x = LayerNorm(), jnp.array([[1.0, 3.0], [10.0, 30.0]])
+    >>> layer.apply(layer.init(jax.random.key(0), x), x, Context()).round(3).tolist()
+    [[-1.0, 1.0], [-1.0, 1.0]]
     """
 
     epsilon: float = 1e-6
@@ -154,17 +167,17 @@ class LayerNorm(Layer):
     def backward(
         self, params: dict[str, Array], residuals: tuple[Array, Array, Array], d_y: Float[Array, "*batch features"]
     ) -> tuple[dict[str, Array], Float[Array, "*batch features"]]:
-        """With r = 1/sqrt(variance + epsilon) and n = (x - mean) r, by row, D features, and d_n = scale d_y:
+        """For each row of D features, with r = 1/sqrt(variance + epsilon), n = (x - mean) r and d_n = scale d_y:
 
-        (1) d_bias  = sum over rows of d_y
-        (2) d_scale = sum over rows of d_y n             = r^T P           with P = d_y (x - mean)
-        (3) along_mean = sum over features of d_n / D    = d_y scale / D
-        (4) along_n    = sum over features of d_n n / D  = r P scale / D
-        (5) d_x = r (d_n - along_mean - n along_n)
+        (1) d_bias   = sum over rows of d_y
+        (2) d_scale  = sum over rows of d_y n             = r^T P           with P = d_y (x - mean)
+        (3) mean_d   = sum over features of d_n / D       = d_y scale / D
+        (4) mean_d_n = sum over features of d_n n / D     = r P scale / D
+        (5) d_x      = r (d_n - mean_d - n mean_d_n)
 
-        The second term of (5) is the mean's share, the third the variance's. Every sum over what P holds is a product
-        of P with a vector: x and d_y are read once to make P, and once more for (5). P is centred, so that no digits
-        cancel where a row's mean is large. Residuals: x, and two numbers a row.
+        The second term of (5) comes through the mean, the third through the variance. All sums over P are products of P
+        with a vector, so that x and d_y are read once to compute P, and a second time for (5). P is centred, so that no
+        digits cancel where the mean of a row is large. The residuals are x and two numbers per row.
         """
         x, mean, r = residuals
         rows, d_rows = _as_rows(x, mean.dtype), _as_rows(d_y, mean.dtype)
@@ -172,16 +185,16 @@ class LayerNorm(Layer):
         products = d_rows * (rows - mean)
         d_bias = d_rows.sum(0)  # (1)
         d_scale = _sums(r[:, 0], products)  # (2)
-        along_mean = _sums(d_rows, scale)[:, None] / features  # (3)
-        along_n = r * _sums(products, scale)[:, None] / features  # (4)
-        d_x = r * (d_rows * scale[None] - along_mean - (rows - mean) * (r * along_n))  # (5)
+        mean_d = _sums(d_rows, scale)[:, None] / features  # (3)
+        mean_d_n = r * _sums(products, scale)[:, None] / features  # (4)
+        d_x = r * (d_rows * scale[None] - mean_d - (rows - mean) * (r * mean_d_n))  # (5)
         d_params = {"scale": d_scale.astype(params["scale"].dtype), "bias": d_bias.astype(params["bias"].dtype)}
         return d_params, d_x.astype(x.dtype).reshape(x.shape)
 
 
 @dataclass(frozen=True)
 class RMSNorm(Layer):
-    """y = scale x / sqrt(mean(x^2) + epsilon), over the last axis (Zhang & Sennrich 2019).
+    """RMS normalisation: y = scale x / sqrt(mean(x^2) + epsilon) over the last axis (Zhang & Sennrich 2019).
 
     Parameters: scale (features,).
     """
@@ -213,27 +226,27 @@ class RMSNorm(Layer):
     def backward(
         self, params: dict[str, Array], residuals: tuple[Array, Array], d_y: Float[Array, "*batch features"]
     ) -> tuple[dict[str, Array], Float[Array, "*batch features"]]:
-        """With r = 1/sqrt(mean(x^2) + epsilon) and n = x r, by row, D features, and d_n = scale d_y:
+        """For each row of D features, with r = 1/sqrt(mean(x^2) + epsilon), n = x r and d_n = scale d_y:
 
-        (1) d_scale = sum over rows of d_y n             = r^T P           with P = d_y x
-        (2) along_n = sum over features of d_n n / D     = r P scale / D
-        (3) d_x = r (d_n - n along_n)
+        (1) d_scale  = sum over rows of d_y n             = r^T P           with P = d_y x
+        (2) mean_d_n = sum over features of d_n n / D     = r P scale / D
+        (3) d_x      = r (d_n - n mean_d_n)
 
-        As in LayerNorm, but without a mean. Residuals: x, and one number a row.
+        This is LayerNorm's rule without a mean. The residuals are x and one number per row.
         """
         x, r = residuals
         rows, d_rows = _as_rows(x, r.dtype), _as_rows(d_y, r.dtype)
         scale = params["scale"].astype(r.dtype)
         products = d_rows * rows
         d_scale = _sums(r[:, 0], products)  # (1)
-        along_n = r * _sums(products, scale)[:, None] / x.shape[-1]  # (2)
-        d_x = r * (d_rows * scale[None] - rows * (r * along_n))  # (3)
+        mean_d_n = r * _sums(products, scale)[:, None] / x.shape[-1]  # (2)
+        d_x = r * (d_rows * scale[None] - rows * (r * mean_d_n))  # (3)
         return {"scale": d_scale.astype(params["scale"].dtype)}, d_x.astype(x.dtype).reshape(x.shape)
 
 
 @dataclass(frozen=True)
 class GroupNorm(Layer):
-    """LayerNorm over all positions of an example and one of ``groups`` equal groups of its channels (Wu & He 2018).
+    """Group normalisation: ``groups`` equal groups of channels, each normalised over all positions (Wu & He 2018).
 
     Parameters: scale, bias, each (channels,).
     """
@@ -246,7 +259,7 @@ class GroupNorm(Layer):
     def init(self, key: Any, x: Float[Array | jax.ShapeDtypeStruct, "batch *space channels"]) -> dict[str, Array]:
         del key
         if x.shape[-1] % self.groups:
-            raise ValueError(f"GroupNorm: {x.shape[-1]} channels do not fall into {self.groups} equal groups")
+            raise ValueError(f"GroupNorm: {x.shape[-1]} channels are not divisible by {self.groups} groups")
         return {"scale": jnp.ones(x.shape[-1], jnp.float32), "bias": jnp.zeros(x.shape[-1], jnp.float32)}
 
     def apply(
@@ -263,7 +276,7 @@ class GroupNorm(Layer):
         return x.astype(dtype).reshape(x.shape[0], math.prod(x.shape[1:-1]), x.shape[-1])
 
     def over_group(self, sums: Float[Array, "batch channels"], positions: int) -> Float[Array, "batch 1 channels"]:
-        """Means over groups from each channel's sum over positions, repeated for every channel of the group."""
+        """The mean over each group, from the channels' sums over positions, repeated for the channels of the group."""
         by_group = sums.reshape(sums.shape[0], self.groups, -1)
         means = by_group.sum(2, keepdims=True) / (positions * by_group.shape[2])
         return jnp.broadcast_to(means, by_group.shape).reshape(sums.shape)[:, None]
@@ -287,16 +300,16 @@ class GroupNorm(Layer):
         residuals: tuple[Array, Array, Array],
         d_y: Float[Array, "batch *space channels"],
     ) -> tuple[dict[str, Array], Float[Array, "batch *space channels"]]:
-        """With r = 1/sqrt(variance + epsilon) and n = (x - mean) r, by group, and d_n = scale d_y:
+        """For each group, with r = 1/sqrt(variance + epsilon), n = (x - mean) r and d_n = scale d_y:
 
-        (1) S = sum over positions of d_y,  T = sum over positions of d_y n,  by example and channel
+        (1) S = sum over positions of d_y,  T = sum over positions of d_y n,  for each example and channel
         (2) d_bias  = sum over examples of S
         (3) d_scale = sum over examples of T
         (4) d_x = r (d_n - mean over the group of d_n - n (mean over the group of d_n n))
 
-        The second term of (4) is the mean's share, the third the variance's; both means are sums of scale S and
-        scale T over a group's channels, so that x and d_y are read once for all sums. Residuals: x, and two numbers a
-        channel of every example.
+        The second term of (4) comes through the mean, the third through the variance. Both means are sums of scale S
+        and scale T over the channels of a group, so that x and d_y are read once for all sums. The residuals are x, and
+        two numbers per channel and example.
         """
         x, mean, r = residuals
         values, d_values = self.positions(x, mean.dtype), self.positions(d_y, mean.dtype)
@@ -305,7 +318,7 @@ class GroupNorm(Layer):
         sums_n = r[:, 0] * (d_values * (values - mean)).sum(1)  # (1)
         sums, sums_n = lax.optimization_barrier((sums, sums_n))
         d_bias, d_scale = sums.sum(0), sums_n.sum(0)  # (2), (3)
-        along_mean, along_n = self.over_group(scale * sums, count), self.over_group(scale * sums_n, count)
-        d_x = r * (d_values * scale[None] - along_mean - (values - mean) * (r * along_n))  # (4)
+        mean_d, mean_d_n = self.over_group(scale * sums, count), self.over_group(scale * sums_n, count)
+        d_x = r * (d_values * scale[None] - mean_d - (values - mean) * (r * mean_d_n))  # (4)
         d_params = {"scale": d_scale.astype(params["scale"].dtype), "bias": d_bias.astype(params["bias"].dtype)}
         return d_params, d_x.astype(x.dtype).reshape(x.shape)

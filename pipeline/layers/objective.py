@@ -1,4 +1,4 @@
-"""A model and the loss that judges it, as one layer: what is trained."""
+"""The objective: a model and its loss as one layer, which is what training differentiates."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -11,10 +11,21 @@ from pipeline.layers.tying import Ties, check_ties, expand_targets, remove_targe
 
 @dataclass(frozen=True)
 class Objective(Layer):
-    """A model and the loss that judges it: a layer over (inputs, targets) whose output is one number.
+    """A model and its loss: a layer over (inputs, targets) whose output is one number.
 
-    ties: pairs of parameter paths (target, source), as in ``("loss/embedding", "model/layers/0/embedding")``. The
-        target is left out of the parameters and read from the source; see ``layers.tying``.
+    ties: pairs (target, source) of parameter paths, such as ``("loss/embedding", "model/layers/0/embedding")``. Targets
+        are left out of the parameters and read from their sources; see ``layers.tying``.
+
+    >>> import jax.numpy as jnp
+    >>> from pipeline.layers import Dense
+    >>> from pipeline.losses import SoftmaxCrossEntropy, Targets
+    >>> objective = Objective(Dense(3), SoftmaxCrossEntropy())
+    >>> batch = jnp.ones((4, 2)), Targets(jnp.array([0, 2, 1, 1]))
+    >>> params = objective.init(jax.random.key(0), batch)
+    >>> value, residuals = objective.forward(params, batch, Context(train=True))
+    >>> d_params, _ = objective.backward(params, residuals, jnp.ones_like(value))
+    >>> d_params["model"]["kernel"].shape
+    (2, 3)
     """
 
     model: Layer
@@ -30,11 +41,11 @@ class Objective(Layer):
         return remove_targets(params, self.ties)
 
     def expand(self, params: PyTree) -> PyTree:
-        """The parameters as the model and the loss take them, every tied one in all its places."""
+        """The parameters of the model and of the loss, including tied ones."""
         return expand_targets(params, self.ties)
 
     def evaluate(self, params: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
-        """The loss and the model's outputs, by definition."""
+        """The loss and the model's outputs, computed by the definition of each."""
         params, (inputs, targets) = self.expand(params), x
         outputs = self.model.apply(params["model"], inputs, context.child(0))
         after = self.model.after(context).child(1)
@@ -49,16 +60,16 @@ class Objective(Layer):
 
     def forward(self, params: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
         params, (inputs, targets) = self.expand(params), x
-        outputs, kept_by_model = self.model.forward(params["model"], inputs, context.child(0))
+        outputs, model_residuals = self.model.forward(params["model"], inputs, context.child(0))
         after = self.model.after(context).child(1)
-        value, kept_by_loss = self.loss.forward(params["loss"], (outputs, targets), after)
-        return value, {"outputs": outputs, "model": kept_by_model, "loss": kept_by_loss}
+        value, loss_residuals = self.loss.forward(params["loss"], (outputs, targets), after)
+        return value, {"outputs": outputs, "model": model_residuals, "loss": loss_residuals}
 
     def backward(self, params: PyTree, residuals: PyTree, d_y: PyTree) -> tuple[PyTree, PyTree]:
-        """Backpropagation: the loss turns d_y (1.0) into the gradient of its input, the model passes that down.
+        """Backpropagation: from d_y, which is 1.0, through the loss, and from the loss through the model.
 
-        The cotangents of a tied parameter's places are summed. The outputs among the residuals are there for metrics;
-        jit drops them where nobody reads them.
+        The cotangents of all uses of a tied parameter are summed. The residuals include the model's outputs, which
+        metrics read; ``jit`` removes them where nothing does.
         """
         params = self.expand(params)
         d_loss, (d_outputs, d_targets) = self.loss.backward(params["loss"], residuals["loss"], d_y)

@@ -1,4 +1,4 @@
-"""Pooling: the maximum or the mean of every window, or of the whole image or signal."""
+"""Pooling: the maximum or the mean over windows, or over all positions."""
 
 import math
 from collections.abc import Iterator
@@ -19,9 +19,9 @@ from pipeline.layers.windows import Padding, check_axes, explicit_padding, sprea
 
 @dataclass(frozen=True)
 class _Pool(Layer):
-    """Windows over the spatial axes of (batch, *space, channels); one or two axes, by the length of ``window``.
+    """Windows over the one or two spatial axes of (batch, *space, channels).
 
-    window: size along each axis. strides: steps between windows; None: the window, so that windows do not overlap.
+    window: its size along each axis. strides: the steps between windows; None: the window, so that they do not overlap.
     padding: "VALID", "SAME", or ((low, high), ...) for each axis.
     """
 
@@ -51,27 +51,27 @@ class _Pool(Layer):
         )
 
     def offsets(self) -> Iterator[tuple[int, ...]]:
-        """The places in a window, in row-major order."""
+        """The positions in a window, in row-major order."""
         return product(*(range(size) for size in self.window))
 
     def tiled(self, windows: tuple[int, ...]) -> tuple[int, ...]:
-        """The shape of non-overlapping windows laid open: (batch, windows, window, windows, window, channels)."""
+        """The shape of tiles, with an axis for windows and one for positions in them along each spatial axis."""
         return (windows[0], *(n for pair in zip(windows[1:-1], self.window) for n in pair), windows[-1])
 
     def tile(self, y: Array) -> Array:
-        """Every window's number at every place of that window, laid open."""
+        """Tiles with every window's element at all positions of that window."""
         axes = (0, *range(1, 2 * len(self.window), 2), 2 * len(self.window) + 1)
         return lax.broadcast_in_dim(y, self.tiled(y.shape), axes)
 
-    def place_in_tile(self, full: tuple[int, ...], kind: Any) -> Array:
-        """The number of each place within its window, in row-major order."""
+    def position_in_tile(self, full: tuple[int, ...], kind: Any) -> Array:
+        """Tiles with the number of each position within its window, in row-major order."""
         number = jnp.zeros((), jnp.int32)
         for axis, size in enumerate(self.window):
             number = number * jnp.int32(size) + lax.broadcasted_iota(jnp.int32, full, 2 * axis + 2)
         return number.astype(kind)
 
     def untile(self, d: Array, shape: tuple[int, ...]) -> Array:
-        """Windows laid open as an input of ``shape``: what lies in the padding is cut off, what no window saw is 0."""
+        """Tiles as an input of ``shape``: padding is cut off, and positions in no window are 0."""
         d = d.reshape(shape[0], *(a * b for a, b in zip(d.shape[1:-1:2], d.shape[2:-1:2])), shape[-1])
         edges = [
             (-low, size + low - have, 0) for size, have, (low, _) in zip(shape[1:-1], d.shape[1:-1], self.pads(shape))
@@ -79,10 +79,10 @@ class _Pool(Layer):
         return lax.pad(d, jnp.zeros((), d.dtype), [(0, 0, 0), *edges, (0, 0, 0)])
 
     def spread(self, d_windows: list[Array], shape: tuple[int, ...]) -> Array:
-        """The sum of ``d_windows[k]``, cotangents of the k-th place of every window, at those places of ``shape``.
+        """Cotangents of an input of ``shape``: the sum over k of ``d_windows[k]`` at the k-th position of each window.
 
-        Each addend is spread out by its stride and shifted to its place by padding, which XLA reads through: one pass
-        over the output, no scatter, and nothing is written twice.
+        Each term is spread out by the strides and shifted by padding, which XLA fuses into one pass over the output,
+        without a scatter.
         """
         d_x = jnp.zeros(shape, d_windows[0].dtype)
         for offset, d in zip(self.offsets(), d_windows):
@@ -99,7 +99,18 @@ class _Pool(Layer):
 
 @dataclass(frozen=True)
 class MaxPool(_Pool):
-    """The maximum of every window; padding never wins. Of equal maxima the first (row-major) gets the gradient."""
+    """Max-pooling: the maximum of every window, ignoring padding.
+
+    Of equal maxima the first, in row-major order, gets the gradient.
+
+    >>> x = jnp.arange(16.0).reshape(1, 4, 4, 1)
+    >>> y, residuals = MaxPool((2, 2)).forward({}, x, Context())
+    >>> y[0, :, :, 0].tolist()
+    [[5.0, 7.0], [13.0, 15.0]]
+    >>> _, d_x = MaxPool((2, 2)).backward({}, residuals, jnp.ones_like(y))
+    >>> d_x[0, :, :, 0].tolist()[3]
+    [0.0, 1.0, 0.0, 1.0]
+    """
 
     def apply(
         self, params: dict, x: Float[Array, "batch *space channels"], context: Context
@@ -114,8 +125,8 @@ class MaxPool(_Pool):
         chunk = examples_in_cache(x.shape[0], math.prod(x.shape[1:]) * x.dtype.itemsize)
         y, winner = lax.platform_dependent(
             x,
-            # A few examples at a time, while they are in the processor's cache. The loop also keeps XLA from computing
-            # the winner again in the backward pass, for which it would have to keep x.
+            # A few examples at a time, so that they stay in the cache. The loop also stops XLA from recomputing the
+            # winner in the backward pass, for which it would have to save x.
             cpu=lambda x: lax.map(
                 lambda one: jax.tree.map(lambda a: a[0], self._compete(one[None])), x, batch_size=chunk
             ),
@@ -143,19 +154,19 @@ class MaxPool(_Pool):
     def backward(
         self, params: dict, residuals: Any, d_y: Float[Array, "batch *windows channels"]
     ) -> tuple[dict, Float[Array, "batch *space channels"]]:
-        """y_w = x_p(w) with p(w) the place of the window's first maximum, so
+        """From y_w = x_p(w), with p(w) the position of the first maximum of window w:
 
-        (1) dL/dx_p = sum of dL/dy_w over the windows w that p won
+        (1) d_x_p = sum of d_y_w over the windows w with p(w) = p
 
-        The residual is the winner's number within its window, one byte an output: neither x nor y is kept, and nothing
-        is compared again. Without overlap a place belongs to one window, and (1) is one selection.
+        The residual is the winner's number within its window, one byte per output: neither x nor y is saved, and
+        nothing is compared again. If windows do not overlap, a position is in one window and (1) is a selection.
         """
         del params
         winner, shape = residuals
         zero = jnp.zeros((), d_y.dtype)
         if self.steps == self.window:
             full = self.tiled(d_y.shape)
-            d_x = jnp.where(self.tile(winner) == self.place_in_tile(full, winner.dtype), self.tile(d_y), zero)
+            d_x = jnp.where(self.tile(winner) == self.position_in_tile(full, winner.dtype), self.tile(d_y), zero)
             return {}, self.untile(d_x, shape.value)
         d_places = [jnp.where(winner == k, d_y, zero) for k in range(math.prod(self.window))]
         return {}, self.spread(d_places, shape.value)
@@ -163,10 +174,10 @@ class MaxPool(_Pool):
 
 @dataclass(frozen=True)
 class AveragePool(_Pool):
-    """The mean of every window, over its places inside the image: padding does not count."""
+    """Average pooling: the mean over the positions of every window, without padding."""
 
-    def _shares(self, shape: tuple[int, ...], dtype: Any) -> Array:
-        """1 / (places inside the image) for each window, shape (1, *windows, 1), computed while tracing."""
+    def _reciprocal_counts(self, shape: tuple[int, ...], dtype: Any) -> Array:
+        """1 / (positions that are not padding) for each window, (1, *windows, 1), computed while tracing."""
         counts = np.ones((), np.int64)
         for size, window, step, (low, high) in zip(shape[1:-1], self.window, self.steps, self.pads(shape)):
             starts = np.arange(-low, size + high - window + 1, step)
@@ -179,7 +190,7 @@ class AveragePool(_Pool):
     ) -> Float[Array, "batch *windows channels"]:
         del params, context
         total = self.reduce(x, 0.0, lax.add)
-        return total * jnp.broadcast_to(self._shares(x.shape, x.dtype), total.shape)
+        return total * jnp.broadcast_to(self._reciprocal_counts(x.shape, x.dtype), total.shape)
 
     def forward(
         self, params: dict, x: Float[Array, "batch *space channels"], context: Context
@@ -189,24 +200,24 @@ class AveragePool(_Pool):
     def backward(
         self, params: dict, residuals: Any, d_y: Float[Array, "batch *windows channels"]
     ) -> tuple[dict, Float[Array, "batch *space channels"]]:
-        """y_w = (1/n_w) sum of x_p over the n_w places p of w inside the image, so
+        """From y_w = (1/n_w) sum of x_p over the n_w positions p of window w that are not padding:
 
-        (1) dL/dx_p = sum over the windows w that hold p of dL/dy_w / n_w
+        (1) d_x_p = sum over the windows w that contain p of d_y_w / n_w
 
-        Linear: nothing is saved but x's shape.
+        The layer is linear, so the residual is only the shape of x.
         """
         del params
-        share = d_y * jnp.broadcast_to(self._shares(residuals.value, d_y.dtype), d_y.shape)
+        d_mean = d_y * jnp.broadcast_to(self._reciprocal_counts(residuals.value, d_y.dtype), d_y.shape)
         if self.steps == self.window:
-            return {}, self.untile(self.tile(share), residuals.value)
-        return {}, self.spread([share] * math.prod(self.window), residuals.value)
+            return {}, self.untile(self.tile(d_mean), residuals.value)
+        return {}, self.spread([d_mean] * math.prod(self.window), residuals.value)
 
 
 @dataclass(frozen=True)
 class GlobalAveragePool(Layer):
-    """The mean over all positions: (batch, *space, channels) to (batch, channels).
+    """The mean over all positions, from (batch, *space, channels) to (batch, channels).
 
-    Where the context has a mask (batch, time), the mean over the positions that count; 0 where none does.
+    With a mask (batch, time) in the context, the mean is over the positions that are not masked, and 0 if all are.
     """
 
     positionwise: ClassVar[bool] = False
@@ -215,34 +226,34 @@ class GlobalAveragePool(Layer):
         del key, x
         return {}
 
-    def _shares(self, x: Array, mask: Array | None) -> Array:
+    def _weights(self, x: Array, mask: Array | None) -> Array:
         if mask is None:
             return jnp.full((1,) * x.ndim, 1 / math.prod(x.shape[1:-1]), x.dtype)
-        counts = jnp.maximum(mask.sum(1, keepdims=True, dtype=jnp.int32), 1)
-        return (mask.astype(x.dtype) / counts.astype(x.dtype))[..., None]
+        count = jnp.maximum(mask.sum(1, keepdims=True, dtype=jnp.int32), 1)
+        return (mask.astype(x.dtype) / count.astype(x.dtype))[..., None]
 
     def apply(
         self, params: dict, x: Float[Array, "batch *space channels"], context: Context
     ) -> Float[Array, "batch channels"]:
         del params
-        share = jnp.broadcast_to(self._shares(x, context.mask), x.shape)
+        weights = jnp.broadcast_to(self._weights(x, context.mask), x.shape)
         axes = tuple(range(1, x.ndim - 1))
-        counted = jnp.where(share > 0, x, jnp.zeros((), x.dtype))  # what padding holds may be anything
-        return (counted * share).sum(axes, dtype=reduction_dtype(x.dtype)).astype(x.dtype)
+        unmasked = jnp.where(weights > 0, x, jnp.zeros((), x.dtype))  # masked positions may hold anything, even NaN
+        return (unmasked * weights).sum(axes, dtype=reduction_dtype(x.dtype)).astype(x.dtype)
 
     def forward(
         self, params: dict, x: Float[Array, "batch *space channels"], context: Context
     ) -> tuple[Float[Array, "batch channels"], Any]:
-        return self.apply(params, x, context), (self._shares(x, context.mask), Static(x.shape))
+        return self.apply(params, x, context), (self._weights(x, context.mask), Static(x.shape))
 
     def backward(
         self, params: dict, residuals: Any, d_y: Float[Array, "batch channels"]
     ) -> tuple[dict, Float[Array, "batch *space channels"]]:
-        """y_bc = sum_p s_bp x_bpc with shares s = mask / count, so dL/dx_bpc = s_bp dL/dy_bc."""
+        """From y_bc = sum_p w_bp x_bpc, with w = mask / count: (1) d_x_bpc = w_bp d_y_bc. The residual is w."""
         del params
-        share, shape = residuals
+        weights, shape = residuals
         d_y = d_y.reshape(shape.value[0], *(1 for _ in shape.value[1:-1]), shape.value[-1])
-        return {}, jnp.broadcast_to(d_y, shape.value) * jnp.broadcast_to(share, shape.value)
+        return {}, jnp.broadcast_to(d_y, shape.value) * jnp.broadcast_to(weights, shape.value)
 
     def after(self, context: Context) -> Context:
         return replace(context, mask=None)
@@ -250,9 +261,10 @@ class GlobalAveragePool(Layer):
 
 @dataclass(frozen=True)
 class GlobalMaxPool(Layer):
-    """The maximum over all positions: (batch, *space, channels) to (batch, channels); the first of equal maxima.
+    """The maximum over all positions, from (batch, *space, channels) to (batch, channels).
 
-    Where the context has a mask (batch, time), over the positions that count; 0 where none does.
+    With a mask (batch, time) in the context, the maximum is over the positions that are not masked, and 0 if all are.
+    Of equal maxima the first gets the gradient.
     """
 
     positionwise: ClassVar[bool] = False
@@ -262,13 +274,13 @@ class GlobalMaxPool(Layer):
         return {}
 
     def _winner(self, x: Array, mask: Array | None) -> Array:
-        """The flat position of each maximum, (batch, 1, channels); -1 where no position counts."""
+        """The flat position of each maximum, (batch, 1, channels); -1 if all positions are masked."""
         flat = x.reshape(x.shape[0], -1, x.shape[-1])
         if mask is None:
             return jnp.argmax(flat, 1, keepdims=True).astype(jnp.int32)
-        counts = jnp.broadcast_to(mask[..., None], flat.shape)
-        winner = jnp.argmax(jnp.where(counts, flat, -jnp.asarray(jnp.inf, x.dtype)), 1, keepdims=True)
-        return jnp.where(counts.any(1, keepdims=True), winner.astype(jnp.int32), jnp.int32(-1))
+        valid = jnp.broadcast_to(mask[..., None], flat.shape)
+        winner = jnp.argmax(jnp.where(valid, flat, -jnp.asarray(jnp.inf, x.dtype)), 1, keepdims=True)
+        return jnp.where(valid.any(1, keepdims=True), winner.astype(jnp.int32), jnp.int32(-1))
 
     def apply(
         self, params: dict, x: Float[Array, "batch *space channels"], context: Context
@@ -286,7 +298,7 @@ class GlobalMaxPool(Layer):
     def backward(
         self, params: dict, residuals: Any, d_y: Float[Array, "batch channels"]
     ) -> tuple[dict, Float[Array, "batch *space channels"]]:
-        """y = x at the winning position, so dL/dx is dL/dy there and 0 elsewhere. One integer an output is kept."""
+        """(1) d_x is d_y at the position of the maximum, else 0. The residual is that position, an integer."""
         del params
         winner, shape = residuals
         positions = math.prod(shape.value[1:-1])

@@ -1,4 +1,4 @@
-"""Where in a sequence a vector stands: added to it, learned or fixed, or as a rotation of queries and keys."""
+"""Positions: learned or sinusoidal vectors that are added to a sequence, and rotations of queries and keys."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -27,7 +27,7 @@ class LearnedPositions(Layer):
 
     def _check(self, time: int) -> None:
         if time > self.length:
-            raise ValueError(f"LearnedPositions: a sequence has {time} positions; there are vectors for {self.length}")
+            raise ValueError(f"LearnedPositions: a sequence of {time} positions is longer than {self.length}")
 
     def apply(
         self, params: dict[str, Array], x: Float[Array, "batch time features"], context: Context
@@ -46,10 +46,10 @@ class LearnedPositions(Layer):
     ) -> tuple[dict[str, Array], Float[Array, "batch time features"]]:
         """From y_bt = x_bt + E_t:
 
-        (1) d_E_t = sum_b d_y_bt, and 0 beyond the sequence's end
+        (1) d_E_t = sum_b d_y_bt, and 0 for positions after the end of the sequence
         (2) d_x   = d_y
 
-        A sum keeps nothing.
+        There is no residual.
         """
         del residuals
         embedding = params["embedding"]
@@ -58,7 +58,7 @@ class LearnedPositions(Layer):
         return {"embedding": d_embedding}, d_y  # (2)
 
     def init_cache(self, params: Any, x: Any, length: int, context: Context) -> Int[Array, ""]:
-        """The next position."""
+        """The cache is the next position."""
         del params, x, context
         self._check(length)
         return jnp.zeros((), jnp.int32)
@@ -75,7 +75,7 @@ class LearnedPositions(Layer):
 class SinusoidalPositions(Layer):
     """y_t = x_t + [sin(t w), cos(t w)], with frequencies w_i = base^(-2i / features) (Vaswani et al. 2017).
 
-    Sines stand in the first half of the features and cosines in the second, not in turns.
+    Sines are the first half of the features and cosines the second; the paper alternates them.
     """
 
     base: float = 10_000.0
@@ -97,7 +97,7 @@ class SinusoidalPositions(Layer):
     def forward(
         self, params: dict, x: Float[Array, "batch time features"], context: Context
     ) -> tuple[Float[Array, "batch time features"], tuple[()]]:
-        # Without the barrier XLA takes every sine and cosine again for each example.
+        # Without the barrier XLA computes every sine and cosine again for each example.
         del params, context
         waves = lax.optimization_barrier(self._waves(x, jnp.arange(x.shape[1], dtype=jnp.int32)))
         return x + jnp.broadcast_to(waves[None], x.shape), ()
@@ -105,12 +105,12 @@ class SinusoidalPositions(Layer):
     def backward(
         self, params: dict, residuals: tuple[()], d_y: Float[Array, "batch time features"]
     ) -> tuple[dict, Float[Array, "batch time features"]]:
-        """(1) d_x = d_y: what is added does not depend on x, and nothing is kept."""
+        """(1) d_x = d_y, since the summand does not depend on x. There is no residual."""
         del params, residuals
         return {}, d_y  # (1)
 
     def init_cache(self, params: Any, x: Any, length: int, context: Context) -> Int[Array, ""]:
-        """The next position."""
+        """The cache is the next position."""
         del params, x, length, context
         return jnp.zeros((), jnp.int32)
 
@@ -124,11 +124,11 @@ class SinusoidalPositions(Layer):
 
 @dataclass(frozen=True)
 class Rotary(Layer):
-    """Every head's features as pairs (a, b), rotated by the angle t w_i at position t (Su et al. 2021, RoFormer).
+    """Rotary position embedding: rotates pairs (a, b) of features by the angle t w_i at position t (Su et al. 2021).
 
-    y = (a cos - b sin, a sin + b cos), with frequencies w_i = base^(-2i / features). The product of a rotated query and
-    a rotated key then depends on how far apart they stand, not on where. Pairs are feature i of the first half and of
-    the second, as in GPT-NeoX and Llama.
+    y = (a cos - b sin, a sin + b cos), with frequencies w_i = base^(-2i / features). The dot product of a rotated query
+    and a rotated key then depends on the difference of their positions only. A pair is feature i of the first half and
+    feature i of the second half, as in GPT-NeoX and Llama.
     """
 
     base: float = 10_000.0
@@ -147,8 +147,8 @@ class Rotary(Layer):
     def rotate(
         self, x: Float[Array, "batch time heads features"], places: Int[Array, " time"], sign: float = 1.0
     ) -> Float[Array, "batch time heads features"]:
-        """``x`` at these positions; turned the other way where ``sign`` is -1."""
-        # Without the barrier XLA takes every sine and cosine again for each example and head.
+        """``x`` rotated by the angles of ``places``, or by minus these angles if ``sign`` is -1."""
+        # Without the barrier XLA computes every sine and cosine again for each example and head.
         sines, cosines = lax.optimization_barrier(waves_at(places, self.base, x))
         return _rotated(x, sign * sines, cosines)
 
@@ -161,12 +161,12 @@ class Rotary(Layer):
     def backward(
         self, params: dict, residuals: tuple[()], d_y: Float[Array, "batch time heads features"]
     ) -> tuple[dict, Float[Array, "batch time heads features"]]:
-        """(1) d_x is d_y rotated by minus the angle: the transpose of a rotation is its inverse. Nothing is kept."""
+        """(1) d_x is d_y rotated by minus the angle: a rotation's transpose is its inverse. There is no residual."""
         del params, residuals
         return {}, self.rotate(d_y, jnp.arange(d_y.shape[1], dtype=jnp.int32), sign=-1.0)  # (1)
 
     def init_cache(self, params: Any, x: Any, length: int, context: Context) -> Int[Array, ""]:
-        """The next position."""
+        """The cache is the next position."""
         del params, x, length, context
         return jnp.zeros((), jnp.int32)
 
@@ -180,7 +180,7 @@ class Rotary(Layer):
 def waves_at(
     places: Int[Array, " time"], base: float, x: Float[Array, "..."]
 ) -> tuple[Float[Array, "time half"], Float[Array, "time half"]]:
-    """Sines and cosines of every position times every frequency, the slowest last, for the features of ``x``."""
+    """Sines and cosines of every position times every frequency, the lowest last, for the features of ``x``."""
     dtype, features = reduction_dtype(x.dtype), x.shape[-1]
     exponents = jnp.arange(0, features, 2, dtype=dtype) / features
     angles = places.astype(dtype)[:, None] * (jnp.asarray(base, dtype) ** -exponents)[None]
@@ -195,4 +195,4 @@ def _rotated(x: Array, sines: Float[Array, "time half"], cosines: Float[Array, "
 
 def _check_even(layer: Layer, features: int) -> None:
     if features % 2:
-        raise ValueError(f"{type(layer).__name__}: {features} features do not fall into pairs")
+        raise ValueError(f"{type(layer).__name__}: {features} features are not divisible into pairs")

@@ -1,12 +1,11 @@
-"""Recurrent layers: a state carried along the time axis, by the same cell at every position.
+"""Recurrent layers: the same cell at every position carries a state along the time axis.
 
-Inside, time is the first axis: a step reads and writes contiguous blocks. The input's products are one matmul before
-the scan, and each weight's gradient is one matmul after it; only what depends on the previous state is a step's own.
-One buffer holds the input's products, then the gates in their place, then the gates' cotangents.
+Inside, time is the first axis, so that a step reads and writes contiguous blocks. The products with the input are one
+matmul before the scan, and the gradient of each weight is one matmul after it; a step computes only what depends on the
+previous state. One buffer holds first the products with the input, then the gates, then the gates' cotangents.
 """
 
 from abc import abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
@@ -17,9 +16,10 @@ from jaxtyping import Array, Float
 
 from pipeline.layers.base import Context, Layer, PyTree, reduction_dtype
 from pipeline.layers.initializers import glorot_uniform, orthogonal
+from pipeline.layers.scan_in_place import scan_in_place
 
 State = tuple[Array, ...]
-"""What a step hands to the next, each (batch, units); the first is h, the output."""
+"""The arrays that one step passes to the next, each (batch, units); the first is h, the output."""
 
 
 def _swap(x: Array) -> Array:
@@ -27,61 +27,23 @@ def _swap(x: Array) -> Array:
     return jnp.swapaxes(x, 0, 1)
 
 
-def _select(counts: Array | None, new: PyTree, old: PyTree) -> PyTree:
-    """``new`` where the position counts, else ``old``."""
-    if counts is None:
+def _select(mask: Array | None, new: PyTree, old: PyTree) -> PyTree:
+    """``new`` where the mask is True, else ``old``."""
+    if mask is None:
         return new
-    return jax.tree.map(lambda new, old: jnp.where(counts[..., None], new, old), new, old)
-
-
-def _scan_in_place(
-    step: Callable[[PyTree, PyTree, PyTree], tuple[PyTree, PyTree, PyTree]],
-    carry: PyTree,
-    rows: PyTree,
-    xs: PyTree,
-    length: int,
-    reverse: bool,
-) -> tuple[PyTree, PyTree, PyTree]:
-    """A scan whose step (carry, block, xs[t]) -> (carry, new, y) puts ``new`` in the place of block t of ``rows``.
-
-    rows: arrays (time * batch, ...), time outermost. Gives the last carry, the rows and the stacked y.
-
-    A stacked output of its own would be filled with zeros first, and be as much memory again. What a step makes is
-    written at the beginning of the next one: of rows that a step reads and then writes, XLA may make a copy, the whole
-    of them at every step.
-    """
-    first, last = (length - 1, 0) if reverse else (0, length - 1)
-
-    batch = len(jax.tree.leaves(rows)[0]) // length
-
-    def read(rows: PyTree, t: Any) -> PyTree:
-        return jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, t * batch, batch, 0), rows)
-
-    def write(rows: PyTree, new: PyTree, t: Any) -> PyTree:
-        return jax.tree.map(lambda a, new: lax.dynamic_update_slice_in_dim(a, new, t * batch, 0), rows, new)
-
-    def one(carried: PyTree, position: tuple[Any, PyTree]) -> tuple[PyTree, PyTree]:
-        carry, rows, new, place = carried
-        t, x = position
-        rows = write(rows, new, place)
-        carry, new, y = step(carry, read(rows, t), x)
-        return (carry, rows, new, t), y
-
-    start = (carry, rows, read(rows, first), jnp.int32(first))
-    (carry, rows, new, _), ys = lax.scan(one, start, (jnp.arange(length, dtype=jnp.int32), xs), reverse=reverse)
-    return carry, write(rows, new, last), ys
+    return jax.tree.map(lambda new, old: jnp.where(mask[..., None], new, old), new, old)
 
 
 @dataclass(frozen=True)
 class _Recurrent(Layer):
-    """state_t = cell(state_{t-1}, x_t) from a state of zeros, over x (batch, time, features).
+    """state_t = cell(state_{t-1}, x_t) for x (batch, time, features), starting from a state of zeros.
 
-    Where the context has a mask (batch, time), a position that does not count keeps the state, and its output is 0.
+    A masked position leaves the state unchanged, and its output is 0.
 
     units: the size of the state.
-    reverse: from the last position to the first.
-    outputs: "all": the state at every position, (batch, time, units); "last": the one at which it ends, (batch, units):
-        after the last position that counts, or the first if ``reverse``; 0 where none does.
+    reverse: whether to go from the last position to the first.
+    outputs: "all": h at every position, (batch, time, units); "last": h at the end, (batch, units), that is at the last
+        position that is not masked (the first, if ``reverse``), and 0 if all are masked.
     """
 
     units: int
@@ -89,10 +51,10 @@ class _Recurrent(Layer):
     outputs: str = "all"
 
     gates: ClassVar[int]
-    """How many blocks of ``units`` columns the weights have."""
+    """The number of gates: the weights have one block of ``units`` columns for each."""
     positionwise: ClassVar[bool] = False
     states: ClassVar[int] = 1
-    """How many arrays the state has."""
+    """The number of arrays in the state."""
 
     def __post_init__(self) -> None:
         if self.outputs not in ("all", "last"):
@@ -100,22 +62,26 @@ class _Recurrent(Layer):
 
     @abstractmethod
     def cell(self, params: dict[str, Array], state: State, a: Float[Array, "batch gates"]) -> State:
-        """One step by definition, of the state and of a = x_t kernel + bias."""
+        """The definition of one step: the new state, from the previous one and a = x_t kernel + bias."""
 
     @abstractmethod
     def cell_forward(
         self, params: dict[str, Array], state: State, a: Float[Array, "batch gates"]
     ) -> tuple[State, Array, Array | None]:
-        """The same, what ``cell_backward`` needs in the place of a, and what else it needs besides the state before."""
+        """The new state, an array of a's shape that overwrites a, and another; ``cell_backward`` reads these two."""
 
     @abstractmethod
     def cell_backward(
-        self, params: dict[str, Array], kept: PyTree, before: State, d_state: State
+        self, params: dict[str, Array], gates: PyTree, previous: State, d_state: State
     ) -> tuple[PyTree, State]:
-        """The cotangents of a, in the place of what was kept, and of the state before the step."""
+        """The cotangents of a and of the previous state.
+
+        gates: the pair of arrays that ``cell_forward`` returned. The first result has the same structure: the cotangent
+        of a, and another array for ``recurrent_cotangents``.
+        """
 
     def init(self, key: Any, x: Float[Array | jax.ShapeDtypeStruct, "batch time features"]) -> dict[str, Array]:
-        """Every gate's block is drawn for itself: input weights by Glorot, recurrent ones orthogonal."""
+        """Initialises each gate's weights by themselves: Glorot for the input, orthogonal for the state."""
         keys = jax.random.split(key, (2, self.gates))
 
         def draw(initializer: Any, keys: Any, rows: int) -> Array:
@@ -131,30 +97,30 @@ class _Recurrent(Layer):
         return (jnp.zeros((batch, self.units), dtype),) * self.states
 
     def inputs(self, params: dict[str, Array], x: Array) -> Float[Array, "time batch gates"]:
-        """a = x kernel + bias, of all positions at once."""
+        """a = x kernel + bias at all positions."""
         a = jnp.tensordot(_swap(x), params["kernel"], 1)
         return a + jnp.broadcast_to(params["bias"], a.shape)
 
-    def joined(self, h: Array, state: State, counts: Array | None) -> Array:
-        """The output, of h at every position, time first, and of the state at the end."""
+    def output(self, h: Array, state: State, mask: Array | None) -> Array:
+        """The layer's output, from h at every position (time first) and the state at the end."""
         if self.outputs == "last":
             return state[0]
-        return _swap(_select(counts, h, jnp.zeros_like(h)))
+        return _swap(_select(mask, h, jnp.zeros_like(h)))
 
     def run(
         self, params: dict[str, Array], state: State, x: Float[Array, "batch time features"], mask: Array | None
     ) -> tuple[Array, State]:
-        """The output from a given state on, and the state at the end."""
+        """The output when starting from ``state``, and the state at the end."""
         params = {name: value.astype(x.dtype) for name, value in params.items()}
-        counts = None if mask is None else _swap(mask)
+        mask = None if mask is None else _swap(mask)
 
         def step(state: State, position: tuple[Array, Array | None]) -> tuple[State, Array]:
-            a, counts = position
-            state = _select(counts, self.cell(params, state, a), state)
+            a, mask = position
+            state = _select(mask, self.cell(params, state, a), state)
             return state, state[0]
 
-        state, h = lax.scan(step, state, (self.inputs(params, x), counts), reverse=self.reverse)
-        return self.joined(h, state, counts), state
+        state, h = lax.scan(step, state, (self.inputs(params, x), mask), reverse=self.reverse)
+        return self.output(h, state, mask), state
 
     def apply(self, params: dict[str, Array], x: Float[Array, "batch time features"], context: Context) -> Array:
         return self.run(params, self.zeros(x.shape[0], x.dtype), x, context.mask)[0]
@@ -163,20 +129,20 @@ class _Recurrent(Layer):
         self, params: dict[str, Array], x: Float[Array, "batch time features"], context: Context
     ) -> tuple[Array, tuple[Array, State, tuple[Array, Array | None], Array | None]]:
         params = {name: value.astype(x.dtype) for name, value in params.items()}
-        counts = None if context.mask is None else _swap(context.mask)
+        mask = None if context.mask is None else _swap(context.mask)
 
-        def step(state: State, a: Array, counts: Array | None) -> tuple[State, Array, tuple[State, Array | None]]:
+        def step(state: State, a: Array, mask: Array | None) -> tuple[State, Array, tuple[State, Array | None]]:
             a += jnp.broadcast_to(params["bias"], a.shape)
-            new, kept, more = self.cell_forward(params, state, a)
-            return _select(counts, new, state), kept, (state, more)
+            new, gates, extra = self.cell_forward(params, state, a)
+            return _select(mask, new, state), gates, (state, extra)
 
         products = _swap(x).reshape(-1, x.shape[-1]) @ params["kernel"]
         start = self.zeros(x.shape[0], x.dtype)
-        end, kept, (before, more) = _scan_in_place(step, start, products, counts, x.shape[1], self.reverse)
-        more = None if more is None else more.reshape(-1, self.units)
-        # The state after a step is the one before the next.
-        parts = [end[0][None], before[0][:-1]] if self.reverse else [before[0][1:], end[0][None]]
-        return self.joined(jnp.concatenate(parts), end, counts), (x, before, (kept, more), counts)
+        end, gates, (previous, extra) = scan_in_place(step, start, products, mask, x.shape[1], self.reverse)
+        extra = None if extra is None else extra.reshape(-1, self.units)
+        # The state after a step is the previous state of the next one.
+        parts = [end[0][None], previous[0][:-1]] if self.reverse else [previous[0][1:], end[0][None]]
+        return self.output(jnp.concatenate(parts), end, mask), (x, previous, (gates, extra), mask)
 
     def backward(
         self,
@@ -184,22 +150,23 @@ class _Recurrent(Layer):
         residuals: tuple[Array, State, tuple[Array, Array | None], Array | None],
         d_y: Array,
     ) -> tuple[dict[str, Array], Float[Array, "batch time features"]]:
-        """Backpropagation through time (Werbos 1990): the cell is one function, used at every t. From the last step on,
+        """Backpropagation through time (Werbos 1990). For t from the last step to the first:
 
-        (1) d_h_t = d_y_t + what step t + 1 hands back
-        (2) d_a_t, d_state_{t-1} from d_state_t                           the cell's own: ``cell_backward``
+        (1) d_h_t      += d_y_t, where d_h_t so far is what step t + 1 gave in (2)
+        (2) d_a_t, d_state_{t-1} from d_state_t                           the cell's rule: ``cell_backward``
         (3) d_kernel    = sum_t x_t^T d_a_t
-        (4) d_recurrent = sum_t h_{t-1}^T d_q_t                           with q = h_{t-1} recurrent
-        (5) d_bias      = sum_t d_a_t, over the batch, too
+        (4) d_recurrent = sum_t h_{t-1}^T d_q_t                           with q_t = h_{t-1} recurrent
+        (5) d_bias      = sum_t d_a_t, and over the batch
         (6) d_x_t       = d_a_t kernel^T
 
-        Only (1) and (2) are steps of the scan; the d_a of all positions leave it, so that (3), (4) and (6) are one
-        matmul each, where a weight's cotangent in the scan would be read and written at every step. A position that
-        does not count hands d_state on as it is, and takes no part in (3) to (6). The cotangent of a state is a sum
-        over all later positions: it is in float32 (float64). Residuals: x, the state before every step, and what the
-        cell keeps; d_a takes its place.
+        Only (1) and (2) are in the scan, which returns d_a of all positions, so that (3), (4) and (6) are one matmul
+        each. In the scan, the cotangents of the weights would be read and written in every step. A masked position
+        passes d_state on unchanged, and its d_a is 0. The cotangent of a state is a sum over all later positions, and
+        is accumulated in float32 (float64).
+
+        The residuals are x, the previous state of every step, and the gates, which d_a overwrites.
         """
-        x, before, kept, counts = residuals
+        x, previous, gates, mask = residuals
         weights = {name: value.astype(x.dtype) for name, value in params.items()}
         sums = reduction_dtype(x.dtype)
         d_end, d_h = self.zeros(x.shape[0], sums), None
@@ -208,28 +175,28 @@ class _Recurrent(Layer):
         else:
             d_h = _swap(d_y)
 
-        def step(d_state: State, kept: PyTree, position: PyTree) -> tuple[State, PyTree, None]:
-            before, d_h, counts = position
+        def step(d_state: State, gates: PyTree, position: PyTree) -> tuple[State, PyTree, None]:
+            previous, d_h, mask = position
             d_new = d_state if d_h is None else (d_state[0] + d_h.astype(sums), *d_state[1:])  # (1)
-            d_new = _select(counts, d_new, jax.tree.map(jnp.zeros_like, d_new))
-            d_a, d_before = self.cell_backward(weights, kept, before, d_new)  # (2)
-            return _select(counts, d_before, d_state), jax.tree.map(lambda d: d.astype(x.dtype), d_a), None
+            d_new = _select(mask, d_new, jax.tree.map(jnp.zeros_like, d_new))
+            d_a, d_previous = self.cell_backward(weights, gates, previous, d_new)  # (2)
+            return _select(mask, d_previous, d_state), jax.tree.map(lambda d: d.astype(x.dtype), d_a), None
 
-        positions = before, d_h, counts
-        _, (d_a, more), _ = _scan_in_place(step, d_end, kept, positions, x.shape[1], not self.reverse)
+        positions = previous, d_h, mask
+        _, (d_a, extra), _ = scan_in_place(step, d_end, gates, positions, x.shape[1], not self.reverse)
         by_time = _swap(x)
         d_params = {
             "kernel": jnp.matmul(by_time.reshape(-1, x.shape[-1]).T, d_a, preferred_element_type=sums),  # (3)
             "bias": d_a.sum(0, dtype=sums),  # (5)
-            **self.recurrent_cotangents(before[0].reshape(-1, self.units), d_a, more, sums),  # (4)
+            **self.recurrent_cotangents(previous[0].reshape(-1, self.units), d_a, extra, sums),  # (4)
         }
         d_x = _swap((d_a @ weights["kernel"].T).reshape(by_time.shape))  # (6)
         return {name: d.astype(params[name].dtype) for name, d in d_params.items()}, d_x
 
-    def recurrent_cotangents(self, before: Array, d_a: Array, more: PyTree, sums: Any) -> dict[str, Array]:
-        """(4) of ``backward`` where q and a are only added: d_q = d_a."""
-        del more
-        return {"recurrent": jnp.matmul(before.T, d_a, preferred_element_type=sums)}
+    def recurrent_cotangents(self, previous: Array, d_a: Array, extra: PyTree, sums: Any) -> dict[str, Array]:
+        """(4) of ``backward`` for cells that only add q and a, so that d_q = d_a. extra: see ``cell_backward``."""
+        del extra
+        return {"recurrent": jnp.matmul(previous.T, d_a, preferred_element_type=sums)}
 
     def after(self, context: Context) -> Context:
         return replace(context, mask=None) if self.outputs == "last" else context
@@ -237,18 +204,16 @@ class _Recurrent(Layer):
     def init_cache(
         self, params: dict[str, Array], x: Array | jax.ShapeDtypeStruct, length: int, context: Context
     ) -> State:
-        """The state before the first position, for inputs like ``x`` (batch, any time, features)."""
+        """The state of zeros before the first position, for inputs like ``x`` (batch, any time, features)."""
         del params, length, context
         if self.reverse:
-            raise ValueError(
-                f"{type(self).__name__}(reverse=True) begins at the last position: it cannot go step by step"
-            )
+            raise ValueError(f"{type(self).__name__}(reverse=True) starts at the end: it cannot decode one by one")
         return self.zeros(x.shape[0], x.dtype)
 
     def decode_step(
         self, params: dict[str, Array], cache: State, x: Float[Array, "batch time features"], context: Context
     ) -> tuple[Array, State]:
-        """The output at the next position (or positions: x may hold several) and the state after it."""
+        """The output at the next position, or at several if x holds them, and the state after it."""
         return self.run(params, cache, x, context.mask)
 
 
@@ -271,24 +236,24 @@ class RNN(_Recurrent):
         return (h,), h, None
 
     def cell_backward(
-        self, params: dict[str, Array], kept: PyTree, before: State, d_state: State
+        self, params: dict[str, Array], gates: PyTree, previous: State, d_state: State
     ) -> tuple[PyTree, State]:
         """With s = a + h_{t-1} U and tanh' = 1 - tanh^2:
 
         (1) d_a = d_s = d_h (1 - h^2)
         (2) d_h_{t-1} = d_s U^T
 
-        Kept is h, of which (1) is made.
+        The residual is h, from which (1) follows.
         """
-        del before
+        del previous
         (d_h,) = d_state
-        h = kept[0].astype(d_h.dtype)
+        h = gates[0].astype(d_h.dtype)
         d_s = d_h * (1 - h * h)  # (1)
         return (d_s, None), (_matmul(d_s, params["recurrent"].T),)  # (2)
 
 
 def _matmul(a: Array, b: Array) -> Array:
-    """a @ b at the precision of b, summed in the dtype of a."""
+    """a @ b with factors in the dtype of b and sums in the dtype of a."""
     return jnp.matmul(a.astype(b.dtype), b, preferred_element_type=a.dtype)
 
 
@@ -301,7 +266,7 @@ class LSTM(_Recurrent):
         c_t = f c_{t-1} + i g
         h_t = o tanh(c_t)
 
-    The bias of f begins at 1: what is in c stays there at first (Jozefowicz et al. 2015).
+    The bias of f starts at 1, so that c is remembered at first (Jozefowicz et al. 2015).
 
     Parameters: kernel W (features, 4 units), recurrent U (units, 4 units), bias b (4 units,); blocks i, f, g, o.
     """
@@ -329,11 +294,11 @@ class LSTM(_Recurrent):
         return (o * jnp.tanh(c), c), jnp.concatenate([i, f, g, o], 1), None
 
     def cell_backward(
-        self, params: dict[str, Array], kept: PyTree, before: State, d_state: State
+        self, params: dict[str, Array], gates: PyTree, previous: State, d_state: State
     ) -> tuple[PyTree, State]:
         """With sigmoid' = sigmoid (1 - sigmoid) and tanh' = 1 - tanh^2:
 
-        (1) d_c += d_h o (1 - tanh(c)^2)                 c reaches the loss through h, and through the next step
+        (1) d_c += d_h o (1 - tanh(c)^2)                 c is read by h, and by the next step
         (2) d_s_o = d_h tanh(c) o (1 - o)
         (3) d_s_i = d_c g i (1 - i)
         (4) d_s_f = d_c c_{t-1} f (1 - f)
@@ -341,16 +306,16 @@ class LSTM(_Recurrent):
         (6) d_c_{t-1} = d_c f
         (7) d_h_{t-1} = (d_s_i, d_s_f, d_s_g, d_s_o) U^T
 
-        Kept are the four gates. Made again from h they would cost a second x W and h U; c and tanh(c) are made again.
+        The residuals are the four gates, which would cost the products x W and h U again. c and tanh(c) are recomputed.
         """
         d_h, d_c = d_state
-        i, f, g, o = jnp.split(kept[0].astype(d_h.dtype), 4, 1)
-        c_before = before[1].astype(d_h.dtype)
-        t = jnp.tanh(f * c_before + i * g)
+        i, f, g, o = jnp.split(gates[0].astype(d_h.dtype), 4, 1)
+        c_previous = previous[1].astype(d_h.dtype)
+        t = jnp.tanh(f * c_previous + i * g)
         d_c = d_c + d_h * o * (1 - t * t)  # (1)
         d_o = d_h * t * o * (1 - o)  # (2)
         d_i = d_c * g * i * (1 - i)  # (3)
-        d_f = d_c * c_before * f * (1 - f)  # (4)
+        d_f = d_c * c_previous * f * (1 - f)  # (4)
         d_g = d_c * i * (1 - g * g)  # (5)
         d_s = jnp.concatenate([d_i, d_f, d_g, d_o], 1)
         return (d_s, None), (_matmul(d_s, params["recurrent"].T), d_c * f)  # (6), (7)
@@ -358,14 +323,14 @@ class LSTM(_Recurrent):
 
 @dataclass(frozen=True)
 class GRU(_Recurrent):
-    """Gated recurrent unit (Cho et al. 2014), with the reset gate behind the recurrent product, as in cuDNN:
+    """Gated recurrent unit (Cho et al. 2014), with the reset gate after the recurrent product, as in cuDNN:
 
         (a_r, a_z, a_n) = x_t W + b,   (q_r, q_z, q_n) = h_{t-1} U
         r, z = sigmoid(a_r + q_r), sigmoid(a_z + q_z)
         n = tanh(a_n + r (q_n + u))
         h_t = (1 - z) n + z h_{t-1}
 
-    PyTorch and Flax compute the same; PyTorch has a second bias for r and z, too, which adds nothing to b.
+    PyTorch and Flax compute the same. PyTorch also has a second bias for r and z, which is redundant with b.
 
     Parameters: kernel W (features, 3 units), recurrent U (units, 3 units), bias b (3 units,), blocks r, z, n;
     recurrent_bias u (units,).
@@ -395,43 +360,47 @@ class GRU(_Recurrent):
         return ((1 - z) * n + z * state[0],), jnp.concatenate([r, z, n], 1), m
 
     def cell_backward(
-        self, params: dict[str, Array], kept: PyTree, before: State, d_state: State
+        self, params: dict[str, Array], gates: PyTree, previous: State, d_state: State
     ) -> tuple[PyTree, State]:
         """With m = q_n + u, sigmoid' = sigmoid (1 - sigmoid) and tanh' = 1 - tanh^2:
 
         (1) d_a_n = d_h (1 - z) (1 - n^2)
         (2) d_a_z = d_h (h_{t-1} - n) z (1 - z)
         (3) d_a_r = d_a_n m r (1 - r)
-        (4) d_q = (d_a_r, d_a_z, d_m),  d_m = d_a_n r      r stands between a_n and q_n
+        (4) d_q = (d_a_r, d_a_z, d_m),  d_m = d_a_n r      r multiplies q_n, but not a_n
         (5) d_h_{t-1} = d_q U^T + d_h z
 
-        Kept are r, z, n, whose place d_a takes, and m, whose place d_m takes.
+        The residuals are r, z and n, which d_a overwrites, and m, which d_m overwrites.
         """
         (d_h,) = d_state
-        r, z, n = jnp.split(kept[0].astype(d_h.dtype), 3, 1)
+        r, z, n = jnp.split(gates[0].astype(d_h.dtype), 3, 1)
         d_n = d_h * (1 - z) * (1 - n * n)  # (1)
-        d_z = d_h * (before[0].astype(d_h.dtype) - n) * z * (1 - z)  # (2)
-        d_r = d_n * kept[1].astype(d_h.dtype) * r * (1 - r)  # (3)
+        d_z = d_h * (previous[0].astype(d_h.dtype) - n) * z * (1 - z)  # (2)
+        d_r = d_n * gates[1].astype(d_h.dtype) * r * (1 - r)  # (3)
         d_m = d_n * r  # (4)
         d_q = jnp.concatenate([d_r, d_z, d_m], 1)
-        d_before = _matmul(d_q, params["recurrent"].T) + d_h * z  # (5)
-        return (jnp.concatenate([d_r, d_z, d_n], 1), d_m), (d_before,)
+        d_previous = _matmul(d_q, params["recurrent"].T) + d_h * z  # (5)
+        return (jnp.concatenate([d_r, d_z, d_n], 1), d_m), (d_previous,)
 
-    def recurrent_cotangents(self, before: Array, d_a: Array, more: PyTree, sums: Any) -> dict[str, Array]:
+    def recurrent_cotangents(self, previous: Array, d_a: Array, extra: PyTree, sums: Any) -> dict[str, Array]:
         """With d_q from (4) of ``cell_backward``: d_U = sum h_{t-1}^T d_q, and d_u = sum d_m, since m = q_n + u.
 
-        ``more`` is d_m.
+        extra: d_m.
         """
-        d_q = jnp.concatenate([d_a[:, : 2 * self.units], more], 1)
-        d_recurrent = jnp.matmul(before.T, d_q, preferred_element_type=sums)
-        return {"recurrent": d_recurrent, "recurrent_bias": more.sum(0, dtype=sums)}
+        d_q = jnp.concatenate([d_a[:, : 2 * self.units], extra], 1)
+        d_recurrent = jnp.matmul(previous.T, d_q, preferred_element_type=sums)
+        return {"recurrent": d_recurrent, "recurrent_bias": extra.sum(0, dtype=sums)}
 
 
 @dataclass(frozen=True)
 class Bidirectional(Layer):
-    """Two recurrent layers on the same input, one in each direction; their outputs side by side (Schuster 1997).
+    """Two recurrent layers in opposite directions over the same input, with concatenated outputs (Schuster 1997).
 
-    forward_layer, backward_layer: equal in ``outputs``; the second has ``reverse=True``.
+    forward_layer, backward_layer: must have the same ``outputs``; the second has ``reverse=True``.
+
+    >>> layer, x = Bidirectional(LSTM(4), LSTM(4, reverse=True)), jnp.ones((2, 5, 3))
+    >>> layer.apply(layer.init(jax.random.key(0), x), x, Context()).shape
+    (2, 5, 8)
     """
 
     positionwise: ClassVar[bool] = False
@@ -453,25 +422,25 @@ class Bidirectional(Layer):
         }
 
     def apply(self, params: PyTree, x: Float[Array, "batch time features"], context: Context) -> Array:
-        along = self.forward_layer.apply(params["forward_layer"], x, context.child(0))
-        against = self.backward_layer.apply(params["backward_layer"], x, context.child(1))
-        return jnp.concatenate([along, against], -1)
+        y_forward = self.forward_layer.apply(params["forward_layer"], x, context.child(0))
+        y_backward = self.backward_layer.apply(params["backward_layer"], x, context.child(1))
+        return jnp.concatenate([y_forward, y_backward], -1)
 
     def forward(
         self, params: PyTree, x: Float[Array, "batch time features"], context: Context
     ) -> tuple[Array, tuple[PyTree, PyTree]]:
-        along, kept_along = self.forward_layer.forward(params["forward_layer"], x, context.child(0))
-        against, kept_against = self.backward_layer.forward(params["backward_layer"], x, context.child(1))
-        return jnp.concatenate([along, against], -1), (kept_along, kept_against)
+        y_forward, forward_residuals = self.forward_layer.forward(params["forward_layer"], x, context.child(0))
+        y_backward, backward_residuals = self.backward_layer.forward(params["backward_layer"], x, context.child(1))
+        return jnp.concatenate([y_forward, y_backward], -1), (forward_residuals, backward_residuals)
 
     def backward(
         self, params: PyTree, residuals: tuple[PyTree, PyTree], d_y: Array
     ) -> tuple[PyTree, Float[Array, "batch time features"]]:
-        """Each layer gets its slice of d_y; x goes into both, so d_x is the sum of what they hand back."""
-        d_along, d_against = jnp.split(d_y, (self.forward_layer.units,), -1)
-        d_first, d_x = self.forward_layer.backward(params["forward_layer"], residuals[0], d_along)
-        d_second, d_other = self.backward_layer.backward(params["backward_layer"], residuals[1], d_against)
-        return {"forward_layer": d_first, "backward_layer": d_second}, d_x + d_other
+        """Each layer gets its slice of d_y. Both read x, so d_x is the sum of their cotangents of it."""
+        d_y_forward, d_y_backward = jnp.split(d_y, (self.forward_layer.units,), -1)
+        d_forward, d_x = self.forward_layer.backward(params["forward_layer"], residuals[0], d_y_forward)
+        d_backward, d_x_backward = self.backward_layer.backward(params["backward_layer"], residuals[1], d_y_backward)
+        return {"forward_layer": d_forward, "backward_layer": d_backward}, d_x + d_x_backward
 
     def after(self, context: Context) -> Context:
         return self.forward_layer.after(context)

@@ -1,4 +1,4 @@
-"""Other shapes for the same elements."""
+"""Layers that change the shape of an example and keep its elements."""
 
 import math
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from pipeline.layers.base import Context, Layer, Static
 
 @dataclass(frozen=True)
 class Reshape(Layer):
-    """Every example in ``shape``; the batch axis stays. One size may be -1: whatever is left."""
+    """Reshapes every example to ``shape``, in which one size may be -1; the batch axis stays."""
 
     positionwise: ClassVar[bool] = False
 
@@ -39,14 +39,14 @@ class Reshape(Layer):
     def backward(
         self, params: dict, residuals: Static, d_y: Shaped[Array, "batch *reshaped"]
     ) -> tuple[dict, Shaped[Array, "batch *shape"]]:
-        """y holds the elements of x in the same order, so that (1) d_x is d_y in x's shape. Only that shape is kept."""
+        """y has the elements of x in the same order, so (1) d_x is d_y in the shape of x, which is the residual."""
         del params
         return {}, d_y.reshape(residuals.value)  # (1)  # pyright: ignore[reportArgumentType]
 
 
 @dataclass(frozen=True)
 class Flatten(Layer):
-    """Every example as one vector; the batch axis stays."""
+    """Reshapes every example to one vector; the batch axis stays."""
 
     positionwise: ClassVar[bool] = False
 
@@ -68,6 +68,6 @@ class Flatten(Layer):
     def backward(
         self, params: dict, residuals: Static, d_y: Shaped[Array, "batch features"]
     ) -> tuple[dict, Shaped[Array, "batch *shape"]]:
-        """y holds the elements of x in the same order, so that (1) d_x is d_y in x's shape. Only that shape is kept."""
+        """y has the elements of x in the same order, so (1) d_x is d_y in the shape of x, which is the residual."""
         del params
         return {}, d_y.reshape(residuals.value)  # (1)  # pyright: ignore[reportArgumentType]

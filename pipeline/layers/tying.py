@@ -1,8 +1,8 @@
-"""Parameters that stand at several places: an embedding that is also the output's kernel, a layer used twice.
+"""Tied parameters: one array used in several places, such as an embedding that is also the output projection.
 
-A tie is a pair of parameter paths (target, source), as in ``("layers/2/kernel", "layers/0/kernel")``: the target is
-left out of the parameters and read from the source. ``Tied`` ties parameters within any layer; ``Objective`` takes
-``ties`` of its own, since they often join a model and its loss.
+A tie is a pair of parameter paths (target, source), such as ``("layers/2/kernel", "layers/0/kernel")``. The target is
+left out of the parameters; wherever it is used, the source takes its place. ``Tied`` ties parameters within a layer.
+``Objective`` has ``ties`` of its own, since they often connect a model and its loss.
 """
 
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ Ties = tuple[tuple[str, str], ...]
 
 
 def check_ties(params: PyTree, ties: Ties) -> None:
-    """Raises ValueError where the two ends of a tie differ in shape. params: with every target in place."""
+    """Raises ValueError if the two parameters of a tie differ in shape. params: including all targets."""
     for target, source in ties:
         shapes = [_read(params, path).shape for path in (target, source)]
         if shapes[0] != shapes[1]:
@@ -22,21 +22,21 @@ def check_ties(params: PyTree, ties: Ties) -> None:
 
 
 def remove_targets(params: PyTree, ties: Ties) -> PyTree:
-    """``params`` without what the ties read from elsewhere: what is trained and saved."""
+    """``params`` without the targets of the ties: what is trained and saved."""
     for target, _ in ties:
         params = _write(params, target, None)
     return params
 
 
 def expand_targets(params: PyTree, ties: Ties) -> PyTree:
-    """The inverse of ``remove_targets``: every target is its source."""
+    """The inverse of ``remove_targets``: adds every target, equal to its source."""
     for target, source in ties:
         params = _write(params, target, _read(params, source))
     return params
 
 
 def sum_cotangents(d_params: PyTree, ties: Ties) -> PyTree:
-    """The total derivative of a parameter used twice is the sum over its uses: d_source += d_target."""
+    """The cotangent of an array used in several places is the sum over its uses: d_source += d_target."""
     for target, source in ties:
         d_params = _write(d_params, source, _read(d_params, target) + _read(d_params, source))
     return remove_targets(d_params, ties)
@@ -44,7 +44,15 @@ def sum_cotangents(d_params: PyTree, ties: Ties) -> PyTree:
 
 @dataclass(frozen=True)
 class Tied(Layer):
-    """A layer in which one parameter stands at several places. ties: see the module's docstring."""
+    """``layer`` with tied parameters. ties: pairs (target, source) of parameter paths; see the module's docstring.
+
+    >>> import jax
+    >>> from pipeline.layers import Dense, Serial
+    >>> layer = Tied(Serial((Dense(3), Dense(3))), (("layers/1/kernel", "layers/0/kernel"),))
+    >>> params = layer.init(jax.random.key(0), jax.ShapeDtypeStruct((2, 3), "float32"))
+    >>> [sorted(part) for part in params["layer"]["layers"]]
+    [['bias', 'kernel'], ['bias']]
+    """
 
     layer: Layer
     ties: Ties
@@ -64,7 +72,7 @@ class Tied(Layer):
         return self.layer.forward(self._expand(params), x, context)
 
     def backward(self, params: PyTree, residuals: PyTree, d_y: PyTree) -> tuple[PyTree, PyTree]:
-        """The layer's own backward on the expanded parameters; the cotangents of a parameter's uses are summed."""
+        """The layer's own rule on the expanded parameters; then the cotangents of all uses of an array are summed."""
         d_params, d_x = self.layer.backward(self._expand(params), residuals, d_y)
         return {"layer": sum_cotangents(d_params, self.ties)}, d_x
 
@@ -88,7 +96,7 @@ def _read(tree: PyTree, path: str) -> Any:
 
 
 def _write(tree: PyTree, path: str, value: Any) -> PyTree:
-    """A copy of ``tree`` with ``value`` at ``path``; a dict loses the entry where ``value`` is None."""
+    """A copy of ``tree`` with ``value`` at ``path``, or without the entry at ``path`` if ``value`` is None."""
     name, _, rest = path.partition("/")
     if isinstance(tree, list):
         return [_write(part, rest, value) if i == int(name) else part for i, part in enumerate(tree)]

@@ -1,4 +1,4 @@
-"""Connectionist temporal classification: the loss of a sequence whose alignment to the frames nobody knows."""
+"""Connectionist temporal classification (CTC): the loss of a label sequence whose alignment with frames is unknown."""
 
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -15,11 +15,11 @@ from pipeline.losses.scaled_float import ScaledFloat
 
 
 class Transcripts(NamedTuple):
-    """What the frames of a batch are to be read as: the ``values`` of CTC's targets.
+    """The ``values`` of CTC's targets: label sequences, and the number of frames of each utterance.
 
-    labels: int, (batch, labels), each row's symbols from its start; what stands behind its length may be anything.
-    lengths: int, (batch,), how many labels of each row count; 0: silence.
-    frames: int, (batch,), how many frames of each row's outputs count, after whatever strides the model has.
+    labels: int (batch, labels), the symbols of each row; entries from its length on may be anything.
+    lengths: int (batch,), the number of labels of each row; 0 is silence.
+    frames: int (batch,), the number of output frames of each row that are not padding, after the model's strides.
     """
 
     labels: Any
@@ -34,13 +34,19 @@ Inputs = tuple[Float[Array, "batch frames symbols"], Targets]
 class CTC(Loss):
     """The mean of -log p(l | z) over rows of logits z (batch, frames, symbols) (Graves et al. 2006).
 
-    An alignment gives every frame a symbol or the blank; without repeats, and then without blanks, it reads as l. p is
-    the sum over all alignments that read as l, and an alignment's probability is the product of its frames' softmax.
-    The targets' values are ``Transcripts``, its weights one for each row.
+    An alignment assigns a symbol or the blank to every frame. Removing its repeats, and then its blanks, gives the
+    labels it reads as. p(l | z) is the sum of the probabilities of all alignments that read as l, each of which is the
+    product of the softmax of its frames. The targets' values are ``Transcripts``; their weights are those of the rows.
 
-    blank: the blank's place among the symbols; no label has it.
-    infeasible: what the loss is where there are fewer frames than labels and blanks between equal ones, so that p is 0:
-        "infinite", or "zero". The gradient is zero.
+    blank: the index of the blank among the symbols; no label may be the blank.
+    infeasible: the loss of rows that have no alignment, as they have fewer frames than labels, plus one for each
+        pair of equal neighbours: "infinite" or "zero". Their gradient is zero.
+
+    >>> logits = jnp.zeros((1, 2, 3))  # every symbol has the probability 1/3 in both frames
+    >>> targets = Targets(Transcripts(jnp.array([[1]]), jnp.array([1]), jnp.array([2])))
+    >>> loss = CTC().apply({}, (logits, targets), Context())
+    >>> round(float(jnp.exp(-loss)), 4)  # 3 of 9 alignments read as the label 1: (1, 1), (1, blank), (blank, 1)
+    0.3333
     """
 
     blank: int = 0
@@ -50,11 +56,11 @@ class CTC(Loss):
         if self.infeasible not in ("infinite", "zero"):
             raise ValueError(f"CTC.infeasible is {self.infeasible!r}; it must be 'infinite' or 'zero'")
 
-    def judged(self, targets: Targets) -> Array:
+    def elements(self, targets: Targets) -> Array:
         return targets.values.lengths
 
     def _rows(self, x: Inputs) -> tuple[Array, Transcripts, Array]:
-        """Logits in the dtype of sums, transcripts and shares, with zeros and blanks at padding: it reaches nothing."""
+        """Logits in the dtype of sums, transcripts, and normalised weights, with 0 and blanks in place of padding."""
         logits, targets = x
         labels, lengths, frames = targets.values
         shapes = logits.shape[:1], labels.shape[:1], lengths.shape, frames.shape
@@ -64,20 +70,20 @@ class CTC(Loss):
                 f"frames {frames.shape}; they must be (batch, frames, symbols), (batch, labels), (batch,) and (batch,)"
             )
         dtype = reduction_dtype(logits.dtype)
-        shares = self.shares(targets, dtype)
-        lengths, frames = (jnp.where(shares == 0, 0, numbers) for numbers in (lengths, frames))
+        weights = self.normalized_weights(targets, dtype)
+        lengths, frames = (jnp.where(weights == 0, 0, numbers) for numbers in (lengths, frames))
         labels = jnp.where(_before(lengths, labels.shape[1]), labels, self.blank)
         z = jnp.where(_before(frames, logits.shape[1])[..., None], logits.astype(dtype), 0.0)
-        return z, Transcripts(labels, lengths, frames), shares
+        return z, Transcripts(labels, lengths, frames), weights
 
-    def _mean(self, log_p: Array, shares: Array) -> Float[Array, ""]:
+    def _mean(self, log_p: Array, weights: Array) -> Float[Array, ""]:
         losses = jnp.where(log_p == -jnp.inf, jnp.inf if self.infeasible == "infinite" else 0.0, -log_p)
-        return (shares * jnp.where(shares == 0, 0.0, losses)).sum()
+        return (weights * jnp.where(weights == 0, 0.0, losses)).sum()
 
     def apply(self, params: dict, x: Inputs, context: Context) -> Float[Array, ""]:
         """The forward variables in log space: log alpha_t(s), over the states of l with blanks around each label."""
         del params, context
-        z, (labels, lengths, frames), shares = self._rows((x[0], lax.stop_gradient(x[1])))
+        z, (labels, lengths, frames), weights = self._rows((x[0], lax.stop_gradient(x[1])))
         batch, size = labels.shape
         states = jnp.full((batch, 2 * size + 1), self.blank, labels.dtype).at[:, 1::2].set(labels)
         z = z - lax.stop_gradient(z.max(-1, keepdims=True))
@@ -91,26 +97,27 @@ class CTC(Loss):
             ways = jnp.stack([log_alpha, one[:, :-1], jnp.where(skips, two[:, :-2], -jnp.inf)])
             return jnp.where((t < frames)[:, None], _log_sum(ways) + log_y, log_alpha), None
 
-        # Before the first frame all is at the first blank, from where the first frame stays or goes on to a label.
+        # Every alignment starts at the first blank; the first frame stays there or moves to the first label.
         start = jnp.full(states.shape, -jnp.inf, z.dtype).at[:, 0].set(0.0)
         log_alpha, _ = lax.scan(step, start, (log_y.swapaxes(0, 1), jnp.arange(z.shape[1], dtype=frames.dtype)))
         at_blank = jnp.take_along_axis(log_alpha, 2 * lengths[:, None], 1)[:, 0]
         at_label = jnp.take_along_axis(log_alpha, jnp.maximum(2 * lengths[:, None] - 1, 0), 1)[:, 0]
-        return self._mean(_log_sum(jnp.stack([at_blank, jnp.where(lengths == 0, -jnp.inf, at_label)])), shares)
+        return self._mean(_log_sum(jnp.stack([at_blank, jnp.where(lengths == 0, -jnp.inf, at_label)])), weights)
 
     def forward(self, params: dict, x: Inputs, context: Context) -> tuple[Float[Array, ""], PyTree]:
-        """The forward variables (Graves et al. 2006, section 4.1), those of labels and blanks apart:
+        """Computes the forward variables (Graves et al. 2006, section 4.1), those of labels apart from those of blanks:
 
         (1) alpha_t(n) = y_t(l_n)   (alpha_{t-1}(n) + b_{t-1}(n-1) + [l_n is not l_{n-1}] alpha_{t-1}(n-1))
         (2) b_t(n)     = y_t(blank) (b_{t-1}(n) + alpha_{t-1}(n))
         (3) p          = b_T(N) + alpha_T(N)
 
-        y_t is frame t's softmax; alpha(n) is at the n-th label, n = 1 ... N, and b(n) at the blank behind it; b(0) is
-        at the first blank, where all is before the first frame. Not logarithms but ``ScaledFloat`` numbers are added up: no
-        exponential in a step but y's, and over 800 frames in float32 the gradient has two more digits.
+        y_t is the softmax of frame t. alpha(n) belongs to the n-th label, n = 1 ... N, and b(n) to the blank after it;
+        b(0) belongs to the first blank, where every alignment starts. The numbers are ``ScaledFloat``s and not
+        logarithms: a step then has no exponentials but those of y, and over 800 frames in float32 the gradient has two
+        more correct digits.
         """
         del params, context
-        z, (labels, lengths, frames), shares = self._rows(x)
+        z, (labels, lengths, frames), weights = self._rows(x)
         largest = z.max(-1, keepdims=True)
         log_sum = jnp.log(jnp.exp(z - largest).sum(-1, keepdims=True))
         y_labels, y_blank = self._log2_y(z - largest - log_sum, labels)
@@ -119,7 +126,7 @@ class CTC(Loss):
         def step(
             carry: tuple[ScaledFloat, ScaledFloat], frame: tuple[Array, Array, Array]
         ) -> tuple[tuple[ScaledFloat, ScaledFloat], ScaledFloat]:
-            alpha, b = carry  # alpha(0), which is 0, to alpha(N), and b(0) to b(N)
+            alpha, b = carry  # alpha(0) = 0 to alpha(N), and b(0) to b(N)
             y_labels, y_blank, counts = frame
             here, one_before = scaled_float.without_first(alpha), scaled_float.without_last(alpha)
             ways = scaled_float.add(here, scaled_float.without_last(b), scaled_float.where(different, one_before))
@@ -129,7 +136,7 @@ class CTC(Loss):
             new_b = scaled_float.select(
                 counts, scaled_float.multiply(scaled_float.power_of_two(y_blank), scaled_float.add(b, alpha)), b
             )  # (2)
-            # What a step is given is stacked, not what it makes, of which a compiler would make a second one to stack.
+            # Stacks the alpha that the step reads: of the new one, XLA would make a copy to stack.
             return (scaled_float.pad(new, 1, 0), new_b), alpha
 
         start = _one_at(jnp.full_like(lengths, -1), labels, z), _one_at(jnp.zeros_like(lengths), labels, z)
@@ -138,10 +145,10 @@ class CTC(Loss):
             ScaledFloat(*(jnp.take_along_axis(a, lengths[:, None], 1)[:, 0] for a in part)) for part in (b, alpha)
         ]
         p = scaled_float.add(*at_end)  # (3)
-        return self._mean(scaled_float.log(p), shares), (x, largest, log_sum, before, alpha, p)
+        return self._mean(scaled_float.log(p), weights), (x, largest, log_sum, before, alpha, p)
 
     def _log2_y(self, log_y: Array, labels: Array) -> tuple[Float[Array, "frames batch labels"], Array]:
-        """Logarithms to the base 2 of every frame's probability of every label, and of the blank."""
+        """The base-2 logarithms of the probabilities of every label, and of the blank, in every frame."""
         log2_y = log_y.swapaxes(0, 1) * jnp.asarray(1 / np.log(2), log_y.dtype)
         places = jnp.broadcast_to(labels[None], (log2_y.shape[0], *labels.shape))
         y_labels = jnp.take_along_axis(log2_y, places, -1, mode="promise_in_bounds")
@@ -150,37 +157,37 @@ class CTC(Loss):
     def backward(
         self, params: dict, residuals: PyTree, d_y: Float[Array, ""]
     ) -> tuple[dict, tuple[Float[Array, "batch frames symbols"], None]]:
-        """The backward variables are the forward ones of the sequence read from its end (Graves et al. 2006, 4.1):
+        """The backward variables are forward variables of the reversed sequence (Graves et al. 2006, section 4.1):
 
         (4) beta_t(n) = y_t(l_n)   (beta_{t+1}(n) + c_{t+1}(n) + [l_n is not l_{n+1}] beta_{t+1}(n+1))
         (5) c_t(n)    = y_t(blank) (c_{t+1}(n) + beta_{t+1}(n+1))
 
-        with c(n) at the blank behind the n-th label. An alignment at label n in frame t is a way there, y_t(l_n), and a
-        way on: with beta' for beta without its factor y, and shares of p,
+        with c(n) for the blank after the n-th label. Let gamma_t(n) be the probability that an alignment is at label n
+        in frame t, given that it reads as l. With beta' = beta / y and the row's normalised weight w,
 
-        (6) gamma_t(n) = alpha_t(n) beta'_t(n) / p      of the alignments at label n; at blanks are all the others
-        (7) d_z_tk     = share (y_t(k) - sum_{n: l_n = k} gamma_t(n)) d_y      (their equation 16)
+        (6) gamma_t(n) = alpha_t(n) beta'_t(n) / p      blanks have the rest of each frame's probability
+        (7) d_z_tk     = w (y_t(k) - sum_{n: l_n = k} gamma_t(n)) d_y      (their equation 16)
 
-        which is 0 at padding, and where p is 0. Residuals: alpha, two numbers for every frame and label, from the
-        forward pass; blanks' are not needed in (6). y comes from the logits by two numbers a frame, as in
-        ``SoftmaxCrossEntropy``. beta is nowhere stored: (6) is taken in its scan.
+        which is 0 at padding, and where p is 0. The residuals are the logits, two numbers per frame from which y is
+        computed, as in ``SoftmaxCrossEntropy``, and alpha of the forward pass, two numbers per frame and label. (6)
+        does not need b. beta is never stored, since (6) is computed in its scan.
         """
         del params
         x, largest, log_sum, before, last, p = residuals
-        z, (labels, lengths, frames), shares = self._rows(x)
+        z, (labels, lengths, frames), weights = self._rows(x)
         log_y = z - largest - log_sum
         y_labels, y_blank = self._log2_y(log_y, labels)
         different = jnp.pad(_different(labels), ((0, 0), (0, 1)))[:, 1:]
-        in_rows = ScaledFloat(*(part[:, None] for part in p))
+        row_p = ScaledFloat(*(part[:, None] for part in p))
 
         def step(
             carry: tuple[ScaledFloat, ScaledFloat, ScaledFloat], frame: tuple[Array, Array, Array, ScaledFloat]
         ) -> tuple[tuple[ScaledFloat, ScaledFloat, ScaledFloat], Array]:
-            beta, c, alpha = carry  # beta(1) to beta(N+1), which is 0, c(0) to c(N), and alpha as in the forward pass
+            beta, c, alpha = carry  # beta(1) to beta(N+1) = 0, c(0) to c(N), and alpha as in the forward pass
             y_labels, y_blank, counts, alpha_before = frame
-            here, one_behind = scaled_float.without_last(beta), scaled_float.without_first(beta)
-            ways = scaled_float.add(here, scaled_float.without_first(c), scaled_float.where(different, one_behind))
-            gamma = jnp.where(counts, scaled_float.ratio(scaled_float.without_first(alpha), ways, in_rows), 0.0)  # (6)
+            here, one_after = scaled_float.without_last(beta), scaled_float.without_first(beta)
+            ways = scaled_float.add(here, scaled_float.without_first(c), scaled_float.where(different, one_after))
+            gamma = jnp.where(counts, scaled_float.ratio(scaled_float.without_first(alpha), ways, row_p), 0.0)  # (6)
             new = scaled_float.select(
                 counts, scaled_float.multiply(scaled_float.power_of_two(y_labels), ways), here
             )  # (4)
@@ -194,23 +201,23 @@ class CTC(Loss):
         _, gamma = lax.scan(step, start, (y_labels, y_blank, counts, before), reverse=True)
 
         symbols = jnp.arange(z.shape[-1], dtype=labels.dtype)[None, None]
-        of_labels = jnp.einsum(
+        d_labels = jnp.einsum(
             "tbn,bnk->btk", gamma, (labels[..., None] == symbols).astype(z.dtype), precision="highest"
         )
-        of_blank = (1 - gamma.sum(-1)).swapaxes(0, 1)[..., None] * (symbols == self.blank).astype(z.dtype)
-        shares = d_y * jnp.where(scaled_float.log(p) == -jnp.inf, 0.0, shares)
-        shares = shares[:, None, None] * counts.swapaxes(0, 1).astype(z.dtype)
-        d_z = shares * (jnp.exp(log_y) - of_labels - of_blank)  # (7)
+        d_blank = (1 - gamma.sum(-1)).swapaxes(0, 1)[..., None] * (symbols == self.blank).astype(z.dtype)
+        weights = d_y * jnp.where(scaled_float.log(p) == -jnp.inf, 0.0, weights)
+        weights = weights[:, None, None] * counts.swapaxes(0, 1).astype(z.dtype)
+        d_z = weights * (jnp.exp(log_y) - d_labels - d_blank)  # (7)
         return {}, (d_z.astype(x[0].dtype), None)
 
 
 def _before(lengths: Int[Array, " batch"], size: int) -> Bool[Array, "batch size"]:
-    """Which of ``size`` places come before each row's length."""
+    """True at the first ``length`` of ``size`` positions of each row."""
     return jnp.arange(size, dtype=lengths.dtype)[None] < lengths[:, None]
 
 
 def _one_at(place: Int[Array, " batch"], labels: Int[Array, "batch labels"], like: Array) -> ScaledFloat:
-    """1 at each row's place of 0 to N, 0 at all others; 0 everywhere where the place is none of these."""
+    """1 at each row's ``place`` in 0 to N and 0 elsewhere; all 0 for a place outside of this range."""
     return scaled_float.ones(jnp.arange(labels.shape[1] + 1, dtype=place.dtype)[None] == place[:, None], like.dtype)
 
 
@@ -219,12 +226,12 @@ def _counts(frames: Int[Array, " batch"], size: int) -> Bool[Array, "size batch 
 
 
 def _different(labels: Int[Array, "batch labels"]) -> Bool[Array, "batch labels"]:
-    """Whether a label differs from the one before it, so that no blank need stand between; the first has none."""
+    """True where a label differs from the one before it, so that no blank need separate them; False for the first."""
     return jnp.pad(labels[:, 1:] != labels[:, :-1], ((0, 0), (1, 0)))[:, : labels.shape[1]]
 
 
 def _log_sum(terms: Float[Array, "terms *shape"]) -> Float[Array, "*shape"]:
-    """log sum_i exp(terms_i), minus infinity where all terms are, with derivatives that are finite there too."""
+    """log sum_i exp(terms_i): minus infinity if all terms are, with finite derivatives even then."""
     largest = lax.stop_gradient(terms.max(0))
     largest = jnp.where(jnp.isfinite(largest), largest, 0.0)
     total = jnp.exp(terms - largest[None]).sum(0)

@@ -1,4 +1,4 @@
-"""The focal loss: cross entropy that looks away from what is easy."""
+"""The focal loss: cross entropy that down-weights easy examples."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -16,8 +16,13 @@ from pipeline.losses.cross_entropy import LabelLoss
 class Focal(LabelLoss):
     """The mean of -alpha_t (1 - p_t)^gamma log p_t, with p = softmax(z) and t a row's label (Lin et al. 2017).
 
-    gamma: how soon a row that is right already counts little; 0 is ``SoftmaxCrossEntropy``.
-    alpha: a factor for each class; none: all 1. Unlike the targets' weights, factors are not what the mean divides by.
+    gamma: how strongly rows that are classified well are down-weighted; 0 is ``SoftmaxCrossEntropy``.
+    alpha: a factor for each class; empty: all 1. The mean does not divide by these factors, as it does by weights.
+
+    >>> x = jnp.array([[0.0, 0.0], [4.0, 0.0]]), Targets(jnp.array([0, 0]))
+    >>> focal, cross_entropy = (Focal(gamma).apply({}, x, Context()) for gamma in (2.0, 0.0))
+    >>> bool(focal < cross_entropy)
+    True
     """
 
     gamma: float = 2.0
@@ -30,18 +35,18 @@ class Focal(LabelLoss):
             raise ValueError(f"Focal.alpha is {self.alpha}; no class may have a negative factor")
 
     def factors(self, x: tuple[Array, Targets]) -> tuple[Array, Array, Array]:
-        """Logits and labels as ``rows`` gives them, and share_b alpha_b of every row b."""
-        z, labels, shares = self.rows(x)
+        """Logits and labels as in ``rows``, and w_b alpha_b for every row b, with normalised weights w."""
+        z, labels, weights = self.rows(x)
         if not self.alpha:
-            return z, labels, shares
+            return z, labels, weights
         if len(self.alpha) != z.shape[-1]:
             raise ValueError(f"Focal.alpha has {len(self.alpha)} factors for {z.shape[-1]} classes")
-        return z, labels, shares * jnp.asarray(self.alpha, shares.dtype)[labels]
+        return z, labels, weights * jnp.asarray(self.alpha, weights.dtype)[labels]
 
     def focus(self, log_p: Float[Array, "*rows"]) -> tuple[Float[Array, "*rows"], Float[Array, "*rows"]]:
-        """u = 1 - p, all digits of it, and u^gamma, of derivative 0 at u = 0 for every gamma."""
+        """u = 1 - p without loss of digits, and u^gamma, with derivative 0 at u = 0 for every gamma."""
         u = -jnp.expm1(log_p)
-        # The inner where keeps the power's derivative, infinite at 0 where gamma is below 1, from what is not used.
+        # The inner where avoids the derivative of the power at 0, which is infinite for gamma below 1.
         at_zero = 0.0 if self.gamma else 1.0
         return u, jnp.where(u > 0, jnp.where(u > 0, u, 1.0) ** self.gamma, at_zero)
 
@@ -70,19 +75,19 @@ class Focal(LabelLoss):
     def backward(
         self, params: dict, residuals: Any, d_y: Float[Array, ""]
     ) -> tuple[dict, tuple[Float[Array, "*rows classes"], None]]:
-        """Of a row b of label t let l = log p_t and u = 1 - p_t = 1 - exp(l), so that du/dl = -p_t. From
-        y = -sum_b f_b u_b^gamma l_b with f_b = share_b alpha_b,
+        """For a row b of label t, let l = log p_t and u = 1 - p_t = 1 - exp(l), so that du/dl = -p_t. From
+        y = -sum_b f_b u_b^gamma l_b, with f_b = w_b alpha_b and normalised weights w:
 
         (1) p_bk   = exp(z_bk - m_b - log_sum_b)
         (2) dy/dl  = -f (u^gamma - gamma u^(gamma - 1) p_t l) = -f u^gamma (1 - gamma p_t l / u)
         (3) dl/dz_k = [k = t] - p_k
         (4) d_z_bk = f_b u_b^gamma (1 - gamma p_t l_b / u_b) (p_bk - [k = t]) d_y
 
-        which is the gradient of the cross entropy, times one number a row. At u = 0 so is l, u^gamma is 0 for every
-        gamma but 0, and l / u, bounded near it (it goes to -1), is taken as 0: nothing is divided by 0.
+        which is the gradient of the cross entropy times one number per row. At u = 0, l is 0 too, and l / u, whose
+        limit is -1, is set to 0, so that nothing is divided by 0: u^gamma is 0 there unless gamma is 0.
 
-        Residuals: the logits, which are the model's output, and three numbers a row: its largest logit and log_sum, as
-        in ``SoftmaxCrossEntropy``, and l, which spares gathering it again.
+        The residuals are the logits, which are the model's output, and three numbers per row: m and log_sum, as in
+        ``SoftmaxCrossEntropy``, and l, which spares gathering it again.
         """
         del params
         x, largest, log_sum, log_p = residuals

@@ -1,4 +1,4 @@
-"""Losses between numbers."""
+"""Regression losses: squared error, absolute error and Huber loss."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,14 @@ from pipeline.losses.base import ElementwiseLoss
 
 @dataclass(frozen=True)
 class MeanSquaredError(ElementwiseLoss):
-    """The mean of (z - t)^2 over every element that counts."""
+    """The weighted mean of (z - t)^2.
+
+    >>> from pipeline.layers.base import Context
+    >>> from pipeline.losses.base import Targets
+    >>> z, t = jnp.array([1.0, 5.0]), jnp.array([3.0, 5.0])
+    >>> float(MeanSquaredError().apply({}, (z, Targets(t)), Context()))
+    2.0
+    """
 
     def loss(self, z: Float[Array, "*shape"], t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
         return jnp.square(z - t)
@@ -22,25 +29,25 @@ class MeanSquaredError(ElementwiseLoss):
 
 @dataclass(frozen=True)
 class MeanAbsoluteError(ElementwiseLoss):
-    """The mean of |z - t| over every element that counts, with derivative 0 where they are equal."""
+    """The weighted mean of |z - t|, with derivative 0 where they are equal."""
 
     def loss(self, z: Float[Array, "*shape"], t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        # |e| as e sign(e): the derivative of sign is 0 everywhere, so that this one's at 0 is sign(0) = 0.
+        # |e| written as e sign(e), whose derivative by autodiff is sign(e), and so 0 at 0.
         return (z - t) * jnp.sign(z - t)
 
     def value(self, z: Float[Array, "*shape"], t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        return jnp.abs(t - z)  # not z - t, which the compiler would then keep for the slope
+        return jnp.abs(t - z)  # not z - t, which the compiler would then save for the slope
 
     def slope(self, z: Float[Array, "*shape"], t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """d/dz |z - t| = sign(z - t), with sign(0) = 0: of all subgradients in [-1, 1] the symmetric one."""
+        """d/dz |z - t| = sign(z - t), with sign(0) = 0, the middle of the subgradients [-1, 1]."""
         return jnp.sign(z - t)
 
 
 @dataclass(frozen=True)
 class Huber(ElementwiseLoss):
-    """The mean of e^2/2 where |e| <= delta, else delta (|e| - delta/2), with e = z - t (Huber 1964).
+    """The weighted mean of e^2/2 where |e| <= delta, else delta (|e| - delta/2), with e = z - t (Huber 1964).
 
-    delta: where the parabola becomes a line, in the targets' units; positive.
+    delta: the |e| at which the parabola becomes a line, in the units of the targets; positive.
     """
 
     delta: float = 1.0
@@ -55,10 +62,10 @@ class Huber(ElementwiseLoss):
         return clipped * (z - t - clipped / 2)
 
     def value(self, z: Float[Array, "*shape"], t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        distance = jnp.abs(t - z)  # not z - t, which the compiler would then keep for the slope
+        distance = jnp.abs(t - z)  # not z - t, which the compiler would then save for the slope
         clipped = jnp.minimum(distance, self.delta)
         return clipped * (distance - clipped / 2)
 
     def slope(self, z: Float[Array, "*shape"], t: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
-        """d/de c (e - c/2) = c' (e - c) + c = c: outside c' is 0, inside and at the edge e - c is."""
+        """d/de c (e - c/2) = c' (e - c) + c = c, since c' is 0 for |e| > delta, and e - c is 0 otherwise."""
         return jnp.clip(z - t, -self.delta, self.delta)

@@ -1,11 +1,11 @@
-"""Acoustic models: features of sound (batch, frames, features) to logits (batch, fewer frames, symbols), for CTC."""
+"""Acoustic models for CTC: from speech features (batch, frames, features) to logits (batch, fewer frames, symbols)."""
 
 import numpy as np
 
 from pipeline.layers.activations import ReLU, SiLU
 from pipeline.layers.attention import SelfAttention
 from pipeline.layers.base import Context, Layer
-from pipeline.layers.combinators import Repeat, Residual, Serial
+from pipeline.layers.combinators import Residual, Serial
 from pipeline.layers.convolution import Conv
 from pipeline.layers.dropout import Dropout
 from pipeline.layers.gated import GLU
@@ -14,6 +14,7 @@ from pipeline.layers.linear import Dense, Scale
 from pipeline.layers.masking import MaskPadding
 from pipeline.layers.normalization import LayerNorm
 from pipeline.layers.recurrent import GRU, LSTM, Bidirectional
+from pipeline.layers.repeat import Repeat
 
 
 def convolutional_recurrent(
@@ -25,13 +26,13 @@ def convolutional_recurrent(
     dropout: float = 0.1,
     cell: type[GRU] | type[LSTM] = GRU,
 ) -> Serial:
-    """A convolution over time that keeps every ``stride``-th frame, then recurrent layers in both directions.
+    """A strided convolution over time, then bidirectional recurrent layers, as in Deep Speech 2 (Amodei et al. 2016).
 
-    The plan of Deep Speech 2 (Amodei et al. 2016). With zeros for padding (``normalise`` leaves them) and a mask in the
-    context, an utterance's outputs are the same whatever it is padded to: there is one convolution, which sees zeros
-    behind the end as it does before the beginning, and recurrent layers pass over what does not count.
+    If padding frames are 0 and masked in the context, an utterance's outputs do not depend on how far it is padded: the
+    one convolution sees zeros after the end as it does before the beginning, and recurrent layers skip masked frames.
 
-    units: of each direction.
+    symbols: the number of outputs per frame, including CTC's blank. channels: of the convolution. units: of each
+    direction. layers: the number of bidirectional layers. stride: every ``stride``-th frame is kept. cell: GRU or LSTM.
     """
     block = (Bidirectional(cell(units), cell(units, reverse=True)), LayerNorm(), Dropout(dropout))
     return Serial((*_front(channels, stride, dropout), *(block * layers), Dense(symbols)))
@@ -39,7 +40,7 @@ def convolutional_recurrent(
 
 def _front(channels: int, stride: int, dropout: float) -> tuple[Layer, ...]:
     """A convolution over time that keeps every ``stride``-th frame."""
-    reach = 2 * stride + 1  # on both sides of a window's centre, which is the frame that is kept
+    reach = 2 * stride + 1  # on both sides of a window's centre
     return (
         Conv(channels, (2 * reach + 1,), (stride,), padding=((reach, reach),), kernel_init=he_normal),
         LayerNorm(),
@@ -57,15 +58,16 @@ def conformer(
     stride: int = 2,
     dropout: float = 0.1,
 ) -> Serial:
-    """A convolution over time that keeps every ``stride``-th frame, then conformer blocks (Gulati et al. 2020).
+    """A strided convolution over time, then conformer blocks (Gulati et al. 2020).
 
-    A block adds to what it is given half of a feed-forward layer's output, attention's, a convolution's, and half of a
-    second feed-forward layer's; then it normalises. Attention tells places apart by rotary positions, where the paper
-    has relative ones, and the convolution is normalised frame by frame, not over the batch, in which there is padding.
-    What is padding is no key of attention, and 0 where a convolution sees it: as ``convolutional_recurrent``, it makes
-    the same of an utterance whatever that is padded to.
+    A block adds four outputs to its input, one after the other: half of a feed-forward layer's, self-attention's, a
+    convolution's, and half of a second feed-forward layer's. Then it normalises. Two things differ from the paper:
+    attention uses rotary instead of relative positions, and the convolution's output is normalised per frame, not over
+    the batch, which contains padding. Attention ignores masked frames and convolutions see zeros there, so that an
+    utterance's outputs do not depend on how far it is padded.
 
-    window: of the convolution in a block, odd, in frames that are kept.
+    symbols: the number of outputs per frame, including CTC's blank. width: of every frame's vector. window: of the
+    convolution in a block; odd. stride: every ``stride``-th frame is kept.
     """
     feed_forward = Residual(
         Serial(
@@ -101,9 +103,12 @@ def conformer(
 
 
 def frames_after(model: Layer, lengths: np.ndarray, size: int) -> np.ndarray:
-    """How many of each utterance's output frames count: what CTC's ``Transcripts`` need to know.
+    """The number of output frames of each utterance, (batch,): the ``frames`` of CTC's ``Transcripts``.
 
-    lengths: (batch,), how many of ``size`` input frames count.
+    lengths: (batch,), the number of input frames of each utterance. size: the number of frames they are padded to.
+
+    >>> frames_after(convolutional_recurrent(symbols=5, stride=2), np.array([3, 8]), size=8)
+    array([2, 4], dtype=int32)
     """
     mask = np.arange(size)[None] < np.asarray(lengths)[:, None]
     return np.asarray(model.after(Context(mask=mask)).mask).sum(1, dtype=np.int32)

@@ -1,4 +1,4 @@
-"""Autoencoders: an example through a bottleneck and back. What was learnt from is rebuilt well, what is new is not."""
+"""Autoencoders, which reconstruct examples from a few numbers, and the anomaly score of a reconstruction."""
 
 import math
 from dataclasses import dataclass
@@ -16,40 +16,48 @@ from pipeline.layers.shape import Flatten, Reshape
 
 
 def dense(shape: tuple[int, ...], widths: tuple[int, ...] = (32, 16), code: int = 4) -> Serial:
-    """Examples of any ``shape``, as one vector: dense layers down to ``code`` numbers, and the same way back."""
-    there = [part for width in widths for part in (Dense(width), Tanh())]
-    back = [part for width in reversed(widths) for part in (Dense(width), Tanh())]
-    return Serial((Flatten(), *there, Dense(code), *back, Dense(math.prod(shape)), Reshape(shape)))
+    """Dense layers from an example of any ``shape`` down to ``code`` numbers, and the mirror image back.
+
+    widths: of the hidden layers of the encoder; the decoder has them in reverse.
+    """
+    encoder = [part for width in widths for part in (Dense(width), Tanh())]
+    decoder = [part for width in reversed(widths) for part in (Dense(width), Tanh())]
+    return Serial((Flatten(), *encoder, Dense(code), *decoder, Dense(math.prod(shape)), Reshape(shape)))
 
 
 def convolutional(shape: tuple[int, ...], channels: tuple[int, ...] = (16, 32), code: int = 16) -> Serial:
-    """Images (height, width, channels) or signals (time, channels), whose sides 2 divides as often as ``channels`` has
-    entries: strided convolutions down to ``code`` numbers, and transposed ones back."""
+    """Strided convolutions down to ``code`` numbers, and transposed convolutions back.
+
+    shape: of an example, an image (height, width, channels) or a signal (time, channels).
+    channels: of each convolution. Each halves the sides, so they must be multiples of 2 ** len(channels); ValueError
+        otherwise.
+    """
     *sides, depth = shape
     stride = (2,) * len(sides)
     small = [side // 2 ** len(channels) for side in sides]
     if any(side * 2 ** len(channels) != whole for side, whole in zip(small, sides)):
         raise ValueError(
-            f"convolutional: the sides {tuple(sides)} are not multiples of {2 ** len(channels)}, which "
-            f"{len(channels)} strided convolutions need"
+            f"convolutional: the sides {tuple(sides)} are not multiples of {2 ** len(channels)}, as "
+            f"{len(channels)} convolutions of stride 2 require"
         )
     window = (3,) * len(sides)
-    there: list[Layer] = []
+    encoder: list[Layer] = []
     for width in channels:
-        there += [Conv(width, window, strides=stride, kernel_init=he_normal), ReLU()]
-    back: list[Layer] = []
+        encoder += [Conv(width, window, strides=stride, kernel_init=he_normal), ReLU()]
+    decoder: list[Layer] = []
     for width in reversed((depth, *channels[:-1])):
-        back += [ReLU(), ConvTranspose(width, (4,) * len(sides), strides=stride)]
+        decoder += [ReLU(), ConvTranspose(width, (4,) * len(sides), strides=stride)]
     bottleneck = (Flatten(), Dense(code), Dense(math.prod(small) * channels[-1]), Reshape((*small, channels[-1])))
-    return Serial((*there, *bottleneck, *back))
+    return Serial((*encoder, *bottleneck, *decoder))
 
 
 @dataclass(frozen=True)
 class AnomalyScore(Wrapper):
-    """Two logits (batch, 2) of a trained autoencoder f: 0, and log s, with s the mean of (f(x) - x)^2 over an example.
+    """A trained autoencoder f as a classifier of two classes, "like the training data" and "anomalous".
 
-    So the second class, "unlike what was learnt from", is the likelier the worse an example is rebuilt; a calibration
-    says how likely. Added to s is the smallest normal number, so that the logarithm of a perfect answer is finite.
+    The logits (batch, 2) are 0 and log s, where s is the mean of (f(x) - x)^2 over an example: the worse the
+    reconstruction, the likelier the second class. They are scores, which a calibration turns into probabilities. The
+    smallest normal number is added to s, so that the logarithm of a perfect reconstruction is finite.
     """
 
     layer: Layer
@@ -66,9 +74,9 @@ class AnomalyScore(Wrapper):
     def forward(
         self, params: PyTree, x: Float[Array, "batch ..."], context: Context
     ) -> tuple[Float[Array, "batch 2"], PyTree]:
-        y, kept = self.layer.forward(params, x, context)
+        y, layer_residuals = self.layer.forward(params, x, context)
         error, s, logits = self._scored(y, x)
-        return logits, (error, s, kept)
+        return logits, (error, s, layer_residuals)
 
     def backward(
         self, params: PyTree, residuals: PyTree, d_y: Float[Array, "batch 2"]
@@ -76,12 +84,12 @@ class AnomalyScore(Wrapper):
         """From z_1 = log s and s = 1/n sum_i e_i^2, e = f(x) - x:
 
         (1) d_e_i = 2 e_i / (n s) d_z_1
-        (2) d_x   = J_f^T d_e - d_e, as x is both what f is given and what it is held against
+        (2) d_x   = J_f^T d_e - d_e, as x is both the input of f and its target
 
-        Residuals: e, of x's size, s, one number an example, and the autoencoder's own.
+        The residuals are e, of x's size, s, one number per example, and the autoencoder's own.
         """
-        error, s, kept = residuals
+        error, s, layer_residuals = residuals
         scale = (2 * d_y[:, 1] / (s * (error.size // error.shape[0]))).reshape(-1, *[1] * (error.ndim - 1))
         d_error = scale * error  # (1)
-        d_params, d_x = self.layer.backward(params, kept, d_error)
+        d_params, d_x = self.layer.backward(params, layer_residuals, d_error)
         return d_params, d_x - d_error  # (2)

@@ -1,4 +1,4 @@
-"""Classifiers of images (batch, height, width, channels) and of signals (batch, time, channels), giving logits."""
+"""Classifiers of images (batch, height, width, channels) and signals (batch, time, channels): they return logits."""
 
 from pipeline.layers.activations import ReLU
 from pipeline.layers.base import Layer
@@ -14,7 +14,10 @@ from pipeline.layers.shape import Flatten
 
 
 def mlp(classes: int, widths: tuple[int, ...] = (256, 128), dropout: float = 0.2) -> Serial:
-    """Dense layers with ReLU on the flattened image."""
+    """A multilayer perceptron: dense layers with ReLU and dropout on the flattened image.
+
+    widths: of the hidden layers.
+    """
     hidden = [part for width in widths for part in (Dense(width, kernel_init=he_normal), ReLU(), Dropout(dropout))]
     return Serial((Flatten(), *hidden, Dense(classes)))
 
@@ -22,12 +25,12 @@ def mlp(classes: int, widths: tuple[int, ...] = (256, 128), dropout: float = 0.2
 def convnet(
     classes: int, channels: tuple[int, ...] = (32, 64), hidden: int = 128, dropout: float = 0.5, space: int = 2
 ) -> Serial:
-    """LeNet's plan (LeCun et al. 1998) with today's parts: 3x3 convolutions, each pooled by 2, then two dense layers.
+    """A convolutional network on the plan of LeNet (LeCun et al. 1998), with BatchNorm, ReLU and dropout.
 
-    Normalisation and ReLU stand after the pool, on a quarter of the values; the maximum of a ReLU is the ReLU of the
-    maximum.
+    3x3 convolutions, each followed by max-pooling by 2, then two dense layers. BatchNorm and ReLU come after the pool,
+    where there are a quarter of the values; for ReLU the order does not matter, since it is monotonic.
 
-    channels: of each convolution. hidden: width of the dense layer. space: 2 for images, 1 for signals.
+    channels: of each convolution. hidden: width of the first dense layer. space: 2 for images, 1 for signals.
     """
     stages = [part for width in channels for part in _stage(width, space)]
     head = (Flatten(), Dense(hidden, kernel_init=he_normal), ReLU(), Dropout(dropout), Dense(classes))
@@ -35,7 +38,7 @@ def convnet(
 
 
 def _stage(width: int, space: int) -> tuple[Layer, ...]:
-    conv = Conv(width, (3,) * space, use_bias=False, kernel_init=he_normal)  # BatchNorm has the bias
+    conv = Conv(width, (3,) * space, use_bias=False, kernel_init=he_normal)  # BatchNorm adds a bias
     return conv, MaxPool((2,) * space, padding="SAME"), BatchNorm(), ReLU()
 
 
@@ -47,9 +50,9 @@ def convnet_1d(
 
 
 def resnet(classes: int, channels: tuple[int, ...] = (32, 64, 128), blocks: int = 1) -> Serial:
-    """Pre-activation residual network (He et al. 2016, "Identity Mappings in Deep Residual Networks").
+    """A pre-activation residual network (He et al. 2016, "Identity Mappings in Deep Residual Networks").
 
-    A stage of ``blocks`` residual blocks for each of ``channels``; all but the first start with a stride of 2.
+    channels: of each stage; every stage but the first begins with a stride of 2. blocks: residual blocks per stage.
     """
     parts: list[Layer] = [Conv(channels[0], (3, 3), use_bias=False, kernel_init=he_normal)]
     for i, width in enumerate(channels):
@@ -69,10 +72,10 @@ def _branch(width: int, stride: int = 1) -> Serial:
 
 
 def gru_1d(classes: int, channels: tuple[int, ...] = (32,), units: int = 32, dropout: float = 0.3) -> Serial:
-    """GRUs in both directions over what strided convolutions make of a signal; their states' maximum and mean.
+    """Strided convolutions, a bidirectional GRU, and the maximum and mean of its states over time, for signals.
 
-    channels: of each convolution, which halves the length: recurrence is over that much fewer steps.
-    units: of each direction.
+    channels: of each convolution, which halves the length and with it the number of recurrent steps.
+    units: of each direction of the GRU.
     """
     stem: list[Layer] = []
     for width in channels:

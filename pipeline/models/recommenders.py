@@ -1,7 +1,8 @@
-"""Recommenders: scores of pairs of a user and an item, or of a whole table of users and items at once.
+"""Recommenders: models of pairs of a user and an item, and models of a whole table of ratings.
 
-Those of pairs take ids (users (batch,), items (batch, candidates)) to scores (batch, candidates), and a step needs the
-rows of its batch alone (``tables``). Those of a table see everything that is known of a user, or of an item, at once.
+``biased`` and ``neural`` map ids (users (batch,), items (batch, candidates)) to scores (batch, candidates); a training
+step reads and updates only the rows of its batch (see ``tables``). ``implicit`` and ``autoencoder`` read all that is
+known of a user, or of the whole table, at once.
 """
 
 from jaxtyping import Array
@@ -22,7 +23,7 @@ def biased(users: int, items: int, features: int) -> BiasedFactorization:
 
 
 def neural(users: int, items: int, features: int, hidden: int, dropout: float = 0.0) -> Serial:
-    """Neural collaborative filtering (He et al. 2017): a network over the product of two vectors and both of them."""
+    """Neural collaborative filtering (He et al. 2017): a network over two vectors and their elementwise product."""
     return Serial(
         (
             Interaction(users, items, features),
@@ -39,19 +40,19 @@ def neural(users: int, items: int, features: int, hidden: int, dropout: float = 
 
 
 def implicit(users: int, items: int, features: int, dropout: float = 0.0) -> Serial:
-    """SVD++ (Koren 2008): of (users (batch,), known (batch, items)), scores of all items (batch, items).
+    """SVD++ (Koren 2008): maps (users (batch,), rated (batch, items)) to scores of all items (batch, items).
 
-    What a user has rated, however, says something of the user: see ``SVDPlusPlus``.
+    It uses which items a user has rated as implicit feedback; see ``SVDPlusPlus``.
     """
     return Serial((SVDPlusPlus(users, features), Dropout(dropout), Dense(items)))
 
 
 def autoencoder(users: int, items: int, hidden: int, dropout: float = 0.0) -> Parallel:
-    """AutoRec (Sedhain et al. 2015) of users and of items, summed: a table of ratings to one without gaps.
+    """The sum of a user-based and an item-based AutoRec (Sedhain et al. 2015), which completes a table of ratings.
 
-    x is (users, items), what ratings have beside a baseline, and 0 where there is none. One half makes each row again
-    from what is known of it, the other each column; both learn what the other leaves. Both begin with 0
-    everywhere, the baseline.
+    x is (users, items): the ratings minus a baseline, and 0 where there is no rating. One part reconstructs each row
+    from its known entries, the other each column, and each learns the residual of the other. Both start at 0, that is
+    at the baseline.
     """
     return Parallel((_encoded(items, hidden, dropout), Transposed(_encoded(users, hidden, dropout))))
 
@@ -61,23 +62,29 @@ def _encoded(size: int, hidden: int, dropout: float) -> Serial:
 
 
 def item_vectors(model: Layer, params: PyTree, items: int) -> Array:
-    """What a model of this module has learnt of each item: (items, features), alike where items are liked alike."""
+    """The learned vectors of items, (items, features); items that the same users like have similar vectors."""
     for path, layer in leaves(model):
-        its = params
+        layer_params = params
         for name in filter(None, path.split("/")):
-            its = its[int(name)] if isinstance(its, list) else its[name]
+            layer_params = layer_params[int(name)] if isinstance(layer_params, list) else layer_params[name]
         if isinstance(layer, BiasedFactorization | Interaction):
-            return its["item"]["kernel"]
+            return layer_params["item"]["embedding"]
         if isinstance(layer, Dense) and layer.features == items:
-            return its["kernel"].T
+            return layer_params["kernel"].T
     raise ValueError(f"{model} has no vectors of {items} items")
 
 
 def tables(model: Layer, path: str = "model") -> tuple[tuple[tuple[str, ...], str], ...]:
-    """Of a model of pairs, the paths of what has a row for each user, or each item, and of the ids these are of."""
+    """The parameters of a model of pairs that have a row per user or per item: (their paths, the path of the ids).
+
+    The paths are those in the parameters, and in a batch (inputs, targets). Empty for models of whole tables.
+
+    >>> tables(biased(users=5, items=7, features=3))[0]
+    (('model/user/embedding', 'model/user/bias'), '0/0')
+    """
     for name, layer in leaves(model, path):
         if isinstance(layer, BiasedFactorization | Interaction):
-            arrays = ("kernel", "bias") if isinstance(layer, BiasedFactorization) else ("kernel",)
+            arrays = ("embedding", "bias") if isinstance(layer, BiasedFactorization) else ("embedding",)
             pairs = (("user", "0/0"), ("item", "0/1"))
             return tuple((tuple(f"{name}/{of}/{array}" for array in arrays), ids) for of, ids in pairs)
     return ()

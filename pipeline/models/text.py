@@ -1,9 +1,9 @@
-"""Classifiers of texts: ids of words (batch, time), 0 behind the shorter ones, to logits; and what drove them."""
+"""Classifiers of texts: from word ids (batch, time), padded with 0 at the end, to logits."""
 
 from typing import Literal
 
 from pipeline.layers.activations import ReLU
-from pipeline.layers.combinators import Parallel, Repeat, Serial
+from pipeline.layers.combinators import Parallel, Serial
 from pipeline.layers.convolution import Conv
 from pipeline.layers.dropout import Dropout
 from pipeline.layers.embedding import Embedding
@@ -13,6 +13,7 @@ from pipeline.layers.masking import Masked, MaskPadding
 from pipeline.layers.normalization import RMSNorm
 from pipeline.layers.pooling import GlobalAveragePool, GlobalMaxPool
 from pipeline.layers.recurrent import GRU, Bidirectional
+from pipeline.layers.repeat import Repeat
 from pipeline.models.transformer import block
 
 Pooling = Literal["maximum", "mean"]
@@ -27,11 +28,13 @@ def cnn(
     dropout: float = 0.5,
     pooling: Pooling = "maximum",
 ) -> Masked:
-    """Convolutions over words, each feature's maximum over time (Kim 2014, CNN-rand), beside the mean of the words'
-    vectors (Iyyer et al. 2015), which generalises from few texts where maxima learn them by heart.
+    """Convolutions over words, pooled over time (Kim 2014, CNN-rand), beside the mean of the word vectors.
 
-    width: of a word's vector; features: of each of ``windows``. A text's padding is as the emptiness around it.
-    pooling: what becomes of a feature over time; its mean generalises from few texts, too.
+    The mean of the vectors (Iyyer et al. 2015) generalises from few texts, which maxima alone would memorise. Padding
+    is 0 to the convolutions, like the positions beyond the ends of a text.
+
+    width: of a word's vector. windows: sizes of the convolutions' windows, in words. features: of each convolution.
+    pooling: the maximum or the mean of a feature over time; the mean, too, generalises better from few texts.
     """
     pool = GlobalMaxPool() if pooling == "maximum" else GlobalAveragePool()
     branches = tuple(Serial((Conv(features, (window,), kernel_init=he_normal), ReLU(), pool)) for window in windows)
@@ -50,7 +53,10 @@ def cnn(
 
 
 def gru(vocabulary: int, classes: int, width: int = 128, dropout: float = 0.5) -> Masked:
-    """GRUs in both directions, the maximum and the mean of their states over time (Conneau et al. 2017)."""
+    """A bidirectional GRU, and the maximum and the mean of its states over time (Conneau et al. 2017).
+
+    width: of a word's vector, and of the two directions' states together.
+    """
     half = width // 2
     return Masked(
         Serial(
@@ -69,7 +75,7 @@ def gru(vocabulary: int, classes: int, width: int = 128, dropout: float = 0.5) -
 def transformer(
     vocabulary: int, classes: int, width: int = 128, layers: int = 2, heads: int = 4, dropout: float = 0.5
 ) -> Masked:
-    """An encoder (Vaswani et al. 2017), and the mean over time of what it makes of the words."""
+    """A transformer encoder (Vaswani et al. 2017), and the mean of its outputs over time."""
     return Masked(
         Serial(
             (

@@ -1,12 +1,13 @@
-"""Transformer blocks (Vaswani et al. 2017) with Llama's parts: RMSNorm, rotary positions, SwiGLU, no biases."""
+"""Transformer blocks (Vaswani et al. 2017) with the parts of Llama: RMSNorm, rotary positions, SwiGLU, no biases."""
 
 from pipeline.layers.attention import CrossAttention, SelfAttention
 from pipeline.layers.base import Layer
-from pipeline.layers.combinators import Repeat, Residual, Serial
+from pipeline.layers.combinators import Residual, Serial
 from pipeline.layers.dropout import Dropout
 from pipeline.layers.embedding import Embedding
 from pipeline.layers.gated import SwiGLU
 from pipeline.layers.normalization import RMSNorm
+from pipeline.layers.repeat import Repeat
 
 
 def block(
@@ -18,13 +19,19 @@ def block(
     memory: bool = False,
     post_norm: bool = False,
 ) -> Serial:
-    """Self-attention, then attention to a memory where there is one, then a gated unit: each added to what it is given.
+    """Self-attention, attention to a memory if there is one, and SwiGLU, each with a residual connection.
 
-    causal: whether a position sees none behind it, as in a decoder. memory: whether the block maps (x, memory) to y.
-    post_norm: norms after each sum, as in the paper; otherwise in front of each part, on the path beside the sum, where
-    deep models train without a warm-up (Xiong et al. 2020).
+    width: of every position's vector. heads: must divide it.
+    causal: whether a position sees only itself and earlier ones, as in a decoder.
+    memory: whether the block attends to a memory, and so maps (x, memory) to y.
+    post_norm: whether each norm comes after the sum, as in the paper; otherwise before each part, inside the residual
+        connection, where deep models train without a warm-up (Xiong et al. 2020).
+
+    >>> layer = block(width=8, heads=2, causal=True)
+    >>> [type(part.layer.layers[1]).__name__ for part in layer.layers]
+    ['SelfAttention', 'SwiGLU']
     """
-    hidden = -(-width // 3) * 8  # two thirds of four widths: three kernels then have what two of four widths have
+    hidden = -(-width // 3) * 8  # 8/3 width: three kernels then have as many parameters as two of 4 width
     parts: list[Layer] = [SelfAttention(heads, causal=causal, rotary=True, use_bias=False)]
     if memory:
         parts.append(CrossAttention(heads, use_bias=False))
@@ -36,5 +43,8 @@ def block(
 
 
 def stack(vocabulary: int, block: Layer, width: int, layers: int, dropout: float = 0.0) -> Serial:
-    """Ids (batch, time) through ``layers`` blocks to (batch, time, width); beside a memory if the block reads one."""
+    """An embedding, ``layers`` blocks and a norm: from ids (batch, time) to vectors (batch, time, width).
+
+    If the block reads a memory, the stack maps (ids, memory) to these vectors.
+    """
     return Serial((Embedding(vocabulary, width), Dropout(dropout), Repeat(block, layers), RMSNorm()))

@@ -1,4 +1,4 @@
-"""Translation: a sentence's ids to those of another language, by an encoder and a decoder that attends to it."""
+"""Translation models: an encoder of the source sentence, and a decoder of the target that attends to it."""
 
 from pipeline.layers.activations import Tanh
 from pipeline.layers.attention import CrossAttention
@@ -16,17 +16,20 @@ from pipeline.models.transformer import block, stack
 def transformer(
     vocabulary: int, width: int = 256, layers: int = 3, heads: int = 4, dropout: float = 0.1
 ) -> EncoderDecoder:
-    """``layers`` blocks on either side (Vaswani et al. 2017), over (source, target) ids of one vocabulary."""
+    """A transformer encoder and decoder of ``layers`` blocks each (Vaswani et al. 2017).
+
+    Source and target share one vocabulary of subwords.
+    """
     encoder = stack(vocabulary, block(width, heads, dropout), width, layers, dropout)
     decoder = stack(vocabulary, block(width, heads, dropout, causal=True, memory=True), width, layers, dropout)
     return EncoderDecoder(encoder, decoder)
 
 
 def attention_gru(vocabulary: int, width: int = 256, layers: int = 1, dropout: float = 0.1) -> EncoderDecoder:
-    """GRUs in both directions over the source, GRUs over the target that attend to them (Luong et al. 2015, global).
+    """A bidirectional GRU encoder, and a GRU decoder with global attention to it (Luong et al. 2015).
 
-    layers: GRUs on either side. What a decoder's position answers is tanh of a mixture of its state and of what it
-    attends to.
+    layers: of the encoder and of the decoder. A position's output is tanh of a linear map of the decoder's state plus
+    the output of its attention.
     """
     half = width // 2
     encoder, decoder = ([Embedding(vocabulary, width)] for _ in range(2))
@@ -38,7 +41,10 @@ def attention_gru(vocabulary: int, width: int = 256, layers: int = 1, dropout: f
 
 
 def translation_objective(model: Layer, vocabulary: int, label_smoothing: float = 0.0) -> Objective:
-    """The model under the mean nats a token of the target, with one table of vectors for source, target and output."""
+    """The model under the mean cross entropy per target token, in nats, with tied embeddings.
+
+    One table serves source, target and output.
+    """
     source = "model/decoder/layers/0/embedding"
     ties = (("loss/embedding", source), ("model/encoder/layers/0/embedding", source))
     return Objective(model, VocabularyCrossEntropy(vocabulary, label_smoothing), ties)

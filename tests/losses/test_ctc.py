@@ -12,6 +12,7 @@ import optax
 import pytest
 
 from pipeline.layers.base import Context
+from pipeline.losses import scaled_float
 from pipeline.losses.base import Targets
 from pipeline.losses.ctc import CTC, Transcripts
 
@@ -145,7 +146,7 @@ def test_mistakes():
         CTC().forward({}, (z[:1], Targets(transcripts)), Context())
 
 
-def test_wide_numbers():
+def test_scaled_floats():
     one = scaled_float.ones(jnp.asarray([True, False]), jnp.float32)
     np.testing.assert_array_equal(scaled_float.log(one), [0.0, -np.inf])
     tiny = scaled_float.power_of_two(jnp.asarray([-1e5, -np.inf], jnp.float32))

@@ -5,9 +5,9 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gradient_cases.case import Case, normal
 from pipeline.layers.base import Context
 from pipeline.models.autoencoder import AnomalyScore, convolutional, dense
-from pipeline.verify.cases import Case, normal
 
 MODELS = {
     "findings": (dense((5,), (4, 3), 2), (3, 5)),

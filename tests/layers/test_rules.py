@@ -2,9 +2,9 @@
 
 import pytest
 
+from gradient_cases.layers import CASES
 from pipeline.layers.attention import CrossAttention, SelfAttention
 from pipeline.layers.base import children
-from pipeline.verify.cases import CASES
 
 PLAIN = {"precisions": ("float32", "bfloat16")}
 EDGE = {"checks": ("values", "edges", "vmap")}

@@ -1,4 +1,4 @@
-"""The chain rule, written once: what holds of the combinators beyond every single rule of tests/test_rules.py."""
+"""The combinators: what holds beyond the rule of every single layer, which test_rules.py verifies."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -8,15 +8,16 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from gradient_cases.case import Case
 from pipeline.layers.activations import GELU, Tanh
 from pipeline.layers.base import Context, Layer, leaves
-from pipeline.layers.combinators import Cast, Parallel, Remat, Repeat, Residual, Serial
+from pipeline.layers.combinators import Cast, Parallel, Remat, Residual, Serial
 from pipeline.layers.dropout import Dropout
 from pipeline.layers.linear import Dense
 from pipeline.layers.normalization import BatchNorm
-from pipeline.layers.tying import Tied
+from pipeline.layers.repeat import Repeat
+from pipeline.layers.tying import Tied, expand_targets
 from pipeline.verify import verify
-from pipeline.verify.cases import Case
 
 TRAIN = Context(train=True, key=jax.random.key(0))
 
@@ -31,7 +32,7 @@ def started(layer: Layer, x: Any) -> Any:
 
 @dataclass(frozen=True)
 class Recall(Layer):
-    """y_t = (x_t W) m, with m the sum of the memory's positions that count: a second input, and its mask."""
+    """y_t = (x_t W) m, with m the sum of the memory's unmasked positions: a second input, and its mask."""
 
     def init(self, key: Any, x: Any) -> Any:
         return {"kernel": jax.random.normal(key, (x[0].shape[-1], x[1].shape[-1]), jnp.float32)}
@@ -142,7 +143,7 @@ def test_tied_sums_the_cotangents_of_every_use():
     params = started(tied, x)
     assert [sorted(part) for part in params["layer"]["layers"]] == [["bias", "kernel"], [], ["bias"]]
     y, kept = tied.forward(params, x, TRAIN)
-    full = tied.expand(params)
+    full = expand_targets(params["layer"], tied.ties)
     np.testing.assert_array_equal(y, inner.apply(full, x, TRAIN))
     d_params, d_x = tied.backward(params, kept, d_y)
     d_full, expected_d_x = inner.backward(full, inner.forward(full, x, TRAIN)[1], d_y)
@@ -181,10 +182,10 @@ def test_paths_of_layers_are_paths_of_parameters():
     layer = Serial((Dense(3), Residual(Repeat(Dense(3), 2)), Parallel((Tanh(), Dense(3)))))
     params = layer.init(jax.random.key(0), normal(2, 3))
     for path, leaf in leaves(layer):
-        its = params
+        node = params
         for name in path.split("/"):
-            its = its[int(name)] if isinstance(its, list) else its[name]
-        assert set(its) == ({"kernel", "bias"} if isinstance(leaf, Dense) else set())
+            node = node[int(name)] if isinstance(node, list) else node[name]
+        assert set(node) == ({"kernel", "bias"} if isinstance(leaf, Dense) else set())
 
 
 def test_mistakes_of_the_caller():

@@ -1,0 +1,50 @@
+"""A scan that overwrites the rows it has read with the rows that its steps return."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+
+from pipeline.layers.base import PyTree
+
+
+def scan_in_place(
+    step: Callable[[PyTree, PyTree, PyTree], tuple[PyTree, PyTree, PyTree]],
+    carry: PyTree,
+    rows: PyTree,
+    xs: PyTree,
+    length: int,
+    reverse: bool,
+) -> tuple[PyTree, PyTree, PyTree]:
+    """A scan whose step (carry, block, xs[t]) -> (carry, new, y) replaces block t of ``rows`` by ``new``.
+
+    rows: arrays (time * batch, ...), time outermost; block t is their rows of time t.
+
+    Returns the last carry, the rows and the stacked y.
+
+    An ordinary scan would stack ``new`` in a second array of the same size, and fill it with zeros first. Each step
+    writes the previous step's ``new``: if a step read and then wrote the same rows, XLA might copy all of them in every
+    step.
+    """
+    first, last = (length - 1, 0) if reverse else (0, length - 1)
+
+    batch = len(jax.tree.leaves(rows)[0]) // length
+
+    def read(rows: PyTree, t: Any) -> PyTree:
+        return jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, t * batch, batch, 0), rows)
+
+    def write(rows: PyTree, new: PyTree, t: Any) -> PyTree:
+        return jax.tree.map(lambda a, new: lax.dynamic_update_slice_in_dim(a, new, t * batch, 0), rows, new)
+
+    def one(carried: PyTree, position: tuple[Any, PyTree]) -> tuple[PyTree, PyTree]:
+        carry, rows, new, place = carried
+        t, x = position
+        rows = write(rows, new, place)
+        carry, new, y = step(carry, read(rows, t), x)
+        return (carry, rows, new, t), y
+
+    start = (carry, rows, read(rows, first), jnp.int32(first))
+    (carry, rows, new, _), ys = lax.scan(one, start, (jnp.arange(length, dtype=jnp.int32), xs), reverse=reverse)
+    return carry, write(rows, new, last), ys
