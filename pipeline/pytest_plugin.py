@@ -1,10 +1,10 @@
-"""For other people's tests: the fixture ``assert_gradients_agree``, and pages about what failed.
+"""A pytest plugin: the fixture ``assert_gradients_agree``, and pages about the tests that it fails.
 
     def test_softmax(assert_gradients_agree):
         assert_gradients_agree(softmax, forward, backward, (x,))
 
-What it takes is said in ``pipeline.verify.assertion``. With ``--gradient-report DIR`` each failing test leaves a page
-there.
+``pipeline.verify.assertion`` lists the arguments that it takes. With ``--gradient-report DIR`` each failing test writes a
+page into that folder.
 """
 
 import re
@@ -20,17 +20,17 @@ import pytest
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    group = parser.getgroup("backhand", "gradients by hand against autodiff")
+    group = parser.getgroup("backhand", "manual gradients against autodiff")
     group.addoption(
         "--gradient-report",
         metavar="DIR",
-        help="the folder for a page about each test in which gradients do not agree, named after the test",
+        help="Folder for one page about each test in which gradients do not agree.",
     )
 
 
 @pytest.fixture
 def assert_gradients_agree(request: pytest.FixtureRequest) -> Callable[..., Any]:
-    """Fails the test, with the diagnosis as its message, unless a hand-written derivative is that of autodiff.
+    """Fails the test, with the diagnosis as its message, unless a manual gradient agrees with autodiff.
 
     (function, forward, backward, arguments); (function, reference, arguments); (custom_vjp, arguments);
     (gradient, params, *data, loss=loss); (layer, params, x, context); each with the options of its check.
@@ -39,20 +39,20 @@ def assert_gradients_agree(request: pytest.FixtureRequest) -> Callable[..., Any]
     from pipeline.verify.report import VerificationError
 
     folder = request.config.getoption("--gradient-report")
-    written = 0
+    page_count = 0
 
-    def check(*given: Any, **options: Any) -> Any:
+    def check(*arguments: Any, **options: Any) -> Any:
         __tracebackhide__ = True
-        nonlocal written
-        report = report_on(*given, **options)
+        nonlocal page_count
+        report = report_on(*arguments, **options)
         if report.ok:
             return report
         message = report.explanation()
         if folder is not None:
-            page = _folder(request.config, folder) / _file_name(request.node.nodeid, written)
+            page = _folder(request.config, folder) / _file_name(request.node.nodeid, page_count)
             report.to_html(page)
-            written += 1
-            message += f"\nthe whole report: {page}"
+            page_count += 1
+            message += f"\nfull report: {page}"
         raise VerificationError(message)
 
     return check
@@ -63,15 +63,15 @@ def _folder(config: pytest.Config, folder: str) -> Path:
     try:
         path.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        pytest.fail(f"--gradient-report {folder}: the folder cannot be made ({error})", pytrace=False)
+        pytest.fail(f"--gradient-report {folder}: the folder cannot be created ({error})", pytrace=False)
     return path
 
 
-def _file_name(test: str, written: int) -> str:
+def _file_name(test: str, page_count: int) -> str:
     """``tests/test_a.py::TestB::test_c[5]`` as ``tests.test_a.TestB.test_c[5].html``; a second page has a number."""
     path, _, name = test.partition("::")
-    shown = f"{path.removesuffix('.py').replace('/', '.')}.{name.replace('::', '.')}"
-    safe = re.sub(r"[^\w.,=\[\]-]", "_", shown)[-150:]
-    if safe != shown:  # what was lost may be all that tells two tests apart
+    full = f"{path.removesuffix('.py').replace('/', '.')}.{name.replace('::', '.')}"
+    safe = re.sub(r"[^\w.,=\[\]-]", "_", full)[-150:]
+    if safe != full:  # two tests may differ only in the part that was lost
         safe += f"-{zlib.crc32(test.encode()):08x}"
-    return f"{safe}{f'-{written + 1}' if written else ''}.html"
+    return f"{safe}{f'-{page_count + 1}' if page_count else ''}.html"

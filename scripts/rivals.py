@@ -1,4 +1,4 @@
-"""Other gradient checkers, asked about the same rules: whether they raise an alarm."""
+"""Other gradient checkers: whether they raise an alarm about a rule."""
 
 import importlib.util
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from pipeline.verify.rule import Rule, is_float, is_key, outputs, replaced, spre
 
 
 def by_check_grads(rule: Rule, dtype: str) -> bool | None:
-    """``jax.test_util.check_grads`` in reverse mode, of the function with the rule behind ``jax.custom_vjp``."""
+    """``jax.test_util.check_grads`` in reverse mode, of a ``jax.custom_vjp`` with the rule."""
     with jax.enable_x64(dtype == "float64"):
         arrays = [_cast(array, dtype) for array in rule.arrays]
         places = [i for i, name in enumerate(rule.leaves) if name in rule.floats]
@@ -28,11 +28,11 @@ def by_check_grads(rule: Rule, dtype: str) -> bool | None:
             y, residuals = rule.forward(*rule.pack(merged(floats)))
             return list(outputs(y).values()), (floats, residuals, y)
 
-        def backward(kept: Any, d_y: Any) -> tuple:
-            floats, residuals, y = kept
+        def backward(residuals: Any, d_y: Any) -> tuple:
+            floats, own_residuals, y = residuals
             arguments = rule.pack(merged(floats))
-            found, _ = rule.align(rule.backward(arguments, residuals, spread(y, d_y)), arguments)
-            return tuple(found[rule.leaves[i]] for i in places)
+            aligned, _ = rule.align(rule.backward(arguments, own_residuals, spread(y, d_y)), arguments)
+            return tuple(aligned[rule.leaves[i]] for i in places)
 
         function.defvjp(forward, backward)
         try:
@@ -43,11 +43,11 @@ def by_check_grads(rule: Rule, dtype: str) -> bool | None:
 
 
 def by_gradcheck(rule: Rule) -> bool | None:
-    """``torch.autograd.gradcheck`` in float64, of the rule behind ``torch.autograd.Function``; arrays pass by NumPy.
+    """``torch.autograd.gradcheck`` in float64, of a ``torch.autograd.Function`` with the rule; arrays pass by NumPy.
 
-    The rule is compiled, for the Jacobian is built entry by entry. What compilation would hide, a rule that gives
-    another answer the next time, is looked for beforehand, as gradcheck does. None for complex arguments, and for
-    those of more than 500 entries: their Jacobian takes minutes.
+    The rule is compiled, as the Jacobian is built entry by entry. Compilation would hide a rule that is not
+    deterministic, so this is checked before, as gradcheck does. None for complex arguments, and for arguments of more
+    than 500 entries, whose Jacobian takes minutes.
     """
     import torch  # pyright: ignore[reportMissingImports]  (where it is installed)
 
@@ -64,8 +64,8 @@ def by_gradcheck(rule: Rule) -> bool | None:
             return list(outputs(rule.forward(*rule.pack(arrays))[0]).values())
 
         def cotangents(arrays: Any, d_y: Any) -> list[Any]:
-            found = rule.manual(arrays, d_y)["d"]
-            return [found[rule.leaves[i]] for i in places]
+            manual = rule.manual(arrays, d_y)["d"]
+            return [manual[rule.leaves[i]] for i in places]
 
         try:
             ones = [jnp.ones_like(leaf) for leaf in value(arrays)]
@@ -84,8 +84,8 @@ def by_gradcheck(rule: Rule) -> bool | None:
 
             @staticmethod
             def backward(ctx: Any, *d_y: Any) -> Any:
-                found = cotangents(merged(ctx.saved_tensors), [jnp.asarray(d.numpy()) for d in d_y])
-                return tuple(torch.from_numpy(np.array(d)) for d in found)
+                d_floats = cotangents(merged(ctx.saved_tensors), [jnp.asarray(d.numpy()) for d in d_y])
+                return tuple(torch.from_numpy(np.array(d)) for d in d_floats)
 
         inputs = [torch.from_numpy(np.array(arrays[i])).requires_grad_() for i in places]
         try:
@@ -95,7 +95,7 @@ def by_gradcheck(rule: Rule) -> bool | None:
 
 
 def _compiled(function: Callable, *arguments: Any) -> Callable:
-    """``function`` under jit, or as it is where it can't be traced."""
+    """``function`` under jit; without, if it cannot be traced."""
     compiled = compiler.jit(function)
     try:
         compiled(*arguments)
@@ -116,3 +116,4 @@ RIVALS: dict[str, Callable[[Rule], bool | None]] = {
 }
 if importlib.util.find_spec("torch") is not None:
     RIVALS["gradcheck, float64"] = by_gradcheck
+"""The other checkers by name: ``(rule) -> whether it raises an alarm``, None where it cannot check the rule."""

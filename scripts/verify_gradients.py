@@ -1,12 +1,12 @@
-"""Every hand-written gradient against autodiff's: all layers, losses and models of the tasks, leaf by leaf.
+"""Compares every manual gradient with autodiff: all layers, losses and task models, leaf by leaf.
 
     verify_gradients.py [NAME ...] [--json FILE] [--defaults]
 
-Besides them the canary: whether what this machine's compiler makes of reductions, products, convolutions and scatters
-is right at large sizes (``compiler``), and of every rule at one large size (``large``). ``--defaults`` runs the canary
-alone, compiled with XLA's own options, of which some jaxlibs' are wrong.
+A canary checks this machine's compiler: reductions, products, convolutions and scatters at large sizes (``compiler``),
+and every rule at one large size (``large``). ``--defaults`` runs the canary alone, with XLA's default options, with which
+some versions of jaxlib compute wrong numbers.
 
-The exit code is 1 where one fails.
+The exit code is 1 if a check fails.
 """
 
 import json
@@ -26,6 +26,10 @@ from rich.progress import track
 from rich.table import Table
 
 from command_line import run
+from gradient_cases import canary
+from gradient_cases.case import Case, ended, ids, normal
+from gradient_cases.large import LARGE
+from gradient_cases.layers import CASES
 from pipeline.errors import UserError
 from pipeline.layers.combinators import EncoderDecoder, Serial
 from pipeline.layers.masking import MaskedByLength
@@ -42,10 +46,8 @@ from pipeline.models import text as sentiment
 from pipeline.models.acoustic import conformer, convolutional_recurrent, frames_after
 from pipeline.models.image import convnet, convnet_1d, mlp, resnet
 from pipeline.models.language import language_objective, lstm, transformer
-from pipeline.verify import canary
-from pipeline.verify.cases import CASES, Case, ended, ids, normal
-from pipeline.verify.large_cases import LARGE
-from pipeline.verify.report import Report, Row
+from pipeline.verify.report.report import Report
+from pipeline.verify.report.results import Row
 
 
 def classifier(name: str, model: Any, *shape: int, train: bool = True) -> Case:
@@ -60,7 +62,7 @@ def rebuilder(name: str, model: Any, *shape: int) -> Case:
 
 
 def text_classifier(name: str, model: Any, vocabulary: int) -> Case:
-    """A model and its loss on 4 texts of 9 words and fewer, one without any, in 2 classes, dropout on."""
+    """A model and its loss on 4 texts of up to 9 words, one of them empty, in 2 classes, dropout on."""
     batch = ended(ids(vocabulary, 4, 9), 9, 4, 1, 0), Targets(ids(2, 4))
     return Case(name, Objective(model, SoftmaxCrossEntropy()), batch, train=True)
 
@@ -72,14 +74,14 @@ def language_model(name: str, model: Serial, vocabulary: int) -> Case:
 
 
 def translator(name: str, model: EncoderDecoder, vocabulary: int) -> Case:
-    """A translation model and its loss on 3 pairs of 7 and 9 ids, a source of which is padded, dropout on."""
+    """A translation model and its loss on 3 pairs of 7 and 9 ids, with one source padded, dropout on."""
     pairs = (ended(1 + ids(vocabulary - 1, 3, 7), 7, 4, 7), 1 + ids(vocabulary - 1, 3, 9))
     batch = pairs, Targets(ids(vocabulary, 3, 9))
     return Case(name, translation.translation_objective(model, vocabulary, 0.1), batch, train=True)
 
 
 def recognizer(name: str, model: Any, symbols: int, *lengths: int) -> Case:
-    """An acoustic model and CTC on utterances of so many frames and 3 labels each, dropout on."""
+    """An acoustic model and CTC on utterances of these numbers of frames and 3 labels each, dropout on."""
     size, counts = max(lengths), np.array(lengths)
     labels = 1 + ids(symbols - 1, len(lengths), 3)
     frames = frames_after(model, counts, size)
@@ -89,7 +91,7 @@ def recognizer(name: str, model: Any, symbols: int, *lengths: int) -> Case:
 
 
 def recommenders() -> tuple[Case, ...]:
-    """The models of 9 users and 12 items, on ratings and on choices, dropout on."""
+    """The recommender models with 9 users and 12 items, on ratings and on implicit feedback, dropout on."""
     users, items, known = ids(9, 5), ids(12, 5, 4), normal(9, 12) > 0
     ratings, choices = Targets(normal(5, 4)), Targets(ids(12, 5, 4))
     every = np.arange(9, dtype=np.int32)
@@ -136,16 +138,15 @@ MODELS = (
     recognizer("speech_recognition/convolutional_recurrent", convolutional_recurrent(12, 32, 32), 12, 31, 24, 19),
     recognizer("speech_recognition/conformer", conformer(12, 32, 2), 12, 31, 24, 19),
 )
-"""A task's model joins by one line. In float32 rounding moves a few of so many units across their kinks, whoever
-differentiates: models are verified in float64, the rules that they are made of in both."""
-
+"""The task models; a new one is one line. They are verified in float64 only: in float32, rounding moves some of their many
+units across a kink, which changes any gradient. Their layers are verified in both precisions."""
 
 Check = Callable[[], Report]
-"""Judges one thing that has a name."""
+"""Judges one layer, loss, model or program."""
 
 
 def checks() -> dict[str, Check]:
-    """Everything there is to verify, by its name."""
+    """All checks by name."""
     model = {"precisions": (), "checks": ()}
     rule = {"precisions": ("float32",), "checks": ("values", "edges")}
     return {
@@ -156,7 +157,7 @@ def checks() -> dict[str, Check]:
 
 
 def canary_checks(options: Mapping[str, str] | None = None) -> dict[str, Check]:
-    """Programs and rules at large sizes. options: XLA's; without them the project's."""
+    """Programs and rules at large sizes. options: XLA's options; the project's by default."""
     return {
         **{f"compiler/{program.name}": partial(program.report, options) for program in canary.PROGRAMS},
         **{f"large/{case.name}": partial(canary.at_scale, case, options) for case in LARGE},
@@ -164,11 +165,11 @@ def canary_checks(options: Mapping[str, str] | None = None) -> dict[str, Check]:
 
 
 def selected(names: tuple[str, ...], every: dict[str, Check]) -> dict[str, Check]:
-    """Those of these names, with those below them ("Conv" and "Conv/strides"); all where there are none."""
+    """The checks of these names and those below them ("Conv/strides" is below "Conv"); all without a name."""
     known = dict.fromkeys(name.partition("/")[0] for name in every)
     for name in names:
         if not any(_is_below(other, name) for other in every):
-            raise UserError(f"There is nothing called {name} to verify. There are: {', '.join(known)}")
+            raise UserError(f"There is nothing called {name} to verify. The names are: {', '.join(known)}")
     return {name: check for name, check in every.items() if not names or any(_is_below(name, n) for n in names)}
 
 
@@ -176,14 +177,14 @@ def _is_below(name: str, above: str) -> bool:
     return name == above or name.startswith(f"{above}/")
 
 
-def verified(every: dict[str, Check]) -> Iterator[tuple[str, Report]]:
-    """Each check's report, in order. Compiling takes most of the time, and runs beside the next one's tracing."""
+def verify_all(every: dict[str, Check]) -> Iterator[tuple[str, Report]]:
+    """Each check's report, in order. Compilation takes most of the time; it runs while the next check is traced."""
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         yield from zip(every, pool.map(lambda check: check(), every.values()))
 
 
 def rows(name: str, report: Report) -> Iterator[dict[str, Any]]:
-    """One row for the gradient of every leaf and precision, and one for everything else that failed."""
+    """One row for the gradient of every leaf and precision, and one for every other check that failed."""
     for row in report.rows:
         if row.check in ("gradient", "compiler") or not row.ok:
             error = row.relative_error if math.isfinite(row.relative_error) else None
@@ -198,7 +199,7 @@ def rows(name: str, report: Report) -> Iterator[dict[str, Any]]:
 
 
 def table(reports: dict[str, Report]) -> Table:
-    """One line a name, with its worst leaf."""
+    """One line for each name, with its worst leaf."""
     result = Table()
     result.add_column("layer, loss, model or program", overflow="fold")
     result.add_column("worst leaf", overflow="fold")
@@ -220,7 +221,7 @@ def table(reports: dict[str, Report]) -> Table:
 
 
 def _worst(report: Report, dtype: str) -> Row | None:
-    """The row of a rule's worst gradient; of a program of the canary, that of its value."""
+    """The row of a rule's worst gradient, or of the value of a canary's program."""
     return report.worst("gradient", dtype) or report.worst("compiler", dtype)
 
 
@@ -235,19 +236,19 @@ def main(
     json_file: Annotated[Path | None, tyro.conf.arg(name="json", metavar="FILE")] = None,
     defaults: tyro.conf.FlagCreatePairsOff[bool] = False,
 ) -> None:
-    """Every hand-written gradient against autodiff's, leaf by leaf.
+    """Compares every manual gradient with autodiff, leaf by leaf.
 
     Args:
-        names: What to verify, and all below it: "Conv" is "Conv/strides" too; nothing: every layer, loss and model, and
+        names: Names to verify: "Conv" includes "Conv/strides". Without a name, verifies every layer, loss and model, and
             the canary, which is "compiler" and "large".
-        json_file: Where to write the rows, besides the table.
-        defaults: Run the canary alone, compiled with XLA's default options instead of the project's.
+        json_file: The file to write the rows to, as JSON.
+        defaults: Run the canary alone, with XLA's default options instead of the project's.
     """
     every = selected(names, canary_checks({}) if defaults else checks())
     if json_file is not None and not json_file.parent.is_dir():
-        raise UserError(f"--json {json_file}: there is no folder {json_file.parent}; make it first")
+        raise UserError(f"--json {json_file}: there is no folder {json_file.parent}; create it first")
     console = Console(width=None if sys.stdout.isatty() else 120)
-    progress = track(verified(every), "verifying", total=len(every), console=Console(stderr=True))
+    progress = track(verify_all(every), "verifying", total=len(every), console=Console(stderr=True))
     reports = dict(progress)
     if json_file is not None:
         every_row = [row for name, report in reports.items() for row in rows(name, report)]

@@ -1,8 +1,25 @@
-"""Manual against autodiff: is a hand-written backward pass right, leaf by leaf, and if not, what is wrong with it?
+"""Checks manual gradients against autodiff: is a backward pass right in every leaf, and if not, what is wrong with it?
 
-report = check_vjp(function, forward, backward, arguments)
-print(report)
-report.raise_if_failed()
+    >>> import numpy as np
+    >>> def square(x):
+    ...     return x**2
+    >>> def forward(x):
+    ...     return x**2, x
+    >>> def backward(x, d_y):
+    ...     return (3 * x * d_y,)
+    >>> report = check_vjp(square, forward, backward, (np.array([0.5, -1.5, 2.0]),))
+    >>> report.verdict
+    'fail'
+    >>> print(report.explanation())  # doctest: +ELLIPSIS
+    square: fail
+    x: off by the constant 1.5...
+
+``print(report)`` shows every check, ``report.raise_if_failed()`` raises in a test, and ``report.to_html(file)`` writes a
+page with pictures of the error. ``python -m pipeline.verify --help`` does the same from the command line.
+
+Where to read on: ``check`` holds the entry points, ``rule`` the form that everything checked is brought into, ``judge``
+the order of the checks, ``measure`` the relative error. ``checks/`` is one file for each kind of check, ``programs/``
+inspects and changes a function's program, ``diagnose/`` explains what is wrong, ``report/`` presents it.
 """
 
 from pipeline.verify.assertion import assert_gradients_agree

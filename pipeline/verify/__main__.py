@@ -1,9 +1,9 @@
-"""The verifier's command line: ``python -m pipeline.verify --help``."""
+"""The verifier's command line: ``backhand verify``, or ``python -m pipeline.verify``; ``--help`` explains it."""
 
 import inspect
 import json
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -15,21 +15,20 @@ import tyro
 from rich.console import Console
 
 from pipeline.errors import UserError
-from pipeline.layers.base import Layer, PyTree
+from pipeline.layers.base import Context, Layer, PyTree
 from pipeline.verify.assertion import check_own_rule, report_on
-from pipeline.verify.cases import Case
 from pipeline.verify.check import check_custom_vjp, check_vjp, verify
-from pipeline.verify.report import Report
-from pipeline.verify.rule import describe, name_of
-from pipeline.verify.targets import called, draw, resolve
-from pipeline.verify.trial import account
+from pipeline.verify.faults import describe_error
+from pipeline.verify.make_rule import describe, name_of
+from pipeline.verify.report.report import Report
+from pipeline.verify.targets import call, draw, draw_params, resolve
 
 
 def option(metavar: str, name: str | None = None) -> Any:
     return tyro.conf.arg(metavar=metavar, name=name)
 
 
-def main(
+def verify_target(
     target: Annotated[str, tyro.conf.Positional, option("TARGET")],
     /,
     *,
@@ -44,32 +43,35 @@ def main(
     devices: Annotated[int, option("N")] = 2,
     seed: Annotated[int, option("N")] = 0,
 ) -> None:
-    """Checks a hand-written backward pass against autodiff, leaf by leaf, and says what is wrong with it.
+    """Compares a manual gradient with autodiff, leaf by leaf, and explains what is wrong with it.
 
-    A TARGET is written module:name or path/to/file.py:name. What it names decides what is checked: a jax.custom_vjp,
-    its rule against its own primal function; a plain function with --forward and --backward, that pair; a plain
-    function with --reference, the rule inside it; a layer, its own rule, in training; a function without arguments that
-    returns a Report, what it checks.
+    A TARGET is written module:name or path/to/file.py:name. What is checked depends on the object it names:
 
-    The exit code is 0 where everything holds, 1 where it does not, and 2 where something was asked for wrongly.
+    - a jax.custom_vjp: its rule, against its own primal function (or --reference);
+    - a function with --forward and --backward: that pair, against autodiff of the function;
+    - a function with --reference: the rule inside it, against autodiff of the reference;
+    - a layer of this package: its rule, in training mode, with random parameters;
+    - a function without arguments that returns a Report: that report.
+
+    The exit code is 0 if every check passes, 1 if one does not, and 2 for a mistake in the command line.
 
     Args:
-        target: What is checked.
-        reference: The same function in plain JAX, where it is not the target itself.
-        forward: The forward pass by hand, (*arguments) -> (out, residuals).
-        backward: The backward pass by hand, (residuals, cotangent) -> one cotangent an argument.
-        arguments: The arguments to check at: a tuple, or a function that returns one. For a layer its input.
-        shapes: Arguments to be drawn, one each: float32[3,4], 'int32[5]<7' (ids below 7), bool[2,5].
-        edges: Further tuples of arguments at which the rule must hold: a list, or a function that returns one.
-        html: Where to write the report as a page.
-        json_file: Where to write it as data.
-        devices: How many the CPU is split into; with several, sharded arguments are checked too.
-        seed: Of drawn arguments, cotangents and probes.
+        target: The object to check.
+        reference: The same function in plain JAX, for autodiff to differentiate.
+        forward: The manual forward pass, (*arguments) -> (out, residuals).
+        backward: The manual backward pass, (residuals, cotangent) -> a tuple with one cotangent for each argument.
+        arguments: Example arguments: a tuple, or a function that returns one. For a layer, its input.
+        shapes: Shapes of random arguments, one for each: float32[3,4], 'int32[5]<7' (integers below 7), bool[2,5].
+        edges: Further arguments at which the rule must hold: a list of tuples, or a function that returns one.
+        html: The file to write the report to, as a web page.
+        json_file: The file to write the report to, as JSON.
+        devices: Number of devices to split the CPU into; with several, sharded arguments are checked, too.
+        seed: Random seed of arguments, cotangents and further inputs.
     """
     for file in filter(None, (html, json_file)):
         _check_folder(file, "--html" if file is html else "--json")
     if devices < 1:
-        raise UserError(f"--devices {devices}: at least one is needed")
+        raise UserError(f"--devices {devices}: there must be at least one")
     jax.config.update("jax_num_cpu_devices", devices)  # before anything asks for a device
     report = Request(target, reference, forward, backward, arguments, shapes, edges, seed).report()
     Console(width=None if sys.stdout.isatty() else 160).print(report)
@@ -82,14 +84,14 @@ def main(
 
 def _check_folder(file: Path, option: str) -> None:
     if not file.parent.is_dir():
-        raise UserError(f"{option} {file}: there is no folder {file.parent}; make it first")
+        raise UserError(f"{option} {file}: there is no folder {file.parent}; create it first")
     if file.is_dir():
         raise UserError(f"{option} {file}: this is a folder; name a file")
 
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for; see ``main``."""
+    """The options of ``verify_target``."""
 
     target: str
     reference: str | None = None
@@ -101,13 +103,13 @@ class Request:
     seed: int = 0
 
     def report(self) -> Report:
-        """Checks what the target names, after its kind."""
+        """Checks the target in the way that its kind needs. Raises UserError where options are missing or wrong."""
         subject = resolve(self.target)
         if isinstance(subject, Layer):
             return self._of_layer(subject)
         if isinstance(subject, type) and issubclass(subject, Layer):
             raise UserError(
-                f"{self.target} is a class; name a layer of it, as layer in `layer = {subject.__name__}(...)`"
+                f"{self.target} is a class; name an instance of it, such as layer in `layer = {subject.__name__}(...)`"
             )
         if not callable(subject):
             raise UserError(f"{self.target} is {_kind(subject)}; it must be a function, a jax.custom_vjp or a layer")
@@ -119,37 +121,34 @@ class Request:
             return self._of_function(subject)
         if self.arguments or self.shapes or _needs_arguments(subject):
             raise UserError(
-                f"{self.target} is a plain function, so there is nothing to compare yet: give its rule by --forward "
-                "and --backward or, where the rule is inside it, the same function in plain JAX by --reference; and "
-                "what to check it at by --arguments or --shapes"
+                f"{self.target} is a plain function, so there is nothing to compare it with: give its rule by "
+                "--forward and --backward or, if the rule is inside it, the same function in plain JAX by --reference; "
+                "and example arguments by --arguments or --shapes"
             )
-        return self._given(subject)
+        return self._returned_by(subject)
 
     def _of_layer(self, layer: Layer) -> Report:
-        self._refuse(
-            f"a layer, {describe(layer)}, which has its rule in it", "reference", "forward", "backward", "edges"
-        )
-        given = self._arguments()
-        x = given[0] if len(given) == 1 else given
-        # In training, where dropout and batch statistics are on; with drawn parameters: zeros hide what they multiply.
-        case = Case(self.target, layer, x, train=True)
+        self._refuse(f"a layer, {describe(layer)}, which has its own rule", "reference", "forward", "backward", "edges")
+        arguments = self._arguments()
+        x = arguments[0] if len(arguments) == 1 else arguments
+        context = Context(train=True, key=jax.random.key(2))  # in training, where dropout and batch statistics are on
         try:
-            params = case.params()
-            jax.eval_shape(layer.apply, params, x, case.context())
+            params = draw_params(layer, x)
+            jax.eval_shape(layer.apply, params, x, context)
         except Exception as error:
-            raise self._rejected(describe(layer), given, error) from error
-        return verify(layer, params, x, case.context(), seed=self.seed)
+            raise self._rejected(describe(layer), arguments, error) from error
+        return verify(layer, params, x, context, seed=self.seed)
 
     def _of_custom_vjp(self, function: jax.custom_vjp) -> Report:
-        self._refuse("a jax.custom_vjp, which has its rule in it", "forward", "backward")
-        if function.fwd is None:  # said before arguments are asked for
+        self._refuse("a jax.custom_vjp, which has its own rule", "forward", "backward")
+        if function.fwd is None:  # raises UserError, before arguments are asked for
             return report_on(function, ())
         reference = self._function("reference") if self.reference else None
         arguments = self._tried(reference or function.fun)
         return check_own_rule(function, arguments, reference, edges=self._edges(), seed=self.seed)
 
     def _of_pair(self, function: Callable) -> Report:
-        self._refuse("checked with --forward and --backward, against itself", "reference")
+        self._refuse("checked with --forward and --backward, and is itself the reference", "reference")
         for name, other in (("forward", "backward"), ("backward", "forward")):
             if getattr(self, name) is None:
                 raise UserError(f"--{other} {getattr(self, other)} needs --{name} beside it")
@@ -160,13 +159,11 @@ class Request:
         reference = self._function("reference")
         return check_custom_vjp(function, reference, self._tried(reference), edges=self._edges(), seed=self.seed)
 
-    def _given(self, function: Callable) -> Report:
+    def _returned_by(self, function: Callable) -> Report:
         self._refuse("called without arguments", "edges")
-        report = called(self.target, function)
+        report = call(self.target, function)
         if not isinstance(report, Report):
-            raise UserError(
-                f"{self.target} gives {_kind(report)}; a function that is called without arguments must return a Report"
-            )
+            raise UserError(f"{self.target} returns {_kind(report)}; a function without arguments must return a Report")
         return report
 
     def _refuse(self, what: str, *options: str) -> None:
@@ -176,18 +173,18 @@ class Request:
 
     def _function(self, option: str) -> Callable:
         target = getattr(self, option)
-        found = resolve(target)
-        if not callable(found):
-            raise UserError(f"--{option} {target} is {_kind(found)}; it must be a function")
-        return found
+        function = resolve(target)
+        if not callable(function):
+            raise UserError(f"--{option} {target} is {_kind(function)}; it must be a function")
+        return function
 
     def _arguments(self) -> tuple:
         if bool(self.arguments) == bool(self.shapes):
             both = "either --arguments or --shapes, not both" if self.shapes else "--arguments or --shapes"
-            raise UserError(f"{self.target}: give {both}, to say what to check it at")
+            raise UserError(f"{self.target}: give {both}, for the arguments to check it at")
         if self.arguments is None:
             return draw(self.shapes, self.seed)
-        return self._sequence("arguments", self.arguments, "a tuple with one entry an argument")
+        return self._sequence("arguments", self.arguments, "a tuple with one entry for each argument")
 
     def _edges(self) -> tuple:
         if self.edges is None:
@@ -195,22 +192,23 @@ class Request:
         edges = self._sequence("edges", self.edges, "a list of tuples of arguments")
         for edge in edges:
             if not isinstance(edge, tuple | list):
-                raise UserError(f"--edges {self.edges} holds {_kind(edge)}; it must be a list of tuples of arguments")
+                raise UserError(
+                    f"--edges {self.edges} contains {_kind(edge)}; it must be a list of tuples of arguments"
+                )
         return edges
 
     def _sequence(self, option: str, target: str, wanted: str) -> tuple:
-        found = resolve(target)
-        gives = "is"
-        if callable(found):
-            found, gives = called(target, found), "gives"
-        if not isinstance(found, tuple | list):
+        value, verb = resolve(target), "is"
+        if callable(value):
+            value, verb = call(target, value), "returns"
+        if not isinstance(value, tuple | list):
             raise UserError(
-                f"--{option} {target} {gives} {_kind(found)}; it must be {wanted}, or a function that returns it"
+                f"--{option} {target} {verb} {_kind(value)}; it must be {wanted}, or a function that returns it"
             )
-        return tuple(found)
+        return tuple(value)
 
     def _tried(self, definition: Callable) -> tuple:
-        """The arguments; the definition has been called with them once."""
+        """The arguments. Raises UserError where the definition does not accept them."""
         arguments = self._arguments()
         try:
             definition(
@@ -222,7 +220,9 @@ class Request:
 
     def _rejected(self, name: str, arguments: tuple, error: Exception) -> UserError:
         source = f"--arguments {self.arguments}" if self.arguments else "--shapes"
-        return UserError(f"{name} does not take what {source} gives, {_kinds(arguments)}: it {account(error)}")
+        return UserError(
+            f"{name} does not accept the arguments of {source}, {_kinds(arguments)}: it {describe_error(error)}"
+        )
 
 
 def _needs_arguments(function: Callable) -> bool:
@@ -241,7 +241,7 @@ def _kind(value: Any) -> str:
 
 
 def _kinds(arguments: PyTree) -> str:
-    """Of all arrays, as ``float32[3,4]``."""
+    """All arrays as text, each as ``float32[3,4]``."""
     leaves = jax.tree.leaves(arguments)
     texts = [
         f"{leaf.dtype}[{','.join(map(str, leaf.shape))}]" if hasattr(leaf, "dtype") else repr(leaf) for leaf in leaves
@@ -249,14 +249,17 @@ def _kinds(arguments: PyTree) -> str:
     return f"({', '.join(texts)})"
 
 
-def command_line() -> None:
-    """Runs ``main`` with the command line's arguments; what a user did wrong is a message and exit code 2."""
+def main(arguments: Sequence[str] | None = None, program: str = f"python -m {__package__}") -> None:
+    """Runs ``verify_target`` with the command line's arguments; a user's mistake is a message and exit code 2.
+
+    arguments: those of the process by default. program: the command's name in the help.
+    """
     try:
-        tyro.cli(main, prog="python -m pipeline.verify")
+        tyro.cli(verify_target, prog=program, args=arguments)
     except UserError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
 
 
 if __name__ == "__main__":
-    command_line()
+    main()

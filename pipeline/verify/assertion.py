@@ -1,4 +1,4 @@
-"""One call for every kind of rule: what it is given (``FORMS``) says how it is checked."""
+"""One call for every kind of rule: its arguments, one of ``FORMS``, decide how it is checked."""
 
 import dataclasses
 import inspect
@@ -10,42 +10,52 @@ import jax
 from pipeline.errors import UserError
 from pipeline.layers.base import Layer, PyTree
 from pipeline.verify.check import check_custom_vjp, check_gradient, check_vjp, verify
-from pipeline.verify.report import Report, VerificationError
-from pipeline.verify.rule import name_of
+from pipeline.verify.make_rule import name_of
+from pipeline.verify.report.report import Report
+from pipeline.verify.report.results import VerificationError
 
 FORMS = """\
     (function, forward, backward, arguments)  a pair written for jax.custom_vjp
-    (function, reference, arguments)          a function that carries its rule, and the same in plain JAX
+    (function, reference, arguments)          a function with a rule inside, and the same in plain JAX
     (function, arguments)                     a jax.custom_vjp, against its own primal function
     (gradient, params, *data, loss=loss)      a whole gradient, and the scalar that it is the gradient of
-    (layer, params, x, context)               one of our layers"""
-"""What can be given."""
+    (layer, params, x, context)               a layer of this package, against its own apply"""
+"""The arguments that can be checked."""
 
 
-def assert_gradients_agree(subject: Any, *given: Any, loss: Callable | None = None, **options: Any) -> Report:
+def assert_gradients_agree(subject: Any, *others: Any, loss: Callable | None = None, **options: Any) -> Report:
     """Raises VerificationError, an AssertionError whose message is the diagnosis, unless every check holds.
 
-    subject, given, loss: one of ``FORMS``.
+    subject, others, loss: one of ``FORMS``.
     options: those of ``check_vjp``, ``check_custom_vjp``, ``check_gradient`` and ``verify``: ``edges``, ``limit``, ...
+
+    Raises TypeError where the arguments have none of the forms.
+
+    >>> import numpy as np
+    >>> square = lambda x: x * x
+    >>> forward = lambda x: (x * x, x)
+    >>> backward = lambda x, d_y: (2 * x * d_y,)
+    >>> assert_gradients_agree(square, forward, backward, (np.array([1.0, -2.0]),), checks=()).verdict
+    'pass'
     """
     __tracebackhide__ = True  # pytest shows the test, not what is below it
-    report = report_on(subject, *given, loss=loss, **options)
+    report = report_on(subject, *others, loss=loss, **options)
     if not report.ok:
         raise VerificationError(report.explanation())
     return report
 
 
-def report_on(subject: Any, *given: Any, loss: Callable | None = None, **options: Any) -> Report:
+def report_on(subject: Any, *others: Any, loss: Callable | None = None, **options: Any) -> Report:
     """The report on what ``assert_gradients_agree`` takes.
 
-    Raises TypeError where it is given something else, and UserError for a ``custom_vjp`` without its rule.
+    Raises TypeError where the arguments have none of the ``FORMS``, and UserError for a ``custom_vjp`` without a rule.
     """
     __tracebackhide__ = True
     if loss is not None:
-        return check_gradient(subject, loss, *given, **options)
+        return check_gradient(subject, loss, *others, **options)
     if isinstance(subject, Layer):
-        return verify(subject, *given, **options)
-    *functions, arguments = given or (None,)
+        return verify(subject, *others, **options)
+    *functions, arguments = others or (None,)
     if all(map(callable, (subject, *functions))) and isinstance(arguments, tuple | list):
         match functions:
             case [forward, backward]:
@@ -54,14 +64,14 @@ def report_on(subject: Any, *given: Any, loss: Callable | None = None, **options
                 return check_custom_vjp(subject, reference, arguments, **options)
             case [] | [_] if isinstance(subject, jax.custom_vjp):
                 return check_own_rule(subject, arguments, *functions, **options)
-    types = ", ".join(type(part).__name__ for part in (subject, *given))
-    raise TypeError(f"gradients cannot be checked of ({types}); what can be given is\n{FORMS}")
+    types = ", ".join(type(part).__name__ for part in (subject, *others))
+    raise TypeError(f"gradients of ({types}) cannot be checked; the arguments must be one of\n{FORMS}")
 
 
 def check_own_rule(
     function: jax.custom_vjp, arguments: Sequence[PyTree], reference: Callable | None = None, **options: Any
 ) -> Report:
-    """Whether the rule given to a ``jax.custom_vjp`` by ``defvjp`` is the derivative of its own primal function.
+    """Checks the rule that ``defvjp`` attached to a ``jax.custom_vjp`` against the function's own primal.
 
     reference: another definition, in place of the primal function. All else as in ``check_vjp``.
 
@@ -71,7 +81,7 @@ def check_own_rule(
     if function.fwd is None or function.bwd is None:
         raise UserError(f"{name} is a jax.custom_vjp without a rule: call {name}.defvjp(forward, backward) first")
     definition = reference or function.fun
-    if function.symbolic_zeros:  # its forward pass takes more than arrays, and only JAX calls it rightly
+    if function.symbolic_zeros:  # its forward pass takes more than arrays; only JAX knows how to call it
         return check_custom_vjp(function, definition, arguments, **options)
     options = {"nondiff_argnums": function.nondiff_argnums} | options
     arguments = _with_defaults(function.fun, arguments)
@@ -80,10 +90,10 @@ def check_own_rule(
 
 
 def _with_defaults(function: Callable, arguments: Sequence[PyTree]) -> tuple:
-    """``arguments`` and what the function's signature adds to them, as JAX hands them to a forward pass."""
+    """``arguments`` with the defaults of the function's signature, as JAX passes them to a forward pass."""
     try:
         bound = inspect.signature(function).bind(*arguments)
-    except (TypeError, ValueError):  # too few or too many: said where the function is called
+    except (TypeError, ValueError):  # too few or too many: the call itself will say so
         return tuple(arguments)
     bound.apply_defaults()
     return bound.args

@@ -1,4 +1,4 @@
-"""What is called: the check of a layer, of a ``custom_vjp`` pair, of a function with a rule inside, of a gradient."""
+"""The entry points: checks of a layer, of a ``custom_vjp`` pair, of a function with a rule inside, of a gradient."""
 
 import time
 from collections.abc import Callable, Sequence
@@ -10,8 +10,9 @@ import numpy as np
 
 from pipeline.layers.base import Context, Layer, PyTree, children
 from pipeline.verify.judge import judge
-from pipeline.verify.report import Report
-from pipeline.verify.rule import Rule, of_custom_vjp, of_gradient, of_layer, of_vjp
+from pipeline.verify.make_rule import of_custom_vjp, of_gradient, of_layer, of_vjp
+from pipeline.verify.report.report import Report
+from pipeline.verify.rule import Rule
 from pipeline.verify.trial import CHECKS, LIMIT
 
 
@@ -26,24 +27,32 @@ def check_vjp(
     nondiff_argnums: Sequence[int] = (),
     **options: Any,
 ) -> Report:
-    """Whether a pair written for ``jax.custom_vjp`` is the derivative of ``function``, and if not, what is wrong.
+    """Checks a pair written for ``jax.custom_vjp`` against autodiff of ``function``, and says what is wrong with it.
 
-    function: the definition, in plain JAX: what ``jax.vjp`` differentiates.
+    function: the definition, in plain JAX, which ``jax.vjp`` differentiates.
     forward: ``(*arguments) -> (out, residuals)``.
     backward: ``(residuals, cotangent) -> cotangents``, a tuple with one cotangent for each argument; None for integers,
         and where no gradient flows. With ``nondiff_argnums``, as in JAX: ``(*those, residuals, cotangent)``.
-    arguments: examples of ordinary size, pytrees of arrays. Leaves are called by the parameter's name and their path.
+    arguments: examples of ordinary size, pytrees of arrays. A leaf's name is its parameter's name and its path.
     edges: further arguments of the same structure at which the rule must hold: ties, padding, a length of 1.
-    names: of the arguments, where the function's own parameters' do not serve.
+    names: names of the arguments, in place of the function's own parameters'.
     options: ``checks`` (of ``CHECKS``), ``limit`` (of the relative error in float64, 1e-11) and ``seed``.
 
-    The verdict is leaf by leaf, max|manual - autodiff| / max|autodiff|, in float64; in the arguments' own precision the
-    rule may err at most twice as much as autodiff, plus 4 eps. At the given arguments and edges the function's own
-    conventions at kinks bind; at kinks that only the check chose, any valid derivative will do.
+    Every leaf is judged by max|manual - autodiff| / max|autodiff| in float64. In the arguments' own precision the error
+    of the rule may be at most twice autodiff's own, plus 4 eps. At kinks among the example arguments and edges the rule
+    must follow the function's own convention; at kinks that only a check chose, any valid derivative passes.
 
-    What the rule raises is in the report, not raised.
+    What the rule raises is reported, not raised.
+
+    >>> import numpy as np
+    >>> square = lambda x: x * x
+    >>> forward = lambda x: (x * x, x)
+    >>> wrong = lambda x, d_y: (3 * x * d_y,)
+    >>> report = check_vjp(square, forward, wrong, (np.array([1.0, -2.0]),), checks=(), names=("x",))
+    >>> report.verdict, report.diagnoses[0].text
+    ('fail', 'off by the constant 1.5')
     """
-    return report(of_vjp(function, forward, backward, tuple(arguments), names, edges, nondiff_argnums), **options)
+    return check_rule(of_vjp(function, forward, backward, tuple(arguments), names, edges, nondiff_argnums), **options)
 
 
 def check_custom_vjp(
@@ -55,11 +64,16 @@ def check_custom_vjp(
     names: Sequence[str] | None = None,
     **options: Any,
 ) -> Report:
-    """Whether a function that carries its rule already (``jax.custom_vjp``, Flax, Pallas) derives as ``reference``.
+    """Checks a function with a rule inside (of ``jax.custom_vjp``, Flax, Pallas) against autodiff of ``reference``.
 
     reference: the same function in plain JAX. All else as in ``check_vjp``.
+
+    >>> import jax, numpy as np
+    >>> softplus = lambda x: -jax.nn.log_sigmoid(-x)
+    >>> check_custom_vjp(softplus, jax.nn.softplus, (np.array([1.0, -2.0]),), checks=()).ok
+    True
     """
-    return report(of_custom_vjp(function, reference, tuple(arguments), names, edges), **options)
+    return check_rule(of_custom_vjp(function, reference, tuple(arguments), names, edges), **options)
 
 
 def check_gradient(
@@ -70,12 +84,17 @@ def check_gradient(
     names: Sequence[str] | None = None,
     **options: Any,
 ) -> Report:
-    """Whether ``manual_gradient(params, *data)`` is the gradient of the scalar ``loss(params, *data)`` by ``params``.
+    """Checks ``manual_gradient(params, *data)`` against autodiff of the scalar ``loss(params, *data)`` by ``params``.
 
-    ``manual_gradient`` may give the gradient, or a pair of the loss and the gradient as ``jax.value_and_grad`` does. It
-    may be written in NumPy. All else as in ``check_vjp``.
+    ``manual_gradient`` may return the gradient, or the pair of loss and gradient as ``jax.value_and_grad`` does. It may
+    be written in NumPy. All else as in ``check_vjp``.
+
+    >>> import numpy as np
+    >>> params, x = np.array([0.5, 2.0]), np.array([1.0, -3.0])
+    >>> check_gradient(lambda params, x: x, lambda params, x: (params * x).sum(), params, x, checks=()).ok
+    True
     """
-    return report(of_gradient(manual_gradient, loss, params, data, names), **options)
+    return check_rule(of_gradient(manual_gradient, loss, params, data, names), **options)
 
 
 def verify(
@@ -89,36 +108,42 @@ def verify(
     limit: float = LIMIT,
     seed: int = 0,
 ) -> Report:
-    """Whether ``layer``'s hand-written rule is the derivative of its ``apply``, at ``params`` and ``x``.
+    """Checks a layer's ``forward`` and ``backward`` against autodiff of its ``apply``, at ``params`` and ``x``.
 
-    A loss or an ``Objective`` is a layer like any other; its x is (inputs, targets). In a layer made of layers those
-    whose own rule is wrong are named.
+    A loss or an ``Objective`` is a layer, too; its x is (inputs, targets). In a layer made of layers, the report names
+    those whose own rule is wrong.
 
-    precisions: names of dtypes in which the rule is held to autodiff's own error; "bfloat16" is that of the inputs,
-        parameters stay in float32.
-    checks: of ``CHECKS``, what to look at besides the contract and the gradient at ``x``; large models take long.
-    limit: of the relative error in float64; long recurrences may need 1e-10.
-    seed: of cotangents and probes. They come from a stream of their own, which inputs of the same seed do not share.
+    precisions: names of dtypes in which the rule's error is compared with autodiff's own. In "bfloat16" the parameters
+        stay in float32.
+    checks: of ``CHECKS``, what to check besides the contract and the gradient at ``x``; large models take long.
+    limit: the largest relative error in float64; long recurrences may need 1e-10.
+    seed: random seed of cotangents and probes, which differ from inputs drawn with the same seed.
+
+    >>> import numpy as np
+    >>> from pipeline.layers.activations import ReLU
+    >>> verify(ReLU(), {}, np.array([[1.0, -2.0]]), checks=(), precisions=()).ok
+    True
     """
     with jax.enable_x64(True):
         context = jax.tree.map(lambda leaf: jnp.asarray(leaf) if isinstance(leaf, np.ndarray) else leaf, context)
-    return report(of_layer(layer, params, x, context), checks=checks, precisions=precisions, limit=limit, seed=seed)
+    return check_rule(of_layer(layer, params, x, context), checks=checks, precisions=precisions, limit=limit, seed=seed)
 
 
-def report(rule: Rule, **options: Any) -> Report:
-    """Judges a rule; where it is wrong, explains it, and in a layer made of layers says which one it is."""
+def check_rule(rule: Rule, **options: Any) -> Report:
+    """Judges a rule. Where it is wrong, explains why and, in a layer made of layers, names the layer that is wrong."""
     began = time.perf_counter()
     for edge in rule.edges:
-        rule.flatten(edge)  # a mistake in them is the caller's, and said at once
-    found = judge(rule, **options)
+        rule.flatten(edge)  # raises UserError: a mistake in them is the caller's
+    judgement = judge(rule, **options)
     places, diagnoses = (), ()
-    if not found.ok:
-        from pipeline.verify.diagnose import diagnose  # which right rules never need
-        from pipeline.verify.locate import locate
+    if not judgement.ok:
+        from pipeline.verify.diagnose import diagnose  # imported late: right rules never need it
+        from pipeline.verify.diagnose.locate import locate
 
         if rule.layer is not None and any(children(rule.layer)):
             places, diagnoses = locate(rule)
         if not diagnoses:
             with jax.enable_x64(True):
-                diagnoses = diagnose(found)
-    return Report(rule.subject, tuple(found.rows), diagnoses, places, tuple(found.notes), time.perf_counter() - began)
+                diagnoses = diagnose(judgement)
+    seconds = time.perf_counter() - began
+    return Report(rule.subject, tuple(judgement.rows), diagnoses, places, tuple(judgement.notes), seconds)

@@ -5,13 +5,13 @@ from typing import Any
 
 import jax
 
-from pipeline.verify.behaviour import devices, eager, state, vmap
-from pipeline.verify.contract import contract, look_at_dtypes
-from pipeline.verify.gradients import gradients, linearity
-from pipeline.verify.oracles import consult
-from pipeline.verify.precision import in_precision
+from pipeline.verify.checks.behaviour import devices, eager, state, vmap
+from pipeline.verify.checks.contract import contract, look_at_dtypes
+from pipeline.verify.checks.gradients import gradients, linearity
+from pipeline.verify.checks.oracles import consult
+from pipeline.verify.checks.precision import in_precision
+from pipeline.verify.checks.sensitivity import sensitivity
 from pipeline.verify.rule import Rule
-from pipeline.verify.sensitivity import sensitivity
 from pipeline.verify.trial import Judgement, Trial, in_float64
 
 
@@ -22,26 +22,26 @@ def judge(rule: Rule, **options: Any) -> Judgement:
     with jax.enable_x64(True):
         trial = Trial(rule, native=native, **options)
         _judge(trial, [in_float64(array) for array in rule.arrays])
-    return trial.found
+    return trial.judgement
 
 
-def _judge(trial: Trial, given: list[Any]) -> None:
-    """All checks; those that follow from a failed one are left out."""
-    if not contract(trial, given):
+def _judge(trial: Trial, arrays: list[Any]) -> None:
+    """All checks at the example arguments; those that depend on a failed one are left out."""
+    if not contract(trial, arrays):
         return
-    look_at_dtypes(trial, given)
-    if "state" in trial.checks and not trial.guard("determinism", lambda: state(trial, given)):
+    trial.guard("precision", lambda: look_at_dtypes(trial, arrays))
+    if "state" in trial.checks and not trial.guard("determinism", lambda: state(trial, arrays)):
         return
-    if trial.found.behaviour or not trial.guard("gradient", lambda: gradients(trial, given)):
+    if trial.judgement.behaviour or not trial.guard("gradient", lambda: gradients(trial, arrays)):
         return
     if trial.holds():
-        trial.guard("linearity", lambda: linearity(trial, given))
+        trial.guard("linearity", lambda: linearity(trial, arrays))
         for check, function in (("eager", eager), ("vmap", vmap), ("devices", devices)):
             if check in trial.checks:
-                trial.guard(check, lambda function=function: function(trial, given))
+                trial.guard(check, lambda function=function: function(trial, arrays))
     if "oracles" in trial.checks:
-        consult(trial)
+        trial.guard("finite differences", lambda: consult(trial))
     if trial.holds():
-        for dtype, arrays in trial.native_arrays():
-            trial.guard("gradient", lambda d=dtype, a=arrays: in_precision(trial, d, a), dtype)
-    sensitivity(trial)
+        for dtype, native_arrays in trial.native_arrays():
+            trial.guard("gradient", lambda d=dtype, a=native_arrays: in_precision(trial, d, a), dtype)
+    trial.guard("sensitivity", lambda: sensitivity(trial))

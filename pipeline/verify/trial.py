@@ -2,10 +2,8 @@
 
 import contextlib
 import math
-import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -13,22 +11,24 @@ import jax.numpy as jnp
 import numpy as np
 
 from pipeline import compiler
-from pipeline.verify import jaxprs
-from pipeline.verify.finite_differences import FiniteDifferences
-from pipeline.verify.measure import wide
-from pipeline.verify.probes import Probe
-from pipeline.verify.report import Row
+from pipeline.verify.checks.finite_differences import FiniteDifferences
+from pipeline.verify.checks.probes import Probe
+from pipeline.verify.faults import describe_error, is_own, run
+from pipeline.verify.measure import to_float64
+from pipeline.verify.programs import jaxprs
+from pipeline.verify.report.results import Row
 from pipeline.verify.rule import MISSING, Breach, Rule, is_float, is_key
 
 LIMIT = 1e-11
-"""Of the relative error in float64: rounding and no more."""
+"""The largest relative error in float64 that rounding explains."""
 
 CHECKS = ("values", "edges", "sizes", "eager", "state", "vmap", "devices", "oracles")
-"""What is looked at besides the contract and the gradient at the given arguments; all by default.
+"""What is checked besides the contract and the gradient at the example arguments; all by default.
 
-values: other values of the same meaning. edges: ties, zeros, large, tiny, equal ids, masks. sizes: others, odd ones,
-one example. eager: without ``jit``. state: determinism, and calls that do not depend on earlier ones. vmap: over two
-examples. devices: sharded, where there are several. oracles: finite differences, and forward against reverse mode.
+values: other values of the same meaning. edges: ties, zeros, large and tiny numbers, equal ids, masks. sizes: other
+sizes, odd ones, one example. eager: without ``jit``. state: determinism, and calls that do not depend on earlier ones.
+vmap: over two examples. devices: sharded arguments, where there are several devices. oracles: finite differences, and
+forward against reverse mode.
 """
 
 UNTRACEABLE = (
@@ -43,8 +43,12 @@ Values = dict[str, np.ndarray]
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
-    """Both derivatives at one probe, in float64: values by output, cotangents by leaf."""
+class Observation:
+    """Both derivatives at one probe, in float64: values by output, cotangents by leaf.
+
+    y, reference: the definition's values, and autodiff's cotangents.
+    manual_y, manual: those of the rule.
+    """
 
     probe: Probe
     reference: Values
@@ -55,45 +59,49 @@ class Seen:
 
 @dataclass(eq=False)
 class Judgement:
-    """Everything that was found out about one rule, for the report and for the diagnosis."""
+    """Everything that was found out about one rule, for the report and for the diagnosis.
+
+    reference: ``(arrays, d_y) -> values, cotangents`` by autodiff. manual: the same by the rule. both: autodiff's pair,
+        and the rule's.
+    wrong_leaves: for each leaf whose cotangent is wrong, the first observation of it.
+    behaviour: "not deterministic" or "state", where a check found the rule to be so.
+    rule_dtype: the narrowest dtype below float64 that the rule passes through where the definition does not.
+    cache: what the diagnoses of several leaves have in common, and takes long to compile.
+    """
 
     rule: Rule
     reference: Callable[..., tuple[Values, Values]]
-    """``(arrays, d_y) -> values, cotangents`` by autodiff."""
     manual: Callable[..., tuple[Values, Values]]
-    """The same by hand."""
     both: Callable[..., tuple[tuple[Values, Values], tuple[Values, Values]]]
-    """Both at once, autodiff first."""
     rows: list[Row] = field(default_factory=list)
-    seen: list[Seen] = field(default_factory=list)
+    observations: list[Observation] = field(default_factory=list)
     breaches: list[Breach] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
-    wrong: dict[str, Seen] = field(default_factory=dict)
-    """For each leaf whose cotangent is wrong, where it was first seen to be."""
+    wrong_leaves: dict[str, Observation] = field(default_factory=dict)
     behaviour: str = ""
-    """"not deterministic" or "state", where the rule was caught at it."""
-    narrow: str | None = None
-    """The narrowest dtype that the rule passes through on its own account."""
-    shared: dict[Any, Any] = field(default_factory=dict)
-    """What the diagnoses of several leaves have in common, and takes long to compile."""
+    rule_dtype: str | None = None
+    cache: dict[Any, Any] = field(default_factory=dict)
 
     @property
     def ok(self) -> bool:
+        """Whether every row passes."""
         return all(row.ok for row in self.rows)
 
     def note(self, text: str) -> None:
+        """Adds a note to the report, unless it is there."""
         if text not in self.notes:
             self.notes.append(text)
 
 
 class Trial:
-    """A rule, its derivatives in float64, and what is found. ``enable_x64`` must be on.
+    """A rule, its derivatives in float64, and the judgement as it grows. ``enable_x64`` must be on.
 
     checks: of ``CHECKS``. precisions: names of dtypes below float64, or None for that of the arguments.
-    limit: of the relative error in float64. native: enters the caller's own setting of float64.
+    limit: the largest relative error in float64. native: enters the caller's own setting of float64.
     traceable: whether the rule can be traced; one written in NumPy cannot.
-    by_hand: the rule's own derivative, without what it leaves out. noisy: both, with random rounding errors.
-    reference_narrow: the narrowest dtype that the function itself passes through.
+    manual_program: the rule's own derivative, without the leaves that it leaves out.
+    noisy: autodiff's program and the rule's, with random rounding errors.
+    reference_dtype: the narrowest dtype below float64 that the definition itself passes through.
     """
 
     def __init__(
@@ -109,62 +117,64 @@ class Trial:
         self.precisions = precisions
         self.random = np.random.default_rng((seed, 1))  # not default_rng(seed), from which inputs may come
         self.traceable = True
-        self.reference_narrow: str | None = None
-        self.by_hand = _arrays_only(rule.manual)
+        self.reference_dtype: str | None = None
+        self.manual_program = _without_missing_leaves(rule.manual)
         self._autodiff = compiler.jit(rule.autodiff)
-        self._both = compiler.jit(lambda arrays, d_y: (rule.autodiff(arrays, d_y), self.by_hand(arrays, d_y)))
+        self._both = compiler.jit(lambda arrays, d_y: (rule.autodiff(arrays, d_y), self.manual_program(arrays, d_y)))
         self.noisy = [compiler.jit(jaxprs.noisy(rule.autodiff, own_precision=True))]
         if rule.must_jit:
-            self.noisy.append(compiler.jit(jaxprs.noisy(self.by_hand, own_precision=False)))
+            self.noisy.append(compiler.jit(jaxprs.noisy(self.manual_program, own_precision=False)))
         self.differences = FiniteDifferences(rule)
-        self.found = Judgement(rule, self.reference, self.manual, self.both)
+        self.judgement = Judgement(rule, self.reference, self.manual, self.both)
 
     def both(self, arrays: Sequence[Any], d_y: Sequence[Any]) -> tuple[tuple[Values, Values], tuple[Values, Values]]:
-        """Values and cotangents, by autodiff and by hand: one program where the rule can be traced."""
-        given = list(arrays), list(d_y)
+        """Values and cotangents by autodiff, and by the rule: one program where the rule can be traced."""
         if self.traceable:
-            reference, manual = self._both(*given)
-        else:
-            reference, manual = self._autodiff(*given), self.by_hand(*jax.tree.map(on_device, given))
-        return (as_numpy(reference["y"]), as_numpy(reference["d"])), (as_numpy(manual["y"]), as_numpy(manual["d"]))
+            reference, manual = run(self._both, list(arrays), list(d_y))
+            return _as_pair(reference), _as_pair(manual)
+        return _as_pair(run(self._autodiff, list(arrays), list(d_y))), self.manual(arrays, d_y, eager=True)
 
     def reference(self, arrays: Sequence[Any], d_y: Sequence[Any]) -> tuple[Values, Values]:
-        """By autodiff alone."""
+        """Values and cotangents by autodiff alone."""
         if self.traceable:
             return self.both(arrays, d_y)[0]  # the program is there
-        found = self._autodiff(list(arrays), list(d_y))
-        return as_numpy(found["y"]), as_numpy(found["d"])
+        return _as_pair(run(self._autodiff, list(arrays), list(d_y)))
 
     def manual(self, arrays: Sequence[Any], d_y: Sequence[Any], eager: bool = False) -> tuple[Values, Values]:
-        """By hand alone; eager: without ``jit``."""
+        """Values and cotangents by the rule alone; eager: without ``jit``."""
         if self.traceable and not eager:
             return self.both(arrays, d_y)[1]
-        found = self.by_hand(*jax.tree.map(on_device, (list(arrays), list(d_y))))
-        return as_numpy(found["y"]), as_numpy(found["d"])
+        return _as_pair(self.manual_program(*jax.tree.map(on_device, (list(arrays), list(d_y)))))
 
     def row(self, *row: Any) -> None:
-        self.found.rows.append(Row(*row))
+        """Adds a row to the report, from the fields of ``Row``."""
+        self.judgement.rows.append(Row(*row))
 
     def holds(self) -> bool:
-        """Whether values and gradients hold so far."""
-        return not self.found.wrong and all(row.ok for row in self.found.rows if row.check in ("value", "gradient"))
+        """Whether values and gradients are right so far."""
+        rows = self.judgement.rows
+        return not self.judgement.wrong_leaves and all(row.ok for row in rows if row.check in ("value", "gradient"))
 
     def guard(self, check: str, function: Callable[[], Any], dtype: str = "float64") -> bool:
-        """Whether it went through; what the rule raised becomes a failed row."""
+        """Calls ``function``; whether it raised nothing.
+
+        What the rule raises becomes a failed row. A fault of the verifier itself is not blamed on the rule: its row is
+        inconclusive, and the other rows stay.
+        """
         try:
             function()
         except Exception as error:
-            if _is_our_own(error):
-                # Not the rule's fault, and no reason to lose what else was found.
-                self.row("", check, dtype, math.inf, 0.0, "inconclusive", f"the check itself failed: {account(error)}")
+            text = describe_error(error)
+            if is_own(error):
+                self.row("", check, dtype, math.inf, 0.0, "inconclusive", f"the check itself failed: {text}")
             else:
-                self.found.breaches.append(Breach("", "exception", account(error)))
-                self.row("", check, dtype, math.inf, 0.0, "fail", account(error))
+                self.judgement.breaches.append(Breach("", "exception", text))
+                self.row("", check, dtype, math.inf, 0.0, "fail", text)
             return False
         return True
 
     def native_arrays(self) -> list[tuple[str, list[Any]]]:
-        """The precisions below float64 in which the rule is held to autodiff's own error, and the arguments in them."""
+        """The precisions below float64 that are checked, each with the arguments in it."""
         if self.precisions is not None:
             return [
                 (dtype, [self.cast(i, a, dtype) for i, a in enumerate(self.rule.arrays)]) for dtype in self.precisions
@@ -178,52 +188,40 @@ class Trial:
         return [(narrow, arrays)]
 
     def cast(self, i: int, array: Any, dtype: str) -> Any:
+        """The rule's array number ``i`` in a dtype; parameters stay in float32 where it is narrower."""
         if not is_float(array):
             return array
         is_input = self.rule.leaves[i].split("/")[0] == "x"
         return np.asarray(array).astype(dtype if is_input or bits(dtype) >= 32 else "float32")
 
 
-def _arrays_only(manual: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
-    def arrays(arrays: Sequence[Any], d_y: Sequence[Any]) -> dict[str, Any]:
-        found = manual(arrays, d_y)
-        return {part: {k: v for k, v in found[part].items() if v is not MISSING} for part in ("y", "d")}
+def _without_missing_leaves(manual: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:
+    def program(arrays: Sequence[Any], d_y: Sequence[Any]) -> dict[str, Any]:
+        parts = manual(arrays, d_y)
+        return {part: {k: v for k, v in parts[part].items() if v is not MISSING} for part in ("y", "d")}
 
-    return arrays
+    return program
+
+
+def _as_pair(parts: dict[str, Any]) -> tuple[Values, Values]:
+    return as_numpy(parts["y"]), as_numpy(parts["d"])
 
 
 def bits(dtype: str) -> int:
+    """The size of a float dtype's numbers."""
     return jnp.finfo(dtype).bits
 
 
 def on_device(array: Any) -> Any:
+    """The array as JAX's."""
     return array if is_key(array) else jnp.asarray(array)
 
 
 def as_numpy(values: dict[str, Any]) -> Values:
-    return {name: wide(value) for name, value in values.items()}
+    """Every array in float64, as NumPy's."""
+    return {name: to_float64(value) for name, value in values.items()}
 
 
 def in_float64(array: Any) -> Any:
-    return wide(array) if is_float(array) else array if is_key(array) else np.asarray(array)
-
-
-def _is_our_own(error: Exception) -> bool:
-    """Whether it was raised in the check's own code, and not in what it calls on the author's behalf."""
-    here = Path(__file__)
-    frames = [Path(frame.filename) for frame in traceback.extract_tb(error.__traceback__)]
-    own = [file for file in frames if not {"jax", "jaxlib", "numpy", "jaxtyping"} & set(file.parts) and file.is_file()]
-    return bool(own) and own[-1].parent == here.parent and own[-1].name not in ("rule.py", "jaxprs.py")
-
-
-def account(error: Exception) -> str:
-    """What was raised, and the last line of the author's own code on the way there."""
-    ours = Path(__file__).parent
-    frames = [
-        frame
-        for frame in traceback.extract_tb(error.__traceback__)
-        if "site-packages" not in frame.filename and not frame.filename.startswith("<")
-        if Path(frame.filename).parent != ours
-    ]
-    where = f" ({Path(frames[-1].filename).name}, line {frames[-1].lineno})" if frames else ""
-    return f"raised {type(error).__name__}: {' '.join(str(error).split())[:500]}{where}"
+    """The array in float64 where it holds floats, as it is otherwise."""
+    return to_float64(array) if is_float(array) else array if is_key(array) else np.asarray(array)

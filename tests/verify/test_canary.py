@@ -13,12 +13,12 @@ import pytest
 
 import pipeline.layers
 import pipeline.losses
+from gradient_cases.canary import PROGRAMS, Program, at_scale
+from gradient_cases.case import Case, normal
+from gradient_cases.large import LARGE
 from pipeline import compiler
 from pipeline.layers.base import Layer, children
 from pipeline.layers.linear import Dense
-from pipeline.verify.canary import PROGRAMS, Program, at_scale
-from pipeline.verify.cases import Case, normal
-from pipeline.verify.large_cases import LARGE
 
 ROOT = Path(__file__).parents[2]
 WRONG = pytest.mark.skipif(not compiler.JAXLIB.startswith("0.10.2"), reason="only jaxlib 0.10.2 is wrong by default")

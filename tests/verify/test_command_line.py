@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import UserError
-from pipeline.verify.__main__ import Request, main
+from pipeline.verify.__main__ import Request, verify_target
 from pipeline.verify.targets import draw, resolve
 
 RULES = """
@@ -156,15 +156,15 @@ def test_an_option_that_is_not_there(folder):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"html": Path("nowhere/report")}, "--html nowhere/report: there is no folder nowhere; make it first"),
+        ({"html": Path("nowhere/report")}, "--html nowhere/report: there is no folder nowhere; create it first"),
         ({"json_file": Path("nowhere/report")}, "--json nowhere/report: there is no folder nowhere"),
         ({"html": Path("."), "json_file": Path("report")}, r"--html \.: this is a folder"),
-        ({"devices": 0}, "--devices 0: at least one"),
+        ({"devices": 0}, "--devices 0: there must be at least one"),
     ],
 )
 def test_options_are_looked_at_before_anything_is_done(options, message):
     with pytest.raises(UserError, match=message):
-        main("not_there_at_all:x", **options)
+        verify_target("not_there_at_all:x", **options)
 
 
 def request_of(folder, target, **options):
@@ -177,7 +177,7 @@ def request_of(folder, target, **options):
 
 
 @pytest.fixture(autouse=True)
-def as_in_a_program_of_their_own(monkeypatch):
+def settings_of_a_users_program(monkeypatch):
     """JAX's own settings, not the strict ones of our tests."""
     monkeypatch.setattr(sys, "path", list(sys.path))
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
@@ -216,10 +216,10 @@ def test_what_a_target_names_decides_what_is_checked(folder, target, options, su
         ("Rules.dence", {}, "Rules has no 'dence'; did you mean dense"),
         ("zzz", {}, "has no 'zzz'; it has .*attached"),
         ("number", {}, "is an int; it must be a function"),
-        ("Dense", {}, "is a class; name a layer of it"),
+        ("Dense", {}, "is a class; name an instance of it"),
         ("dense", {}, "plain function.*--forward and --backward.*--reference.*--arguments or --shapes"),
         ("dense", {"shapes": SHAPES}, "plain function"),
-        ("arguments", {}, "gives a list; .* must return a Report"),
+        ("arguments", {}, "returns a list; .* must return a Report"),
         ("raises", {}, r"raised ValueError: on purpose \(rules.py, line \d+\)"),
         ("bare", {"shapes": SHAPES}, r"call dense.defvjp\(forward, backward\) first"),
         ("attached", {"shapes": SHAPES, "forward": "forward"}, "leave out --forward"),
@@ -232,12 +232,16 @@ def test_what_a_target_names_decides_what_is_checked(folder, target, options, su
         ("dense", {**PAIR, "arguments": "number"}, "--arguments .* is an int; it must be a tuple"),
         ("dense", {**PAIR, "arguments": "raises"}, r"raised ValueError: on purpose"),
         ("dense", {**PAIR, "shapes": SHAPES, "edges": "batch"}, "--edges .* a list of tuples of arguments"),
-        ("dense", {**PAIR, "shapes": SHAPES[:2]}, r"does not take .*float32\[3,5\]\).*missing 1 required.*'bias'"),
-        ("dense", {**PAIR, "shapes": (*SHAPES[:2], "float32[4]")}, r"does not take what --shapes.*rules.py, line"),
-        ("layer", {"shapes": ("float32[]",)}, r"Dense\(features=4\) does not take"),
+        ("dense", {**PAIR, "shapes": SHAPES[:2]}, r"does not accept .*float32\[3,5\]\).*missing 1 required.*'bias'"),
+        (
+            "dense",
+            {**PAIR, "shapes": (*SHAPES[:2], "float32[4]")},
+            r"does not accept the arguments of --shapes.*rules.py, line",
+        ),
+        ("layer", {"shapes": ("float32[]",)}, r"Dense\(features=4\) does not accept"),
     ],
 )
-def test_what_is_asked_for_wrongly(folder, target, options, message):
+def test_mistakes_in_the_command_line(folder, target, options, message):
     with pytest.raises(UserError, match=message):
         request_of(folder, target, **options).report()
 
@@ -279,11 +283,11 @@ def test_drawn_arguments():
         ("float32", "a shape is written"),
         ("float32[3,4", "a shape is written"),
         ("float32[-1]", "a shape is written"),
-        ("float33[3]", "there is no dtype float33"),
-        ("str[3]", "no dtype of numbers"),
-        ("int32[3]", "say below which number"),
-        ("int32[3]<0", "say below which number"),
-        ("int8[3]<300", "int8 ends at 127"),
+        ("float33[3]", "float33 is not a dtype"),
+        ("str[3]", "not a dtype of numbers"),
+        ("int32[3]", "give the upper bound"),
+        ("int32[3]<0", "give the upper bound"),
+        ("int8[3]<300", "the largest int8 is 127"),
         ("bool[3]<2", "leave out <2"),
     ],
 )

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from pipeline.verify import jaxprs
+from pipeline.verify.programs import jaxprs
 
 
 @jax.custom_vjp

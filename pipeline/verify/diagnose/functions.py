@@ -10,8 +10,9 @@ import numpy as np
 
 from pipeline import compiler
 from pipeline.verify.diagnose.suspect import Hypothesis, Suspect
-from pipeline.verify.rule import of_layer
-from pipeline.verify.trial import Seen
+from pipeline.verify.faults import raise_if_own, run
+from pipeline.verify.make_rule import of_layer
+from pipeline.verify.trial import Observation
 
 _DERIVATIVES: dict[str, Callable[[Any], Any]] = {
     "the tanh approximation of GELU": lambda x: jax.nn.gelu(x, approximate=True),
@@ -34,9 +35,9 @@ _DERIVATIVES: dict[str, Callable[[Any], Any]] = {
 
 
 def functions(suspect: Suspect) -> Iterator[Hypothesis]:
-    """Of a function of every element alone: is it the derivative of another one that is well known?"""
+    """The derivative of another well-known function, where the function is one of each element."""
     arrays = suspect.arrays()
-    outputs = list(suspect.seen.y.values())
+    outputs = list(suspect.observation.y.values())
     alone = suspect.rule.floats == [suspect.leaf]
     if (
         alone
@@ -47,15 +48,15 @@ def functions(suspect: Suspect) -> Iterator[Hypothesis]:
         for name, function in _DERIVATIVES.items():
             slope = compiler.jit(jax.vmap(jax.grad(function)))
 
-            def predict(seen: Seen, slope: Callable = slope) -> np.ndarray:
-                numbers = jnp.asarray(suspect.arrays(seen)[suspect.leaf])
-                return np.asarray(slope(numbers.reshape(-1))).reshape(numbers.shape) * seen.probe.d_y[0]
+            def predict(observation: Observation, slope: Callable = slope) -> np.ndarray:
+                numbers = jnp.asarray(suspect.arrays(observation)[suspect.leaf])
+                return np.asarray(slope(numbers.reshape(-1))).reshape(numbers.shape) * observation.probe.d_y[0]
 
             yield Hypothesis("other function", f"it is the derivative of {name}", predict)
 
 
 def options(suspect: Suspect) -> Iterator[Hypothesis]:
-    """Of a layer: is it right for the same layer with another option, or in training for evaluation?"""
+    """The derivative of the same layer with another option, or in evaluation instead of training."""
     layer, context = suspect.rule.layer, suspect.rule.context
     if layer is None:
         return
@@ -74,11 +75,12 @@ def options(suspect: Suspect) -> Iterator[Hypothesis]:
         rule = of_layer(other_layer, params, x, other_context)
         function = compiler.jit(lambda arrays, d_y, rule=rule: rule.autodiff(arrays, d_y)["d"][suspect.leaf])
 
-        def predict(seen: Seen, function: Callable = function) -> np.ndarray | None:
+        def predict(observation: Observation, function: Callable = function) -> np.ndarray | None:
             try:
-                return np.asarray(function(list(seen.probe.arrays), list(seen.probe.d_y)))
-            except Exception:
+                return np.asarray(run(function, list(observation.probe.arrays), list(observation.probe.d_y)))
+            except Exception as error:  # the other layer may not accept these arguments
+                raise_if_own(error)
                 return None
 
-        if suspect.same(predict(suspect.seen)):
+        if suspect.same(predict(suspect.observation)):
             yield Hypothesis("other function", f"as if {words}", predict)

@@ -1,4 +1,4 @@
-"""Right for other arguments, or for another incoming cotangent."""
+"""Mistakes after which the rule is right for other arguments, or for another incoming cotangent."""
 
 import itertools
 from collections.abc import Callable, Iterator
@@ -11,42 +11,43 @@ import numpy as np
 from pipeline import compiler
 from pipeline.verify.diagnose.suspect import Hypothesis, Suspect, orders, shifted, without
 from pipeline.verify.rule import is_float, is_key, outputs, replaced
-from pipeline.verify.trial import Seen
+from pipeline.verify.trial import Observation
 
 
 def inputs(suspect: Suspect) -> Iterator[Hypothesis]:
-    """The right rule for arguments or a cotangent that were changed: transposed, flipped, dropped, forgotten."""
+    """The right rule with an argument or the cotangent changed: transposed, flipped, shifted, partly dropped."""
     leaf = suspect.leaf
     for name in suspect.rule.leaves:
         for words, change, kind in _changes(suspect, name):
 
-            def predict(seen: Seen, name: str = name, change: Callable = change) -> np.ndarray | None:
-                found = suspect.derived(seen, {name: change(np.asarray(suspect.arrays(seen)[name]))})
-                return None if found is None else found[leaf]
+            def predict(observation: Observation, name: str = name, change: Callable = change) -> np.ndarray | None:
+                changed = {name: change(np.asarray(suspect.arrays(observation)[name]))}
+                cotangents = suspect.derived(observation, changed)
+                return None if cotangents is None else cotangents[leaf]
 
-            if suspect.same(predict(suspect.seen)):
+            if suspect.same(predict(suspect.observation)):
                 yield Hypothesis(kind, f"as if `{name}` were {words}", predict)
-    for place, d in enumerate(suspect.seen.probe.d_y):
-        several = len(suspect.seen.probe.d_y) > 1
-        name = f" of output `{list(suspect.seen.y)[place]}`" if several else ""
+    for place, d in enumerate(suspect.observation.probe.d_y):
+        several = len(suspect.observation.probe.d_y) > 1
+        name = f" of output `{list(suspect.observation.y)[place]}`" if several else ""
         ignored = [("0 everywhere: it is ignored", np.zeros_like, "missing term")] if several else []
         for words, change, kind in [*ignored, *_cotangent_changes(d)]:
 
-            def predict_d(seen: Seen, place: int = place, change: Callable = change) -> np.ndarray | None:
-                d_y = list(seen.probe.d_y)
+            def predict_d(observation: Observation, place: int = place, change: Callable = change) -> np.ndarray | None:
+                d_y = list(observation.probe.d_y)
                 d_y[place] = change(d_y[place])
-                found = suspect.derived(seen, d_y=d_y)
-                return None if found is None else found[leaf]
+                cotangents = suspect.derived(observation, d_y=d_y)
+                return None if cotangents is None else cotangents[leaf]
 
-            if suspect.same(predict_d(suspect.seen)):
+            if suspect.same(predict_d(suspect.observation)):
                 yield Hypothesis(kind, f"as if the incoming cotangent{name} were {words}", predict_d)
     yield from _not_transposed(suspect)
 
 
 def _not_transposed(suspect: Suspect) -> Iterator[Hypothesis]:
-    """The function's linear map itself where its transpose belongs: a convolution where a correlation does."""
+    """The function's linear map instead of its transpose: a convolution instead of a correlation."""
     place = suspect.rule.leaves.index(suspect.leaf)
-    for number, (name, y) in enumerate(suspect.seen.y.items()):
+    for number, (name, y) in enumerate(suspect.observation.y.items()):
         if y.shape == suspect.reference.shape and y.size > 1 and not np.iscomplexobj(y):
 
             def map_of(arrays: list, d: Any, name: str = name) -> Any:
@@ -55,11 +56,11 @@ def _not_transposed(suspect: Suspect) -> Iterator[Hypothesis]:
 
             function = compiler.jit(map_of)
 
-            def predict(seen: Seen, function: Callable = function, number: int = number) -> np.ndarray:
-                arrays = [jnp.asarray(array) if is_float(array) else array for array in seen.probe.arrays]
-                return np.asarray(function(arrays, jnp.asarray(seen.probe.d_y[number], arrays[place].dtype)))
+            def predict(observation: Observation, function: Callable = function, number: int = number) -> np.ndarray:
+                arrays = [jnp.asarray(array) if is_float(array) else array for array in observation.probe.arrays]
+                return np.asarray(function(arrays, jnp.asarray(observation.probe.d_y[number], arrays[place].dtype)))
 
-            text = f"the linear map from `{suspect.leaf}` to `{name}` stands where its transpose belongs"
+            text = f"the linear map from `{suspect.leaf}` to `{name}` is used instead of its transpose"
             yield Hypothesis("transposed", text, predict)
 
 
@@ -69,11 +70,11 @@ def _changes(suspect: Suspect, name: str) -> Iterator[tuple[str, Callable, str]]
         return
     array = np.asarray(array)
     if array.dtype == bool or (is_float(array) and np.isin(array, (0, 1)).all() and array.ndim):
-        yield "true everywhere: the mask is forgotten", np.ones_like, "padding"
+        yield "true everywhere: the mask is ignored", np.ones_like, "padding"
     if array.dtype.kind in "iu":
         yield "one more", lambda a: a + 1, "shifted"
         yield "one less", lambda a: a - 1, "shifted"
-        yield "at its largest everywhere: lengths or ids are forgotten", lambda a: np.full_like(a, a.max()), "padding"
+        yield "its largest number everywhere: lengths or ids are ignored", lambda a: np.full_like(a, a.max()), "padding"
     if np.iscomplexobj(array):
         yield "conjugated", np.conj, "as if"
     if is_float(array):
@@ -92,7 +93,7 @@ def _changes(suspect: Suspect, name: str) -> Iterator[tuple[str, Callable, str]]
                 yield words, lambda a, axis=axis, by=by, fill=fill: shifted(a, axis, by, fill), "shifted"
             for index, which in ((0, "first"), (-1, "last")):
                 yield (
-                    f"without its {which} index of axis {axis}: dropped",
+                    f"zero at the {which} index of axis {axis}: dropped",
                     lambda a, axis=axis, i=index: without(a, axis, i),
                     "region",
                 )
@@ -111,12 +112,12 @@ def _cotangent_changes(d: np.ndarray) -> Iterator[tuple[str, Callable, str]]:
         if d.shape[axis] > 1:
             for index, which in ((0, "first"), (-1, "last")):
                 yield (
-                    f"without its {which} index of axis {axis}: dropped",
+                    f"zero at the {which} index of axis {axis}: dropped",
                     lambda a, axis=axis, i=index: without(a, axis, i),
                     "region",
                 )
                 yield (
-                    f"its {which} index of axis {axis} alone",
+                    f"zero except at the {which} index of axis {axis}",
                     lambda a, axis=axis, i=index: a - without(a, axis, i),
                     "region",
                 )

@@ -1,4 +1,4 @@
-"""What a number is: 32 as the size of an axis, 0.0884 as 1/sqrt(128), 1.43 as 1/0.7."""
+"""The likely origin of a number: 32 is the size of an axis, 0.0884 is 1/sqrt(128), 1.43 is 1/0.7."""
 
 import itertools
 import math
@@ -7,25 +7,25 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.verify.jaxprs import numbers
+from pipeline.verify.programs.jaxprs import numbers
 from pipeline.verify.rule import Rule, is_key
 
 
-def described(number: float, rule: Rule, seen: Any) -> str:
-    """The number, and what it equals: "32 = the size of axis 0 of `x`"."""
-    shown = f"{number:.6g}"
-    candidates = list(_candidates(rule, seen))
+def describe_number(number: float, rule: Rule, observation: Any) -> str:
+    """The number and its likely origin: "32 = the size of axis 0 of `x`"."""
+    digits = f"{number:.6g}"
+    candidates = list(_candidates(rule, observation))
     meanings = [text for text, value in candidates if abs(value - number) <= 1e-7 * abs(number)]
     negated = (f"-({text})" for text, value in candidates if abs(value + number) <= 1e-7 * abs(number))
     meanings = meanings or list(itertools.islice(negated, 1))
-    meanings = [text for text in dict.fromkeys(meanings) if text != shown]
-    return f"{shown} = {' (or '.join(meanings[:2])}{')' * (len(meanings) > 1)}" if meanings else shown
+    meanings = [text for text in dict.fromkeys(meanings) if text != digits]
+    return f"{digits} = {' (or '.join(meanings[:2])}{')' * (len(meanings) > 1)}" if meanings else digits
 
 
-def _sizes(rule: Rule, seen: Any) -> Iterator[tuple[str, int]]:
-    """Sizes of axes; of several equal ones that of the first argument's first axis is likeliest meant."""
-    given = list(zip(rule.leaves, seen.probe.arrays)) + list(seen.y.items())
-    for name, array in given:
+def _sizes(rule: Rule, observation: Any) -> Iterator[tuple[str, int]]:
+    """Sizes of axes; of several equal ones, the first argument's first axis is the likeliest."""
+    arrays = list(zip(rule.leaves, observation.probe.arrays)) + list(observation.y.items())
+    for name, array in arrays:
         if is_key(array):
             continue
         for axis, size in enumerate(np.shape(array)):
@@ -33,14 +33,14 @@ def _sizes(rule: Rule, seen: Any) -> Iterator[tuple[str, int]]:
             yield f"the size of axis {axis} of `{name}`{batch}", size
         if np.ndim(array) > 1:
             yield f"the number of elements of `{name}`", int(np.size(array))
-    for name, array in given:
+    for name, array in arrays:
         if not is_key(array) and np.ndim(array) > 2:
             yield f"the number of positions of `{name}`", int(np.prod(np.shape(array)[:-1]))
             yield f"the number of positions of `{name}` in an example", int(np.prod(np.shape(array)[1:-1]))
 
 
-def _candidates(rule: Rule, seen: Any) -> Iterator[tuple[str, float]]:
-    sizes = [(text, n) for text, n in _sizes(rule, seen) if n > 1]  # a factor of 1 explains nothing
+def _candidates(rule: Rule, observation: Any) -> Iterator[tuple[str, float]]:
+    sizes = [(text, n) for text, n in _sizes(rule, observation) if n > 1]  # a factor of 1 explains nothing
     for text, n in sizes:
         yield text, n
         yield f"1/{n}, one over {text}", 1 / n
@@ -53,7 +53,7 @@ def _candidates(rule: Rule, seen: Any) -> Iterator[tuple[str, float]]:
         yield f"1/{n} squared, of {text}", 1 / (n * n)
         yield f"2/{n}, of {text}", 2 / n
         yield f"{n}/2, of {text}", n / 2
-    for value in numbers(rule.define, list(seen.probe.arrays)):
+    for value in numbers(rule.define, list(observation.probe.arrays)):
         if not 1e-100 < abs(value) < 1e100 or abs(value) == 1.0:
             continue
         yield f"the constant {value:.6g} in the function", value

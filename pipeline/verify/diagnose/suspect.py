@@ -10,8 +10,9 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
+from pipeline.verify.faults import raise_if_own
 from pipeline.verify.rule import Rule
-from pipeline.verify.trial import Judgement, Seen, Values
+from pipeline.verify.trial import Judgement, Observation, Values
 
 _EXACT = 1e-8
 
@@ -21,94 +22,103 @@ class Hypothesis(NamedTuple):
 
     kind: str
     text: str
-    predict: Callable[[Seen], np.ndarray | None]
+    predict: Callable[[Observation], np.ndarray | None]
 
 
 @dataclass(frozen=True, eq=False)
 class Suspect:
-    """A leaf whose cotangent is wrong."""
+    """A leaf whose cotangent is wrong, at an observation of it.
 
-    found: Judgement
+    known_arrays: by the ``id`` of an observation, arrays that a mistake may leave out or put in; they take long to
+        collect.
+    """
+
+    judgement: Judgement
     leaf: str
-    seen: Seen
-    known: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)
-    """Per probe (by its ``id``), arrays that a mistake may leave out or put in: they take long to collect."""
+    observation: Observation
+    known_arrays: dict[int, dict[str, np.ndarray]] = field(default_factory=dict)
 
     @property
     def rule(self) -> Rule:
-        return self.found.rule
+        return self.judgement.rule
 
     @property
     def manual(self) -> np.ndarray:
-        return self.seen.manual[self.leaf]
+        return self.observation.manual[self.leaf]
 
     @property
     def reference(self) -> np.ndarray:
-        return self.seen.reference[self.leaf]
+        return self.observation.reference[self.leaf]
 
     @cached_property
     def tolerance(self) -> float:
-        """How closely a hypothesis must explain the leaf: far closer than the error that it is to explain."""
-        if self.found.narrow is not None:
-            return 64 * float(jnp.finfo(self.found.narrow).eps)
+        """How closely a hypothesis must predict the leaf: far closer than the error that it explains."""
+        if self.judgement.rule_dtype is not None:
+            return 64 * float(jnp.finfo(self.judgement.rule_dtype).eps)
         size = max(largest(self.manual), largest(self.reference), 1e-300)
         return max(1e-12, min(_EXACT, 0.01 * largest(self.manual - self.reference) / size))
 
     @cached_property
-    def others(self) -> list[Seen]:
-        """Where else a hypothesis must hold: ordinary probes of the same sizes at which the leaf is wrong too."""
-        alike = [
-            seen
-            for seen in self.found.seen
-            if seen is not self.seen and not seen.probe.kind and not self.seen.probe.kind
-            and self.leaf in seen.manual and seen.manual[self.leaf].shape == seen.reference[self.leaf].shape
-            and np.isfinite(seen.manual[self.leaf]).all() and np.isfinite(seen.reference[self.leaf]).all()
-        ]  # fmt: skip
-        return alike[:3]
+    def others(self) -> list[Observation]:
+        """Where else a hypothesis must hold: up to three other observations at ordinary arguments of the same sizes."""
+        if self.observation.probe.kind:
+            return []
+        others = [o for o in self.judgement.observations if o is not self.observation and not o.probe.kind]
+        return [o for o in others if self.leaf in o.manual and self._is_comparable(o)][:3]
 
-    def same(self, predicted: np.ndarray | None, seen: Seen | None = None) -> bool:
-        """Whether this is what the rule gives, to rounding."""
-        found = (seen or self.seen).manual[self.leaf]
-        if predicted is None or np.shape(predicted) != found.shape or not np.isfinite(predicted).all():
+    def _is_comparable(self, observation: Observation) -> bool:
+        manual, reference = observation.manual[self.leaf], observation.reference[self.leaf]
+        return manual.shape == reference.shape and bool(np.isfinite(manual).all() and np.isfinite(reference).all())
+
+    def same(self, predicted: np.ndarray | None, observation: Observation | None = None) -> bool:
+        """Whether this is the rule's cotangent, up to rounding."""
+        observation = observation or self.observation
+        manual = observation.manual[self.leaf]
+        if predicted is None or np.shape(predicted) != manual.shape or not np.isfinite(predicted).all():
             return False
-        size = max(largest(found), largest((seen or self.seen).reference[self.leaf]))
-        return bool(np.abs(predicted - found).max(initial=0.0) <= self.tolerance * size)
+        size = max(largest(manual), largest(observation.reference[self.leaf]))
+        return bool(np.abs(predicted - manual).max(initial=0.0) <= self.tolerance * size)
 
-    def holds(self, predict: Callable[[Seen], np.ndarray | None]) -> bool:
-        """Whether a prediction fits here and at the other probes."""
-        return all(self.same(predict(seen), seen) for seen in [self.seen, *self.others])
+    def holds(self, predict: Callable[[Observation], np.ndarray | None]) -> bool:
+        """Whether a prediction fits here and at the other observations."""
+        return all(self.same(predict(observation), observation) for observation in [self.observation, *self.others])
 
     @cached_property
-    def wrong(self) -> np.ndarray:
+    def wrong_elements(self) -> np.ndarray:
         """Which elements are wrong."""
         size = max(largest(self.reference), 1e-300)
         return ~(np.abs(self.manual - self.reference) <= self.tolerance * size)
 
     @cached_property
-    def counted(self) -> np.ndarray:
-        """Which elements could have been seen to be wrong: not those that are 0 either way."""
+    def nonzero(self) -> np.ndarray:
+        """Which elements are not 0 in both cotangents, where no mistake would show."""
         return (self.manual != 0) | (self.reference != 0)
 
-    def arrays(self, seen: Seen | None = None) -> dict[str, Any]:
-        return dict(zip(self.rule.leaves, (seen or self.seen).probe.arrays))
+    def arrays(self, observation: Observation | None = None) -> dict[str, Any]:
+        """The arguments of an observation, by leaf."""
+        return dict(zip(self.rule.leaves, (observation or self.observation).probe.arrays))
 
     def derived(
-        self, seen: Seen, arrays: dict[str, Any] | None = None, d_y: Sequence[Any] | None = None
+        self, observation: Observation, arrays: dict[str, Any] | None = None, d_y: Sequence[Any] | None = None
     ) -> Values | None:
         """Autodiff's cotangents for other arguments or another incoming cotangent of the same shapes."""
-        changed = self.arrays(seen) | (arrays or {})
+        changed = self.arrays(observation) | (arrays or {})
         try:
-            return self.found.reference([changed[leaf] for leaf in self.rule.leaves], list(d_y or seen.probe.d_y))[1]
-        except Exception:
+            return self.judgement.reference(
+                [changed[leaf] for leaf in self.rule.leaves], list(d_y or observation.probe.d_y)
+            )[1]
+        except Exception as error:  # the function may not be defined there
+            raise_if_own(error)
             return None
 
 
-def as_found(suspect: Suspect) -> Callable[[Seen], np.ndarray]:
-    """A prediction that is always true: for what has been established otherwise."""
-    return lambda seen: seen.manual[suspect.leaf]
+def as_observed(suspect: Suspect) -> Callable[[Observation], np.ndarray]:
+    """A prediction that always fits: for hypotheses that were established in another way."""
+    return lambda observation: observation.manual[suspect.leaf]
 
 
 def orders(shape: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Every transposition of two axes of equal size: the two axes, and the order of all axes."""
     for i, j in itertools.combinations(range(len(shape)), 2):
         if shape[i] == shape[j] > 1:
             order = list(range(len(shape)))
@@ -117,6 +127,7 @@ def orders(shape: tuple[int, ...]) -> Iterator[tuple[tuple[int, ...], tuple[int,
 
 
 def shifted(array: np.ndarray, axis: int, by: int, fill: bool) -> np.ndarray:
+    """The array shifted along an axis; zeros move in where ``fill``, what moves out otherwise."""
     moved = np.roll(array, by, axis)
     if fill:
         edge = [slice(None)] * array.ndim
@@ -138,6 +149,7 @@ def spread_over(array: np.ndarray, shape: tuple[int, ...]) -> np.ndarray | None:
 
 
 def without(array: np.ndarray, axis: int, index: int) -> np.ndarray:
+    """The array with zeros at one index of an axis."""
     result = np.array(array)
     place = [slice(None)] * array.ndim
     place[axis] = index  # pyright: ignore[reportCallIssue, reportArgumentType]
@@ -146,7 +158,7 @@ def without(array: np.ndarray, axis: int, index: int) -> np.ndarray:
 
 
 def constant_ratio(manual: np.ndarray, right: np.ndarray) -> float | None:
-    """c where manual = c right throughout; None where there is none."""
+    """The constant c with manual = c right everywhere; None where there is none."""
     norm = float(np.real(np.vdot(right, right)))
     if not norm or not math.isfinite(norm):
         return None
@@ -158,9 +170,9 @@ def constant_ratio(manual: np.ndarray, right: np.ndarray) -> float | None:
 def factors_along(
     manual: np.ndarray, right: np.ndarray, axis: int, tolerance: float, least: int = 2
 ) -> np.ndarray | None:
-    """The factors by which ``manual`` is off at the indices of an axis; None where one factor each does not do.
+    """The factor by which ``manual`` is off at each index of an axis; None where such factors do not explain it.
 
-    least: at how many of them there must be something.
+    least: at how many indices ``right`` must not be zero.
     """
     others = tuple(i for i in range(right.ndim) if i != axis)
     if not others or right.shape[axis] < 2:
@@ -174,7 +186,7 @@ def factors_along(
 
 
 def close(one: Any, other: Any, tolerance: float) -> bool:
-    """Whether two arrays are equal to a tolerance of the larger's largest; None is like nothing."""
+    """Whether two arrays are equal within a tolerance, relative to the largest number; None equals nothing."""
     if one is None or np.shape(one) != np.shape(other):
         return False
     return bool(np.abs(one - other).max(initial=0.0) <= tolerance * max(largest(one), largest(other)))
@@ -186,12 +198,15 @@ def largest(array: Any) -> float:
 
 
 def sample(values: np.ndarray) -> str:
+    """The first three numbers as text."""
     return ", ".join(f"{value:.4g}" for value in values.reshape(-1)[:3]) + (", ..." if values.size > 3 else "")
 
 
-def place(flags: np.ndarray) -> str:
+def first_place(flags: np.ndarray) -> str:
+    """The index of the first element whose flag is set, as text."""
     return f"at {list(map(int, np.argwhere(flags)[0]))}"
 
 
-def listed(axes: Sequence[int]) -> str:
+def join_axes(axes: Sequence[int]) -> str:
+    """Axes as text: "0 and 2"."""
     return " and ".join(map(str, axes))

@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from gradient_cases.case import Case
 from pipeline.layers.activations import ReLU, Tanh
 from pipeline.layers.base import Context, Layer, PyTree, Static, map_children
-from pipeline.layers.combinators import Parallel, Remat, Repeat, Residual, Serial
+from pipeline.layers.combinators import Parallel, Remat, Residual, Serial
 from pipeline.layers.convolution import Conv
 from pipeline.layers.dropout import Dropout
 from pipeline.layers.embedding import Embedding
@@ -20,11 +21,11 @@ from pipeline.layers.linear import Dense
 from pipeline.layers.normalization import BatchNorm, LayerNorm
 from pipeline.layers.objective import Objective
 from pipeline.layers.pooling import GlobalAveragePool, MaxPool
+from pipeline.layers.repeat import Repeat
 from pipeline.layers.tying import Tied
 from pipeline.losses.base import Targets
 from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
 from pipeline.models.image import convnet, convnet_1d, mlp, resnet
-from pipeline.verify.cases import Case
 
 CLASSES = 4
 

@@ -1,16 +1,14 @@
-"""What is verified: every layer and loss, at ordinary inputs and at those where wrong rules hide.
+"""Every layer and loss, at ordinary inputs and at the edges where mistakes hide.
 
-All sizes within a case differ from each other, so that a transposed or misplaced axis cannot pass; a layer joins every
-check of ``tests/test_rules.py`` and ``scripts/verify_gradients.py`` by one line here.
+All sizes within a case differ from each other, so that a transposed or misplaced axis cannot pass. A layer joins every
+check of ``tests/layers/test_rules.py`` and ``scripts/verify_gradients.py`` by one line here.
 """
 
-import math
-from dataclasses import dataclass
 from typing import Any
 
-import jax
 import numpy as np
 
+from gradient_cases.case import Case, ended, ids, mask, normal, padded, shares, ties
 from pipeline.layers.activations import (
     ELU,
     GELU,
@@ -23,9 +21,10 @@ from pipeline.layers.activations import (
     Softplus,
     Tanh,
 )
-from pipeline.layers.attention import CrossAttention, DotProductAttention, SelfAttention
-from pipeline.layers.base import Context, Layer, PyTree
-from pipeline.layers.combinators import Cast, EncoderDecoder, Parallel, Remat, Repeat, Residual, Serial, Transposed
+from pipeline.layers.attention import CrossAttention, SelfAttention
+from pipeline.layers.base import Layer
+from pipeline.layers.blockwise_attention import DotProductAttention
+from pipeline.layers.combinators import Cast, EncoderDecoder, Parallel, Remat, Residual, Serial, Transposed
 from pipeline.layers.convolution import Conv, ConvTranspose
 from pipeline.layers.dropout import Dropout, DropPath
 from pipeline.layers.embedding import Embedding
@@ -38,6 +37,7 @@ from pipeline.layers.objective import Objective
 from pipeline.layers.pooling import AveragePool, GlobalAveragePool, GlobalMaxPool, MaxPool
 from pipeline.layers.positions import LearnedPositions, Rotary, SinusoidalPositions
 from pipeline.layers.recurrent import GRU, LSTM, RNN, Bidirectional
+from pipeline.layers.repeat import Repeat
 from pipeline.layers.shape import Flatten, Reshape
 from pipeline.layers.tying import Tied
 from pipeline.losses.base import Targets
@@ -48,81 +48,6 @@ from pipeline.losses.focal import Focal
 from pipeline.losses.ranking import Candidates, PairwiseRanking, SampledSoftmax
 from pipeline.losses.regression import Huber, MeanAbsoluteError, MeanSquaredError
 from pipeline.losses.vocabulary import VocabularyCrossEntropy
-from pipeline.verify.check import verify
-from pipeline.verify.measure import path_of
-from pipeline.verify.report import Report
-
-
-@dataclass(frozen=True, eq=False)
-class Case:
-    """A layer, an input, and what of the context matters. Names are "Layer" or "Layer/what is special"."""
-
-    name: str
-    layer: Layer
-    x: PyTree
-    train: bool = False
-    mask: Any = None
-    memory_mask: Any = None
-
-    def params(self) -> PyTree:
-        """Drawn, not initialised: the zeros and ones of fresh biases and scales would hide what they multiply."""
-        example = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, _as_float32(leaf.dtype)), self.x)
-        random = np.random.default_rng(1)
-
-        def draw(path: Any, leaf: jax.ShapeDtypeStruct) -> np.ndarray:
-            if path_of(path).endswith(("scale", "mean_square")):
-                return random.uniform(0.7, 1.3, leaf.shape)  # at least the square of any mean
-            if leaf.ndim > 1:
-                return random.normal(size=leaf.shape) / math.sqrt(math.prod(leaf.shape[:-1]))
-            return random.uniform(-0.3, 0.3, leaf.shape)
-
-        return jax.tree_util.tree_map_with_path(draw, jax.eval_shape(self.layer.init, jax.random.key(0), example))
-
-    def context(self) -> Context:
-        return Context(self.train, jax.random.key(2), self.mask, self.memory_mask)
-
-    def verify(self, **options: Any) -> Report:
-        """``pipeline.verify.verify`` of this case, with its options."""
-        return verify(self.layer, self.params(), self.x, self.context(), **options)
-
-
-def _as_float32(dtype: np.dtype) -> np.dtype:
-    return np.dtype("float32") if dtype == "float64" else dtype
-
-
-def normal(*shape: int, scale: float = 1.0) -> np.ndarray:
-    """Signed, of size ``scale``; the same numbers for the same shape, whatever stands before."""
-    return scale * np.random.default_rng((3, *shape)).normal(size=shape)
-
-
-def ties(*shape: int) -> np.ndarray:
-    """-1, 0 and 1: equal maxima in most windows, zeros at every kink."""
-    return np.random.default_rng((4, *shape)).integers(-1, 2, shape).astype(np.float64)
-
-
-def ids(count: int, *shape: int) -> np.ndarray:
-    """Integers in [0, count), more of them than there are: some occur twice."""
-    return np.random.default_rng((5, count, *shape)).integers(0, count, shape, np.int32)
-
-
-def shares(*shape: int) -> np.ndarray:
-    """In [0, 1]: probabilities, or weights."""
-    return np.random.default_rng((6, *shape)).uniform(size=shape)
-
-
-def mask(size: int, *lengths: int) -> np.ndarray:
-    """(examples, size): True at the first ``length`` positions of each."""
-    return np.arange(size)[None] < np.asarray(lengths)[:, None]
-
-
-def ended(x: np.ndarray, *lengths: int, padding: int = 0) -> np.ndarray:
-    """Ids with ``padding`` behind the first ``length`` of each example."""
-    return np.where(mask(x.shape[1], *lengths), x, np.int32(padding))
-
-
-def padded(*shape: int) -> np.ndarray:
-    """Weights 1, and 0 for the last of the first axis: a padded batch."""
-    return np.concatenate([np.ones((shape[0] - 1, *shape[1:])), np.zeros((1, *shape[1:]))])
 
 
 def _activation(layer: Layer, name: str = "") -> tuple[Case, ...]:

@@ -1,9 +1,9 @@
 """Whether this machine's compiler computes right numbers: small programs at large sizes, and every rule at one.
 
-A rule can be right and what runs still be wrong: jaxlib 0.10.2 loses part of a sum of squares from some ten thousand
-rows on. The programs are held against NumPy in float64, in the form that users run: compiled, with the options of
-``pipeline.compiler``. Rules are held against autodiff in another form, operation by operation, in which no reduction,
-product or convolution is fused with what is around it.
+A right rule can still give wrong numbers: jaxlib 0.10.2 loses part of a sum of squares from some ten thousand rows on.
+The programs are compared with NumPy in float64, in the form that users run: compiled, with the options of
+``pipeline.compiler``. Rules are compared with autodiff in another form, operation by operation, in which no reduction,
+product or convolution is fused with others.
 """
 
 import math
@@ -18,18 +18,20 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from gradient_cases.case import Case
 from pipeline import compiler
 from pipeline.layers.masking import Masked, MaskedByLength
 from pipeline.layers.recurrent import GRU, LSTM, RNN, Bidirectional
-from pipeline.verify.cases import Case
+from pipeline.verify.make_rule import of_layer
 from pipeline.verify.measure import difference, differences, largest
-from pipeline.verify.report import Report, Row
-from pipeline.verify.rule import of_layer, outputs
+from pipeline.verify.report.report import Report
+from pipeline.verify.report.results import Row
+from pipeline.verify.rule import outputs
 from pipeline.verify.trial import LIMIT
 
 RECURRENT = (RNN, GRU, LSTM, Bidirectional, Masked, MaskedByLength)
 RECURRENT_LIMIT = 1e-10
-"""The limit of a rule's relative error over some hundred steps in time; ``LIMIT`` is that of all other rules."""
+"""The largest relative error of a rule over some hundred time steps; ``LIMIT`` is that of all other rules."""
 SIZES = (16_385, 32_769, 1_000_003)
 """From the first two on, jaxlib 0.10.2 is wrong in float64 and in float32."""
 
@@ -38,10 +40,10 @@ SIZES = (16_385, 32_769, 1_000_003)
 class Program:
     """A computation in JAX and in NumPy.
 
-    shapes: of its arguments; those of ``indices`` are whole numbers from 0 up to what is given there.
-    terms: how many numbers are added up in one of its results: rounding grows with their root.
-    indices: see shapes.
-    fatal: what ends a process that runs it without the project's options.
+    compiled, expected: the two functions.
+    shapes: those of its arguments. The last ones are integers, as many as ``indices`` has upper bounds.
+    terms: how many numbers are added up in one result: rounding grows with their square root.
+    fatal: why a process ends that runs it without the project's options.
     """
 
     name: str
@@ -61,11 +63,11 @@ class Program:
         return [*values, *(random.integers(0, high, shape, np.int32) for shape, high in places)]
 
     def limit(self, dtype: str) -> float:
-        """The relative error that rounding may come to."""
+        """The largest relative error that rounding explains."""
         return float(np.finfo(dtype).eps) * (32 + 4 * self.terms**0.5)
 
     def report(self, options: Mapping[str, str] | None = None) -> Report:
-        """The program against NumPy, in float32 and float64. options: XLA's; without them the project's."""
+        """Compares the program with NumPy, in float32 and float64. options: XLA's options; the project's by default."""
         chosen, began = dict(compiler.options() if options is None else options), time.perf_counter()
         if self.fatal and self.fatal.holds(compiler.JAXLIB) and chosen != compiler.options():
             message = f"not run, as it would end this process: {self.fatal.fault} ({self.fatal.issue})"
@@ -76,11 +78,11 @@ class Program:
             for dtype in ("float32", "float64"):
                 arguments = self.arguments(dtype)
                 reference = self.expected(*(a.astype(np.float64) if a.dtype.kind == "f" else a for a in arguments))
-                found = difference(run(*arguments), reference, largest(reference))
+                worst = difference(run(*arguments), reference, largest(reference))
                 limit = self.limit(dtype)
-                right = found.relative_error <= limit
-                message = "" if right else f"the compiler computes a wrong number {found}"
-                rows.append(_row("y", "compiler", dtype, found.relative_error, limit, message))
+                right = worst.relative_error <= limit
+                message = "" if right else f"the compiler computes a wrong number {worst}"
+                rows.append(_row("y", "compiler", dtype, worst.relative_error, limit, message))
         return Report(self.name, tuple(rows), (), (), (), time.perf_counter() - began)
 
 
@@ -89,9 +91,9 @@ def _row(leaf: str, check: str, dtype: str, error: float, limit: float, message:
 
 
 def at_scale(case: Case, options: Mapping[str, str] | None = None) -> Report:
-    """A rule in float64, compiled, against autodiff of its definition, operation by operation.
+    """Compares a compiled rule in float64 with autodiff of its definition, run operation by operation.
 
-    options: XLA's, for the rule; without them the project's.
+    options: XLA's options for the rule; the project's by default.
     """
     chosen, began = dict(compiler.options() if options is None else options), time.perf_counter()
     with jax.enable_x64(True):
@@ -105,9 +107,9 @@ def at_scale(case: Case, options: Mapping[str, str] | None = None) -> Report:
     limit = RECURRENT_LIMIT if isinstance(case.layer, RECURRENT) else LIMIT
     rows = []
     for part, check in (("y", "value"), ("d", "gradient")):
-        for leaf, found in differences(manual[part], autodiff[part]).items():
-            message = f"worst {found}" if not found.relative_error <= limit else ""
-            rows.append(_row(leaf, check, "float64", found.relative_error, limit, message))
+        for leaf, worst in differences(manual[part], autodiff[part]).items():
+            message = f"worst {worst}" if not worst.relative_error <= limit else ""
+            rows.append(_row(leaf, check, "float64", worst.relative_error, limit, message))
     return Report(case.name, tuple(rows), (), (), (), time.perf_counter() - began)
 
 

@@ -1,4 +1,4 @@
-"""A function whose decisions can be made otherwise: a mask that is not looked at, < for <=, one whole number more."""
+"""A function whose decisions can be changed: a mask ignored, < for <=, an integer one larger."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -9,9 +9,9 @@ import numpy as np
 from jax.extend.core import Jaxpr, Literal
 
 from pipeline.layers.base import PyTree
-from pipeline.verify.jaxprs import Traced, has_gradient, inner_program, source_of
+from pipeline.verify.programs.jaxprs import Traced, has_gradient, inner_program, source_of
 
-_OTHERWISE: dict[str, tuple[Callable, str, str]] = {
+_OTHER_COMPARISONS: dict[str, tuple[Callable, str, str]] = {
     "lt": (jnp.less_equal, "<", "<="),
     "le": (jnp.less, "<=", "<"),
     "gt": (jnp.greater_equal, ">", ">="),
@@ -22,9 +22,9 @@ _COUNTED = ("add", "sub", "lt", "le", "gt", "ge", "eq", "ne", "rem")
 
 @dataclass(frozen=True)
 class Edit:
-    """One operation done otherwise: ``what`` is the case that a select always takes, "compared", or (operand, by).
+    """One operation changed: ``what`` is the case that a select always takes, "compared", or (operand, by).
 
-    Of a mask that stands in the program as a constant, ``what`` is the other mask, and ``key`` its number.
+    For a mask that is a constant of the program, ``what`` is the other mask, and ``key`` the constant's number.
     """
 
     key: tuple[Any, ...]
@@ -34,9 +34,9 @@ class Edit:
 
 
 class Edited(Traced):
-    """A function of a list of arrays with decisions that can be changed, each alone.
+    """A function of a list of arrays with decisions that can be changed.
 
-    edits: what can be. ``run_with(chosen, arrays)``: with a number for each, 1 where it is and 0 elsewhere.
+    edits: all that are possible.
     """
 
     def __init__(self, function: Callable[[list[Any]], PyTree], arrays: list[Any], most: int = 80) -> None:
@@ -67,9 +67,9 @@ class Edited(Traced):
             elif name == "select_n" and len(equation.invars) == 3 and has_gradient(equation.outvars[0].aval):
                 for case in (1, 0):
                     text = f"as if the condition in {source} were {bool(case)} everywhere"
-                    self.edits.append(Edit(key, case, "padding", f"{text}: a mask is forgotten"))
-            if name in _OTHERWISE:
-                _, now, other = _OTHERWISE[name]
+                    self.edits.append(Edit(key, case, "padding", f"{text}: a mask is ignored"))
+            if name in _OTHER_COMPARISONS:
+                _, now, other = _OTHER_COMPARISONS[name]
                 text = f"as if `{now}` in {source} were `{other}`"
                 self.edits.append(Edit(key, "compared", "other function", text))
             if name in _COUNTED:
@@ -90,13 +90,13 @@ class Edited(Traced):
         results = super()._operation(equation, operands, path)
         for number, edit in enumerate(self.edits):
             if edit.key == path and not isinstance(edit.what, np.ndarray):
-                other = self._otherwise(edit, equation, operands)
+                other = self._changed(edit, equation, operands)
                 results = [jnp.where(self._chosen[number] > 0, other, results[0])]
         return results
 
-    def _otherwise(self, edit: Edit, equation: Any, operands: list[Any]) -> Any:
+    def _changed(self, edit: Edit, equation: Any, operands: list[Any]) -> Any:
         if edit.what == "compared":
-            return _OTHERWISE[equation.primitive.name][0](*operands)
+            return _OTHER_COMPARISONS[equation.primitive.name][0](*operands)
         if isinstance(edit.what, int):
             return operands[1 + edit.what]
         operand, by = edit.what
@@ -105,24 +105,25 @@ class Edited(Traced):
         return super()._operation(equation, changed, ())[0]
 
     def run_with(self, chosen: Any, arrays: list[Any]) -> PyTree:
+        """The function with a number for each edit: 1 where it is made, 0 elsewhere."""
         self._chosen = chosen
         return self.evaluate(arrays)
 
 
 def _masks(mask: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
-    """A mask moved by one position along an axis, and one narrower or wider at every side."""
-    words, narrow, wide = f"as if the mask of shape {list(mask.shape)} in the function were", mask, mask
+    """A mask moved by one position along an axis, and narrower or wider by one at every side, with words."""
+    words, narrower, wider = f"as if the mask of shape {list(mask.shape)} in the function were", mask, mask
     for axis in range(mask.ndim):
-        ahead, behind = (_moved(mask, axis, by) for by in (1, -1))
-        yield f"{words} one position further along axis {axis}", ahead
-        yield f"{words} one position back along axis {axis}", behind
-        narrow, wide = narrow & ahead & behind, wide | ahead | behind
-    yield f"{words} one position narrower at each side", narrow
-    yield f"{words} one position wider at each side", wide
+        further, back = (_moved(mask, axis, by) for by in (1, -1))
+        yield f"{words} one position further along axis {axis}", further
+        yield f"{words} one position back along axis {axis}", back
+        narrower, wider = narrower & further & back, wider | further | back
+    yield f"{words} one position narrower at each side", narrower
+    yield f"{words} one position wider at each side", wider
 
 
 def _moved(mask: np.ndarray, axis: int, by: int) -> np.ndarray:
-    """Moved by one; what moves in is what stood at the border."""
+    """The mask moved by one position; its border is repeated."""
     moved, border = np.roll(mask, by, axis), [slice(None)] * mask.ndim
     border[axis] = slice(0, 1) if by > 0 else slice(-1, None)
     moved[tuple(border)] = mask[tuple(border)]

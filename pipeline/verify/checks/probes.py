@@ -1,8 +1,8 @@
-"""Where a rule is looked at: the arguments as given, others of the same meaning and other sizes, and their edges.
+"""The arguments at which a rule is checked: the author's own, others of the same meaning or other sizes, and edges.
 
-Nothing is asked of the author but example arguments. What they mean is read off them, cautiously: numbers that are all
-positive stay positive, rows that add up to 1 go on doing so, ids stay among the ids that were given. Where the
-definition itself is not finite, or does not take the sizes, there is no probe.
+The author gives only example arguments. Their meaning is inferred from their numbers, cautiously: numbers that are all
+positive stay positive, rows that add up to 1 still do, ids stay among the ids of the example. Where the definition
+itself is not finite, or does not accept the sizes, there is no probe.
 """
 
 import itertools
@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from pipeline.verify.faults import raise_if_own, run
 from pipeline.verify.rule import Rule, is_float, is_key, outputs
 
 
@@ -22,22 +23,22 @@ from pipeline.verify.rule import Rule, is_float, is_key, outputs
 class Probe:
     """Arguments, and a cotangent of the outputs.
 
-    name: what is special, as in "as given", "large", "sizes (5, 9), (9, 6)".
-    arrays: the arguments' arrays, in float64; d_y: a cotangent for every float output.
-    given: whether these are the author's own values: there the definition's conventions at kinks bind.
-    kind: "" for values as ordinary as the given ones, else the edge: "ties", "large", "tiny", "equal ids", "mask",
-        "sizes"; "given" for the author's own.
+    name: what is special about them: "as given", "large", "sizes (5, 9), (9, 6)".
+    arrays: the arguments' arrays, in float64. d_y: a cotangent for every float output.
+    from_author: whether these are the author's own values, where the definition's conventions at kinks count.
+    kind: "" for ordinary values, else the edge: "ties", "large", "tiny", "equal ids", "mask", "sizes"; "author" for the
+        author's own edges.
     """
 
     name: str
     arrays: list[Any]
     d_y: list[np.ndarray]
-    given: bool = False
+    from_author: bool = False
     kind: str = ""
 
 
 def meaning(array: Any) -> str:
-    """What numbers like these may be: the narrowest of the names that the checks know.
+    """The meaning of numbers like these: the narrowest of the names that the checks know.
 
     Floats: "flags" (0 and 1), "shares" (rows that add up to 1), "unit" (in [0, 1]), "positive", "not negative",
     "sorted", "symmetric", "sparse" (mostly zeros, as a triangle), "not zero" (of both signs, and none near 0), "real".
@@ -79,7 +80,7 @@ def _meaning_of_floats(array: np.ndarray) -> str:
 
 
 def redraw(array: Any, random: np.random.Generator) -> Any:
-    """Other numbers of the same meaning, in the same range. What is no float stays."""
+    """Other numbers of the same meaning, in the same range. Arrays without floats stay the same."""
     if not is_float(array):
         return array
     what = meaning(array)
@@ -100,8 +101,8 @@ def redraw(array: Any, random: np.random.Generator) -> Any:
 
 
 def cotangents(rule: Rule, arrays: Sequence[Any], random: np.random.Generator) -> list[np.ndarray]:
-    """Signed and normally distributed, for every float output at these arguments."""
-    y = outputs(jax.eval_shape(rule.define, list(arrays))).values()
+    """Normally distributed cotangents for every float output at these arguments."""
+    y = outputs(run(jax.eval_shape, rule.define, list(arrays))).values()
     return [_normal(leaf, random) for leaf in y]
 
 
@@ -115,13 +116,15 @@ def _normal(leaf: Any, random: np.random.Generator) -> np.ndarray:
 
 
 def same_sizes(rule: Rule, arrays: list[Any], random: np.random.Generator) -> Iterator[Probe]:
-    """Probes at which nothing compiles anew: those of the given arguments come first."""
+    """Probes that need no new compilation: those of the author's arguments come first."""
     d_y = cotangents(rule, arrays, random)
     another = lambda: [_normal(leaf, random) for leaf in d_y]  # noqa: E731
-    yield Probe("as given", arrays, d_y, given=True)
-    yield Probe("as given, another cotangent", arrays, another(), given=True)
+    yield Probe("as given", arrays, d_y, from_author=True)
+    yield Probe("as given, another cotangent", arrays, another(), from_author=True)
     if any(leaf.size > 1 for leaf in d_y):
-        yield Probe("as given, one output's cotangent", arrays, [_one_hot(leaf, random) for leaf in d_y], given=True)
+        yield Probe(
+            "as given, one output's cotangent", arrays, [_one_hot(leaf, random) for leaf in d_y], from_author=True
+        )
     for count in ("other values", "other values again"):
         yield Probe(count, [redraw(array, random) for array in arrays], another())
     yield from _edges(arrays, another, random)
@@ -170,7 +173,7 @@ def _edges(arrays: list[Any], d_y: Callable, random: np.random.Generator) -> Ite
 
 
 class Sizes:
-    """Which axes of which arguments have a size together, found by asking the definition for shapes only."""
+    """Which axes of which arguments share a size: the definition is traced with other shapes to find out."""
 
     def __init__(self, rule: Rule, arrays: list[Any], seconds: float = 2.0) -> None:
         self.rule, self.arrays, self.until = rule, arrays, time.monotonic() + seconds
@@ -181,7 +184,7 @@ class Sizes:
         return self.arrays[axis[0]].shape[axis[1]]
 
     def allows(self, sizes: dict[tuple[int, int], int]) -> bool:
-        """Whether the definition takes arguments of these sizes."""
+        """Whether the definition accepts arguments of these sizes."""
         shapes = [list(np.shape(array)) for array in self.arrays]
         for (i, axis), size in sizes.items():
             shapes[i][axis] = size
@@ -190,14 +193,15 @@ class Sizes:
             for shape, array in zip(shapes, self.arrays)
         ]
         try:
-            jax.eval_shape(self.rule.define, like)
-        except Exception:
+            run(jax.eval_shape, self.rule.define, like)
+        except Exception as error:
+            raise_if_own(error)
             return False
         return True
 
     def _groups(self) -> list[tuple[tuple[int, int], ...]]:
-        """The smallest sets of axes of equal size that can grow together, and by themselves."""
-        found: list[tuple[tuple[int, int], ...]] = []
+        """The smallest sets of axes of equal size that can grow together without others."""
+        groups: list[tuple[tuple[int, int], ...]] = []
         by_size: dict[int, list[tuple[int, int]]] = {}
         for axis in self.axes:
             by_size.setdefault(self.size(axis), []).append(axis)
@@ -209,18 +213,18 @@ class Sizes:
             for count in range(1, len(axes) + 1):
                 for group in itertools.combinations(tuple(rest), count):
                     if time.monotonic() > self.until:
-                        return found
+                        return groups
                     if all(axis in rest for axis in group) and self.allows(dict.fromkeys(group, size + 2)):
-                        found.append(group)
+                        groups.append(group)
                         rest = [axis for axis in rest if axis not in group]
                 if not rest:
                     break
-        return found
+        return groups
 
     def resized(self, name: str, new: Callable[[int, int], int | None], random: np.random.Generator) -> Probe | None:
-        """A probe with new(number of the group, its size) in place of each group's size; None where none is allowed.
+        """A probe with ``new(number of the group, its size)`` as each group's size; None where none is allowed.
 
-        Values are the given ones, repeated in a random order and changed a little.
+        Values are those of the example, repeated in a random order and changed a little.
         """
         sizes: dict[tuple[int, int], int] = {}
         for number, group in enumerate(self.groups):
@@ -233,14 +237,17 @@ class Sizes:
         for group in self.groups:
             if group[0] in sizes:
                 old, size = self.size(group[0]), sizes[group[0]]
-                order = np.sort(random.permutation(np.arange(max(size, old)) % old)[:size])  # what is sorted stays so
+                order = np.sort(
+                    random.permutation(np.arange(max(size, old)) % old)[:size]
+                )  # a sorted array stays sorted
                 for i, axis in group:
                     arrays[i] = np.take(arrays[i], order, axis)
         arrays = [self._alike(array, original, random) for array, original in zip(arrays, self.arrays)]
         shapes = ", ".join(str(np.shape(array)) for array in arrays if np.ndim(array))
         try:
             return Probe(f"{name}: sizes {shapes}", arrays, cotangents(self.rule, arrays, random), kind="sizes")
-        except Exception:
+        except Exception as error:  # the definition may raise at these values, as where they index too far
+            raise_if_own(error)
             return None
 
     @staticmethod
@@ -258,15 +265,15 @@ class Sizes:
 
 
 def other_sizes(rule: Rule, arrays: list[Any], random: np.random.Generator) -> Iterator[Probe]:
-    """Larger and mutually different sizes, an odd number where an even one was, and one of what can be one."""
+    """Probes with larger sizes that differ from each other, with odd ones, and with a single example."""
     sizes = Sizes(rule, arrays)
-    # By even steps: a rule for windows of odd sizes is right without being right for even ones.
+    # In even steps: a rule for windows of odd sizes need not be right for even ones.
     larger = sizes.resized("other sizes", lambda number, size: size + 2 * (number + 1) if size > 1 else None, random)
     odd = sizes.resized("odd sizes", lambda _, size: size + 1 if size >= 4 and size % 2 == 0 else None, random)
     whole = {i for i, array in enumerate(arrays) if not is_float(array) and np.ndim(array)}
 
     def one(number: int, size: int) -> int | None:
-        # Fewer rows than ids, or fewer steps than lengths say, would be another mistake.
+        # Not fewer rows than ids, and not fewer steps than the lengths count: those arguments would be wrong.
         reached = {i for i, axis in sizes.groups[number] if axis == 0}
         leading = all(axis == 0 for _, axis in sizes.groups[number])
         return 1 if size > 1 and leading and whole <= reached else None

@@ -1,4 +1,4 @@
-"""What stands in a rule's Python code, where its traced program no longer shows it."""
+"""Integers in a rule's Python code, which its traced program no longer shows."""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -7,18 +7,22 @@ from typing import Any
 
 
 def integers(*functions: Callable) -> set[int]:
-    """The integers above 2 that functions name or write out: constants, closures' and modules' variables.
+    """The integers above 2 that functions use: constants, and variables of their closures and modules.
 
-    Followed are functions that stand in their closures, for wrappers hold what they wrap there; not those of modules.
+    Functions in their closures are searched, too, where wrappers keep what they wrap; those of modules are not.
+
+    >>> scale = 7
+    >>> sorted(integers(lambda x: x * 5 + scale))
+    [5, 7]
     """
     return {number for function in functions for number in _of(function, set()) if number > 2}
 
 
-def _of(function: Any, seen: set[int]) -> Iterator[int]:
+def _of(function: Any, visited: set[int]) -> Iterator[int]:
     function = inspect.unwrap(getattr(function, "__func__", function))
-    if not isinstance(function, FunctionType) or id(function) in seen:
+    if not isinstance(function, FunctionType) or id(function) in visited:
         return
-    seen.add(id(function))
+    visited.add(id(function))
     codes = list(_codes(function.__code__))
     names = {name for code in codes for name in code.co_names}
     values = [value for code in codes for value in code.co_consts]
@@ -26,11 +30,11 @@ def _of(function: Any, seen: set[int]) -> Iterator[int]:
     values += [function.__defaults__, function.__kwdefaults__ and tuple(function.__kwdefaults__.values())]
     for cell in function.__closure__ or ():
         try:
-            held = cell.cell_contents
+            value = cell.cell_contents
         except ValueError:  # not filled yet
             continue
-        values.append(held)
-        yield from _of(held, seen)
+        values.append(value)
+        yield from _of(value, visited)
     for value in values:
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, int) and not isinstance(number, bool):

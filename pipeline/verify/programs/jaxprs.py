@@ -1,7 +1,7 @@
-"""The program of a function, taken apart and run in other ways.
+"""A function's program, its jaxpr, inspected and run in other ways.
 
-A function's jaxpr is interpreted operation by operation, through ``jit``, ``scan`` and custom rules: without those
-rules, with rounding errors drawn at random, or as a subclass has it.
+It is interpreted operation by operation, through ``jit``, ``scan`` and custom rules: without those rules, with random
+rounding errors, or with the changes of a subclass.
 """
 
 import linecache
@@ -24,10 +24,10 @@ _INLINED = ("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "r
 
 
 class Interpreter:
-    """Runs a jaxpr; subclasses say what happens to operands. path: indices of the calls that one stands in."""
+    """Runs a jaxpr; subclasses change operands and results. path: the indices of the calls around an operation."""
 
     through_custom_rules = False
-    stop_gradients_seen = 0
+    stop_gradient_count = 0
 
     def stops(self, number: int) -> bool:
         """Whether the program's ``stop_gradient`` of this number, in the order they run, holds back gradients."""
@@ -76,8 +76,8 @@ class Interpreter:
         if name == "scan":
             return self._scan(equation.params, operands, path)
         if name == "stop_gradient":
-            self.stop_gradients_seen += 1
-            if not self.stops(self.stop_gradients_seen - 1):
+            self.stop_gradient_count += 1
+            if not self.stops(self.stop_gradient_count - 1):
                 return operands
         results = equation.primitive.bind(*operands, **equation.primitive.get_bind_params(equation.params))
         return [self.result(name, r) for r in (results if equation.primitive.multiple_results else [results])]
@@ -102,7 +102,7 @@ class Interpreter:
 
 
 def scan_counts(parameters: dict[str, Any]) -> tuple[int, int]:
-    """How many of a scan's operands are the same in every step, and how many are carried from step to step."""
+    """The number of a scan's operands that are the same in every step, and of those carried from step to step."""
     if "num_consts" in parameters:  # before jax 0.12
         return parameters["num_consts"], parameters["num_carry"]
     fixed, carried, _ = map(len, parameters["ft_in"].unpack())
@@ -110,7 +110,7 @@ def scan_counts(parameters: dict[str, Any]) -> tuple[int, int]:
 
 
 def inner_program(equation: Any, through_custom_rules: bool = True) -> ClosedJaxpr | None:
-    """The program of a call that is run in its place: of jit and remat, and of a custom rule's own function."""
+    """The program inside a call of jit or remat, or of a custom rule's primal function; None for other operations."""
     name, parameters = equation.primitive.name, equation.params
     if name in _INLINED or (through_custom_rules and name in CUSTOM_RULES):
         for key in ("jaxpr", "call_jaxpr", "fun_jaxpr"):
@@ -130,23 +130,23 @@ def equations(jaxpr: Jaxpr) -> Iterator[Any]:
 
 
 class Traced(Interpreter):
-    """A function's program for arguments like these, which ``evaluate`` runs as a subclass has it."""
+    """A function's program for arguments like these, which ``evaluate`` runs with the changes of a subclass."""
 
     def __init__(self, function: Callable, *arguments: Any) -> None:
         self.program, self.shape = jax.make_jaxpr(function, return_shape=True)(*arguments)
 
     def embedded(self) -> Sequence[Any]:
-        """The arrays that stand in the program, such as a mask made by NumPy."""
+        """The constant arrays of the program, such as a mask made by NumPy."""
         return self.program.consts
 
     def evaluate(self, *arguments: Any) -> PyTree:
-        self.stop_gradients_seen = 0
+        self.stop_gradient_count = 0
         values = self.run(self.program.jaxpr, self.embedded(), jax.tree.leaves(arguments))
         return jax.tree.unflatten(jax.tree.structure(self.shape), values)
 
 
 def plain(function: Callable) -> Callable:
-    """``function`` as its operations alone define it: autodiff of the result uses no custom rule of it."""
+    """``function`` without its custom rules: autodiff of the result differentiates its operations."""
 
     def result(*arguments: Any) -> PyTree:
         traced = Traced(function, *arguments)
@@ -157,7 +157,7 @@ def plain(function: Callable) -> Callable:
 
 
 def unstopped(function: Callable, which: int | None = None) -> Callable:
-    """``function`` without its ``stop_gradient`` of this number, or without any."""
+    """``function`` without its ``stop_gradient`` number ``which``, or without any of them."""
 
     class Unstopped(Traced):
         def stops(self, number: int) -> bool:
@@ -172,15 +172,15 @@ _ROUNDED = {
     "erfc", "erf_inv", "lgamma", "digamma", "dot_general", "conv_general_dilated", "reduce_sum", "cumsum",
     "cumprod", "reduce_prod", "add_any", "scatter-add", "scatter_add", "reduce_window_sum", "cumlogsumexp", "fft",
 }  # fmt: skip
-"""The operations whose results are rounded; what compares and moves is exact."""
+"""The operations whose results are rounded; those that compare and move numbers are exact."""
 
 
 def noisy(function: Callable, own_precision: bool) -> Callable:
-    """``(seed, *arguments) -> values``: every operation's result off by a rounding error drawn at random.
+    """``(seed, *arguments) -> values``: the function with a random rounding error in every operation's result.
 
-    How much the result spreads is what rounding alone may do to it (Monte Carlo arithmetic, Parker 1997).
+    The spread of the values estimates the effect of rounding (Monte Carlo arithmetic, Parker 1997).
 
-    own_precision: whether an operation in float32 errs as float32 does; otherwise as float64.
+    own_precision: whether an operation in float32 has the rounding error of float32, or that of float64.
     """
 
     class Noisy(Traced):
@@ -207,11 +207,12 @@ def noisy(function: Callable, own_precision: bool) -> Callable:
 
 
 def has_gradient(leaf: Any) -> bool:
+    """Whether it holds real or complex numbers."""
     return hasattr(leaf, "dtype") and jnp.issubdtype(leaf.dtype, jnp.inexact)
 
 
 def source_of(equation: Any) -> str:
-    """The line of code an operation comes from, with its place; "" where that is not known."""
+    """An operation's line of source code with its place; "" where that is not known."""
     match = re.match(r"(.*?):(\d+)(?::[\d-]+)*(?: \(.*\))?$", source_info.summarize(equation.source_info))
     if match is None:
         return ""
@@ -222,18 +223,18 @@ def source_of(equation: Any) -> str:
 
 
 def narrowest_float(function: Callable, *arguments: Any) -> str | None:
-    """The name of the narrowest float dtype on the way from float64 arguments to the result; None where all is float64.
+    """The narrowest float dtype between float64 arguments and the result; None where all is float64.
 
-    Only what depends on the arguments' floats counts: a constant in float32 is a number like any other.
+    Only values that depend on the arguments' floats count, not constants.
     """
     program = jax.make_jaxpr(function)(*arguments).jaxpr
-    found: set[str] = set()
-    _dtypes_on_the_way(program, [has_gradient(variable.aval) for variable in program.invars], found)
-    narrow = [dtype for dtype in found if jnp.finfo(dtype).bits < 64]
+    dtypes: set[str] = set()
+    _collect_dtypes(program, [has_gradient(variable.aval) for variable in program.invars], dtypes)
+    narrow = [dtype for dtype in dtypes if jnp.finfo(dtype).bits < 64]
     return min(narrow, key=lambda dtype: (jnp.finfo(dtype).bits, -float(jnp.finfo(dtype).eps)), default=None)
 
 
-def _dtypes_on_the_way(jaxpr: Jaxpr, active: list[bool], found: set[str]) -> list[bool]:
+def _collect_dtypes(jaxpr: Jaxpr, active: list[bool], dtypes: set[str]) -> list[bool]:
     known = dict(zip(jaxpr.invars, active))
     depends = lambda v: not isinstance(v, Literal) and known.get(v, False)  # noqa: E731
     for equation in jaxpr.eqns:
@@ -242,14 +243,14 @@ def _dtypes_on_the_way(jaxpr: Jaxpr, active: list[bool], found: set[str]) -> lis
             continue
         inner = inner_program(equation)
         if inner is not None:
-            results = _dtypes_on_the_way(inner.jaxpr, flags, found)
+            results = _collect_dtypes(inner.jaxpr, flags, dtypes)
         else:
             results = [has_gradient(variable.aval) for variable in equation.outvars]
             bodies = [part for value in equation.params.values() for part in _programs_in(value)]
             for body in bodies:
-                _dtypes_on_the_way(body, [True] * len(body.invars), found)
+                _collect_dtypes(body, [True] * len(body.invars), dtypes)
             avals: list[Any] = [variable.aval for variable in equation.outvars]
-            found |= {str(aval.dtype) for aval in avals if _is_real_float(aval)}
+            dtypes |= {str(aval.dtype) for aval in avals if _is_real_float(aval)}
         known.update(zip(equation.outvars, results))
     return [depends(variable) for variable in jaxpr.outvars]
 
@@ -264,8 +265,8 @@ def _is_real_float(aval: Any) -> bool:
 
 
 def intermediates(function: Callable, arrays: list[Any], shape: tuple[int, ...], most: int = 24) -> dict[str, Any]:
-    """The values of one shape that a function computes on its way, each called by its operation and line."""
-    found: dict[str, Any] = {}
+    """A function's intermediate values of one shape, each by its operation and line."""
+    values: dict[str, Any] = {}
 
     class Collecting(Traced):
         def _operation(self, equation: Any, operands: list[Any], path: tuple) -> Sequence[Any]:
@@ -274,15 +275,15 @@ def intermediates(function: Callable, arrays: list[Any], shape: tuple[int, ...],
                 len(results) == 1
                 and _spreads_over(jnp.shape(results[0]), shape)
                 and has_gradient(results[0])
-                and len(found) < most
+                and len(values) < most
             ):
                 name = f"`{equation.primitive.name}` in {source_of(equation)}"
                 if not isinstance(results[0], Tracer):
-                    found.setdefault(name, np.broadcast_to(np.asarray(results[0]), shape))
+                    values.setdefault(name, np.broadcast_to(np.asarray(results[0]), shape))
             return results
 
     Collecting(function, arrays).evaluate(arrays)
-    return found
+    return values
 
 
 def _spreads_over(small: tuple[int, ...], shape: tuple[int, ...]) -> bool:
@@ -290,23 +291,27 @@ def _spreads_over(small: tuple[int, ...], shape: tuple[int, ...]) -> bool:
 
 
 def numbers(function: Callable, *arguments: Any) -> list[float]:
-    """The float constants that stand in a function's program, in the order in which they do."""
-    found = [
+    """The float constants of a function's program, in order."""
+    constants = [
         float(np.real(variable.val))
         for equation in equations(jax.make_jaxpr(function)(*arguments).jaxpr)
         for variable in equation.invars
         if isinstance(variable, Literal) and np.ndim(variable.val) == 0 and has_gradient(variable.aval)
     ]
-    return list(dict.fromkeys(found))
+    return list(dict.fromkeys(constants))
 
 
 def primitives(function: Callable, *arguments: Any) -> set[str]:
-    """The names of all operations in a function's program."""
+    """The names of all operations in a function's program.
+
+    >>> sorted(primitives(lambda x: jnp.sin(x) + 1, 0.5))
+    ['add', 'sin']
+    """
     return {equation.primitive.name for equation in equations(jax.make_jaxpr(function)(*arguments).jaxpr)}
 
 
 def without_gradient(function: Callable, arrays: list[Any], d_y: list[Any]) -> list[bool]:
-    """For each result of a pull-back, whether it is zero by its structure: it depends on no cotangent."""
+    """For each result of a pull-back, whether it is zero by the program's structure: no cotangent reaches it."""
     program = jax.make_jaxpr(function)(arrays, d_y).jaxpr
     return [not flag for flag in _depends(program, [False] * (len(program.invars) - len(d_y)) + [True] * len(d_y))]
 

@@ -1,10 +1,11 @@
-"""Every layer and loss once, at a size as it is trained: large, odd, and different along every axis.
+"""Every layer and loss once, at a size of real training: large, odd, and different along every axis.
 
-A compiler chooses other kernels for large arrays than for small ones, and has been wrong in these alone.
+A compiler chooses other kernels for large arrays than for small ones, and has been wrong in those only.
 """
 
 import numpy as np
 
+from gradient_cases.case import Case, ids, mask, normal, shares
 from pipeline.layers.activations import (
     ELU,
     GELU,
@@ -17,8 +18,9 @@ from pipeline.layers.activations import (
     Softplus,
     Tanh,
 )
-from pipeline.layers.attention import CrossAttention, DotProductAttention, SelfAttention
-from pipeline.layers.combinators import Cast, EncoderDecoder, Parallel, Remat, Repeat, Residual, Serial, Transposed
+from pipeline.layers.attention import CrossAttention, SelfAttention
+from pipeline.layers.blockwise_attention import DotProductAttention
+from pipeline.layers.combinators import Cast, EncoderDecoder, Parallel, Remat, Residual, Serial, Transposed
 from pipeline.layers.convolution import Conv, ConvTranspose
 from pipeline.layers.dropout import Dropout, DropPath
 from pipeline.layers.embedding import Embedding
@@ -31,6 +33,7 @@ from pipeline.layers.objective import Objective
 from pipeline.layers.pooling import AveragePool, GlobalAveragePool, GlobalMaxPool, MaxPool
 from pipeline.layers.positions import LearnedPositions, Rotary, SinusoidalPositions
 from pipeline.layers.recurrent import GRU, LSTM, RNN, Bidirectional
+from pipeline.layers.repeat import Repeat
 from pipeline.layers.shape import Flatten, Reshape
 from pipeline.layers.tying import Tied
 from pipeline.losses.base import Targets
@@ -41,7 +44,6 @@ from pipeline.losses.focal import Focal
 from pipeline.losses.ranking import Candidates, PairwiseRanking, SampledSoftmax
 from pipeline.losses.regression import Huber, MeanAbsoluteError, MeanSquaredError
 from pipeline.losses.vocabulary import VocabularyCrossEntropy
-from pipeline.verify.cases import Case, ids, mask, normal, shares
 
 ROWS = normal(33_013, 37)
 IMAGES = normal(67, 31, 29, 24)

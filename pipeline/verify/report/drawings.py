@@ -1,7 +1,7 @@
-"""Arrays of any rank as pictures: laid out on a plane, reduced to what an eye can tell apart, and drawn.
+"""Arrays of any rank as pictures: laid out on a plane, reduced to as many cells as one can see, and drawn.
 
-Numbers with a sign are blue below zero and red above, and as pale (on a dark page: as dark) as the page at zero; errors
-grow from the page's own colour into that of what is wrong. Both are told apart by people who are colour blind.
+Negative numbers are blue, positive ones red, and zero has the colour of the page. Errors grow from the colour of the page
+into that of failures. Colour-blind people can tell both pairs of colours apart.
 """
 
 import math
@@ -18,20 +18,20 @@ from matplotlib.patches import Rectangle
 from pipeline.report.plots import LIGHT, Theme
 
 CELLS = 64
-"""The most rows and columns of a picture; of a larger array each cell is a block's largest number."""
+"""The most rows and columns of a picture; in that of a larger array, each cell is the largest number of a block."""
 
-# Inches. Three pictures stand side by side on a broad page, and one on a phone.
+# Inches. A wide page has three pictures side by side, a phone one.
 WIDTH, LEFT, RIGHT, TOP = 2.85, 0.6, 0.1, 0.06
 LARGEST_CELL, HIGHEST, LOWEST = 0.45, 2.6, 0.26
 WRITTEN = 0.4, 0.17
-"""The width and height of a cell from which on its number is written into it."""
+"""The smallest width and height of a cell in which its number is written."""
 
 
 @dataclass(frozen=True)
 class Axis:
-    """One axis of an array, or several in a row that are treated as one: ``names`` and ``sizes`` of those.
+    """One axis of an array, or several adjacent ones merged: their ``names`` and ``sizes``.
 
-    limit: how many blocks it is reduced to at most.
+    limit: the most blocks that it is reduced to.
     """
 
     names: tuple[str, ...] = ()
@@ -44,7 +44,7 @@ class Axis:
 
     @property
     def starts(self) -> np.ndarray:
-        """Of each block, its first index."""
+        """The first index of each block."""
         count = min(self.size, self.limit)
         return np.arange(count) * self.size // count
 
@@ -56,7 +56,7 @@ class Axis:
         return f"axes {', '.join(numbers)}"
 
     def block(self, index: Sequence[int]) -> int:
-        """The block of an index, given for each of the axes."""
+        """The block that contains an index, which has one number for each of the merged axes."""
         flat = int(np.ravel_multi_index(tuple(index), self.sizes)) if self.sizes else 0
         return self._block(flat)
 
@@ -64,7 +64,7 @@ class Axis:
         return int(np.searchsorted(self.starts, flat, "right")) - 1
 
     def ticks(self, inches: float, across: bool) -> tuple[list[int], list[str]]:
-        """Blocks to be labelled, and the labels: indices at equal steps of a round number, as there is room for."""
+        """The blocks with a label, and the labels: indices at equal round steps, as many as there is room for."""
         needed = 0.075 * len(self._label(self.size - 1)) + 0.1 if across else 0.14
         most = max(1, min(8, int(inches / needed)))
         steps = (step * 10**power for power in range(18) for step in (1, 2, 5))
@@ -80,10 +80,10 @@ class Axis:
 
 @dataclass(frozen=True, eq=False)
 class Sheet:
-    """An array on a plane: a grid of tiles, in each of which its last two axes run; a matrix is a single tile.
+    """An array on a plane: a grid of tiles, each of which shows the last two axes; a matrix is a single tile.
 
-    axes: down the grid, across it, down a tile, across a tile.
-    blocks: an array with these four axes, reduced.
+    axes: down the grid, across the grid, down a tile, across a tile.
+    blocks: the reduced array, with these four axes.
     """
 
     axes: tuple[Axis, Axis, Axis, Axis]
@@ -91,8 +91,8 @@ class Sheet:
 
     @classmethod
     def of(cls, array: np.ndarray, names: Sequence[str]) -> "Sheet":
-        """names: of the array's axes."""
-        axes = _limited(_arranged(array.shape, names))
+        """The sheet of an array; ``names`` are those of its axes."""
+        axes = _limit(_arrange(array.shape, names))
         values = array.reshape([axis.size for axis in axes])
         for i, axis in enumerate(axes):
             high, low = (extreme.reduceat(values, axis.starts, axis=i) for extreme in (np.maximum, np.minimum))
@@ -109,12 +109,12 @@ class Sheet:
 
     @property
     def cells(self) -> np.ndarray:
-        """Rows and columns."""
+        """The picture's cells, by row and column."""
         down, across, rows, columns = self.blocks.shape
         return self.blocks.transpose(0, 2, 1, 3).reshape(down * rows, across * columns)
 
     def cell(self, index: Sequence[int]) -> tuple[int, int]:
-        """Row and column of the cell that stands for an element of the array."""
+        """Row and column of the cell that contains an element of the array."""
         blocks, rest = [], list(index)
         for axis in self.axes:
             blocks.append(axis.block(rest[: len(axis.sizes)]))
@@ -123,7 +123,7 @@ class Sheet:
         return down * self.blocks.shape[2] + row, across * self.blocks.shape[3] + column
 
     def ticks(self, inches: float, across: bool) -> tuple[list[float], list[str], str]:
-        """Positions, labels and the axis' name, of the tiles where there are several; downwards or ``across``."""
+        """Positions and labels of ticks, and the axis' name; of the tiles, if there are several. Down or ``across``."""
         grid, tile = self.axes[across], self.axes[2 + across]
         if not grid.sizes:
             blocks, labels = tile.ticks(inches, across)
@@ -132,28 +132,28 @@ class Sheet:
         blocks, labels = grid.ticks(inches, across)
         return [block * length + (length - 1) / 2 for block in blocks], labels, grid.name
 
-    def described(self) -> str:
-        """What is not on the labels: which axes run inside a tile."""
+    def description(self) -> str:
+        """The axes inside a tile, which have no labels."""
         names = [axis.name for axis in self.axes[2:]]
         return f"in each tile {names[0]} runs down and {names[1]} across" if self.is_tiled else ""
 
 
-def _arranged(shape: Sequence[int], names: Sequence[str]) -> tuple[Axis, Axis, Axis, Axis]:
-    """Which axes run where: the last two in a tile; the others, in order, down and across the grid of tiles."""
+def _arrange(shape: Sequence[int], names: Sequence[str]) -> tuple[Axis, Axis, Axis, Axis]:
+    """The last two axes in a tile; the others, in order, down and across the grid of tiles."""
     each = [Axis((name,), (size,)) for name, size in zip(names, shape)]
     if len(each) < 3:
         rows, columns = [Axis()] * (2 - len(each)) + each
         return Axis(), Axis(), rows, columns
     rows, columns = each[-2:]
-    if len(each) == 3:  # beside each other or below each other, whichever is nearer to a square
+    if len(each) == 3:  # tiles side by side or one below the other, whichever is closer to a square
         height, width, count = rows.size, columns.size, each[0].size
         is_tall = abs(math.log(count * height / width)) < abs(math.log(height / (count * width)))
         return (each[0], Axis(), rows, columns) if is_tall else (Axis(), each[0], rows, columns)
     return Axis(tuple(names[:-3]), tuple(shape[:-3])), each[-3], rows, columns
 
 
-def _limited(axes: tuple[Axis, Axis, Axis, Axis]) -> tuple[Axis, Axis, Axis, Axis]:
-    """The same with limits: at most ``CELLS`` cells in each direction, and tiles that keep some cells."""
+def _limit(axes: tuple[Axis, Axis, Axis, Axis]) -> tuple[Axis, Axis, Axis, Axis]:
+    """The axes with limits: at most ``CELLS`` cells in each direction, and enough cells in every tile."""
     limits = [CELLS] * 4
     for grid, tile in ((0, 2), (1, 3)):
         limits[grid] = min(axes[grid].size, max(8, CELLS // axes[tile].size))
@@ -208,7 +208,7 @@ def profile(shares: np.ndarray, axis: int, theme: Theme) -> Figure:
     heights = np.maximum.reduceat(shares, along.starts)
     figure = Figure(figsize=(WIDTH, 1.35))
     axes = _box(figure, LEFT, 0.12, WIDTH - LEFT - RIGHT, 0.78)
-    # A small error stays visible; none at all, or that of rounding, leaves its place empty.
+    # A small error stays visible; rounding is drawn as nothing.
     axes.bar(range(len(heights)), np.where(heights > 1e-9, np.maximum(heights, 0.03), 0), 0.84, color=theme.wrong)
     axes.set_xticks(*along.ticks(WIDTH - LEFT - RIGHT, across=True))
     axes.set_yticks([0, 1], ["0", "max"])
@@ -232,7 +232,7 @@ def _box(figure: Figure, left: float, top: float, width: float, height: float) -
 
 
 def _write(axes: Axes, cells: np.ndarray, shares: np.ndarray, colours: Colormap, low: float, theme: Theme) -> None:
-    """Every number into its cell, in black or white, whichever is read more easily there."""
+    """Writes every number into its cell, in black or white, whichever is easier to read there."""
     for (row, column), share in np.ndenumerate(shares):
         colour = theme.text
         if np.isfinite(share):
@@ -254,7 +254,7 @@ def _stripe(axes: Axes, where: np.ndarray, theme: Theme) -> None:
 
 
 def _frame(axes: Axes, cell: tuple[int, int], size: tuple[float, float], theme: Theme) -> None:
-    """A frame around a cell, of at least a tenth of an inch."""
+    """Draws a frame around a cell, of at least a tenth of an inch."""
     (row, column), (width, height) = cell, (max(1.0, 0.1 / inches) for inches in size)
     corner = column - width / 2, row - height / 2
     for colour, line in ((theme.background, 3.0), (theme.text, 1.3)):
@@ -262,7 +262,7 @@ def _frame(axes: Axes, cell: tuple[int, int], size: tuple[float, float], theme: 
 
 
 def _scale(figure: Figure, width: float, colours: Colormap, limit: float, low: float, theme: Theme) -> None:
-    """The colours and the numbers at their ends, at the foot of the figure."""
+    """Draws the colour scale with the numbers at its ends, at the foot of the figure."""
     _, down = figure.get_size_inches()
     axes = _box(figure, LEFT, down - 0.3, width, 0.08)
     axes.imshow(np.linspace(low, 1, 256)[None], cmap=colours, vmin=low, vmax=1, aspect="auto", extent=(low, 1, 0, 1))
@@ -282,14 +282,18 @@ def _bare(axes: Axes, theme: Theme) -> None:
 
 
 def short(number: float, digits: int = 3) -> str:
-    """12.3, 0.0123, 1.2e5, 0, nan: with a power of ten one digit fewer."""
+    """A number in few characters; with a power of ten it has one digit fewer.
+
+    >>> short(12.3456), short(123456.0)
+    ('12.3', '1.2e5')
+    """
     text = f"{number:.{digits}g}"
     mantissa, _, exponent = text.partition("e")
     return f"{float(mantissa):.{max(1, digits - 1)}g}e{int(exponent)}" if exponent else text
 
 
 def planes(array: np.ndarray) -> tuple[np.ndarray, list[str]]:
-    """The array in float64 and its axes' names; a complex one has its parts along a first axis."""
+    """The array in float64 and its axes' names; a complex one has its two parts along a new first axis."""
     names = [f"axis {axis}" for axis in range(array.ndim)]
     if np.iscomplexobj(array):
         return np.stack([np.real(array), np.imag(array)]).astype(np.float64), ["part", *names]

@@ -7,15 +7,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline import compiler
-from pipeline.verify.probes import Probe, meaning
+from pipeline.verify.checks.probes import Probe, meaning
+from pipeline.verify.faults import run
 from pipeline.verify.rule import Rule, outputs, paired, replaced
 
 
 @dataclass(frozen=True)
 class Slope:
-    """The derivative along one direction within one leaf, and how far it can be trusted.
+    """The derivative along one direction within one leaf, with an estimate of its error.
 
-    value: of d/dh <d_y, f(x + h v)>; error: an estimate; direction: v, in the leaf's shape.
+    value: d/dh <d_y, f(x + h v)> at h = 0. error: an estimate. direction: v, in the leaf's shape.
     """
 
     value: float
@@ -49,12 +50,14 @@ class FiniteDifferences:
         """Along a random direction within the array at ``place``."""
         array = np.asarray(probe.arrays[place])
         direction = np.asarray(random.normal(size=array.shape))
-        if meaning(np.asarray(self.rule.arrays[place])) != "real":  # what it is at an edge says nothing
+        if (
+            meaning(np.asarray(self.rule.arrays[place])) != "real"
+        ):  # the meaning of the example arguments, not of an edge
             direction = np.asarray(direction * np.abs(array))  # a small step keeps its sign
         largest = float(np.abs(array).max(initial=0.0)) or 1.0
 
         def value(h: float) -> float:
-            return float(self._value(replaced(probe.arrays, [place], [array + h * direction]), probe.d_y))
+            return float(run(self._value, replaced(probe.arrays, [place], [array + h * direction]), probe.d_y))
 
         unit = largest / (float(np.abs(direction).max(initial=0.0)) or 1.0)
         best, error = _ridders(value, 2e-2 * unit)

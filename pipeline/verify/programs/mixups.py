@@ -1,4 +1,4 @@
-"""Operations whose derivative takes one value for another: an operand transposed, h_t for h_{t-1}, no slope at all."""
+"""Operations with a wrong value in their derivative: an operand transposed, h_t for h_(t-1), no slope at all."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,21 +9,21 @@ import jax.numpy as jnp
 from jax.extend.core import Jaxpr, Literal
 
 from pipeline.layers.base import PyTree
-from pipeline.verify.jaxprs import Interpreter, Traced, has_gradient, inner_program, scan_counts, source_of
+from pipeline.verify.programs.jaxprs import Interpreter, Traced, has_gradient, inner_program, scan_counts, source_of
 
 _SLOPES_OF_OUTPUTS: dict[str, Callable[[Any], Any]] = {
     "tanh": lambda y: 1 - y * y,
     "logistic": lambda y: y * (1 - y),
     "exp": lambda y: y,
 }
-"""Functions whose slope is written with their value."""
+"""Functions whose slope is a formula of their value y."""
 
 _WRONG_SLOPES: dict[str, dict[str, Callable[[Any], Any]]] = {
     "tanh": {"1 - y, not squared,": lambda y: 1 - y, "y squared": lambda y: y * y},
     "logistic": {"y": lambda y: y, "1 - y": lambda y: 1 - y, "1 - y squared, as tanh's,": lambda y: 1 - y * y},
     "sqrt": {"1/y": lambda y: 1 / y},
 }
-"""Slopes that are taken for those, from the value y."""
+"""Slopes that are confused with the right ones, as formulas of the value y."""
 
 _SLOPED = {
     "tanh", "logistic", "exp", "exp2", "log", "log1p", "expm1", "sqrt", "rsqrt", "sin", "cos", "erf", "square",
@@ -31,17 +31,16 @@ _SLOPED = {
 }  # fmt: skip
 
 _PARTNERS = ("transposed", "ones", "new state", "other")
-"""Kinds of a wrong other operand."""
+"""The kinds of mixup in which a product's other operand is wrong."""
 
 
 @dataclass(frozen=True)
 class Mixup:
-    """An operation, mostly a product, whose derivative by operand ``operand`` takes a wrong value for the other one.
+    """An operation, mostly a product, whose derivative by ``operand`` uses a wrong value for the other operand.
 
-    kind: "transposed" (the other operand, transposed), "cotangent transposed", "ones", "new state" (a scan's h_t for
-        h_{t-1}), "other"; of a function of one operand "identity" (its slope left out), "slope from input" (of what has
-        its slope from its output) and "another slope"; "own element" (of a sum that each of its elements is divided
-        by, or less).
+    kind: of a product, "transposed" (the other operand, transposed), "cotangent transposed", "ones", "new state" (a
+        scan's h_t for h_(t-1)) or "other"; of a function of one operand, "identity" (no slope), "slope from input"
+        (where it is a formula of the output) or "another slope"; of a sum, "own element" (the diagonal alone).
     """
 
     key: tuple[Any, ...]
@@ -53,9 +52,9 @@ class Mixup:
 
 
 class Mixed(Traced):
-    """A function of a list of arrays whose products can have a value mixed up in their derivative, not in their value.
+    """A function of a list of arrays whose operations can have mixups in their derivatives; their values stay right.
 
-    mixups: what can be. ``run_with(chosen, arrays)``: with a number for each, 1 where it happens and 0 elsewhere.
+    mixups: all that are possible.
     """
 
     def __init__(self, function: Callable[[list[Any]], PyTree], arrays: list[Any], most: int = 240) -> None:
@@ -67,7 +66,7 @@ class Mixed(Traced):
         for number, mixup in enumerate(self.mixups):
             self._at.setdefault(mixup.key, []).append((number, mixup))
         self._scopes = {mixup.key[:-1] for mixup in self.mixups}
-        self._held: dict[tuple, dict[Any, Any]] = {}
+        self._constant_values: dict[tuple, dict[Any, Any]] = {}
         self._values: dict[tuple, dict[Any, Any]] = {}
 
     def _find(self, jaxpr: Jaxpr, path: tuple, outer: str, carried: int, fixed: int = 0) -> None:
@@ -132,9 +131,9 @@ class Mixed(Traced):
     def values(
         self, jaxpr: Jaxpr, constants: Sequence[Any], arguments: Sequence[Any], path: tuple = ()
     ) -> dict[Any, Any]:
-        if path in self._scopes:  # values that are only known later in the program may be mixed up as well
-            held = Interpreter().values(jaxpr, constants, arguments)
-            self._held[path] = {variable: jax.lax.stop_gradient(value) for variable, value in held.items()}
+        if path in self._scopes:  # values that come later in the program may be mixed up, too
+            values = Interpreter().values(jaxpr, constants, arguments)
+            self._constant_values[path] = {variable: jax.lax.stop_gradient(value) for variable, value in values.items()}
         return super().values(jaxpr, constants, arguments, path)
 
     def entered(self, path: tuple, values: dict[Any, Any]) -> None:
@@ -148,7 +147,7 @@ class Mixed(Traced):
             for number, mixup in here
             if mixup.kind not in _PARTNERS
         ]
-        for operand in (0, 1):  # a product is linear in its other operand: one more product serves all that it may be
+        for operand in (0, 1):  # a product is linear in its other operand, so one more product covers all mixups of it
             partners = [(n, mixup) for n, mixup in here if mixup.kind in _PARTNERS and mixup.operand == operand]
             if partners:
                 right = jax.lax.stop_gradient(operands[1 - operand])
@@ -160,38 +159,39 @@ class Mixed(Traced):
         return results
 
     def _partner(self, mixup: Mixup, right: Any, path: tuple) -> Any:
-        """What stands in the derivative where the product's other operand belongs."""
+        """The value in the derivative in place of the product's other operand."""
         if mixup.kind == "transposed":
             return jnp.swapaxes(right, -1, -2)
-        return jnp.ones_like(right) if mixup.kind == "ones" else self._held[path[:-1]][mixup.other]
+        return jnp.ones_like(right) if mixup.kind == "ones" else self._constant_values[path[:-1]][mixup.other]
 
     def _change(self, mixup: Mixup, equation: Any, operands: list[Any], result: Any, path: tuple) -> Any:
-        """What is to be added to the result: its gradient counts, its value does not."""
-        held = jax.lax.stop_gradient
+        """The change to the result, of which only the gradient counts."""
+        stop_gradient = jax.lax.stop_gradient
         own = operands[mixup.operand]
         if mixup.kind == "identity":
             return own - result
         if mixup.kind == "slope from input":
-            return _SLOPES_OF_OUTPUTS[equation.primitive.name](held(own)) * own - result
+            return _SLOPES_OF_OUTPUTS[equation.primitive.name](stop_gradient(own)) * own - result
         if mixup.kind == "another slope":
-            return _WRONG_SLOPES[equation.primitive.name][mixup.other](held(result)) * own - result
+            return _WRONG_SLOPES[equation.primitive.name][mixup.other](stop_gradient(result)) * own - result
         if mixup.kind == "own element":
-            summed, others = self._values[path[:-1]][mixup.other], [held(operand) for operand in operands]
+            summed, others = self._values[path[:-1]][mixup.other], [stop_gradient(operand) for operand in operands]
             alone = list(others)
-            alone[mixup.operand] = held(own) + (summed - held(summed))
+            alone[mixup.operand] = stop_gradient(own) + (summed - stop_gradient(summed))
             through = list(others)
             through[mixup.operand] = own
-            apply = lambda given: super(Mixed, self)._operation(equation, given, ())[0]  # noqa: E731
+            apply = lambda operands: super(Mixed, self)._operation(equation, operands, ())[0]  # noqa: E731
             return apply(alone) - apply(through)
-        right_way = self._product(equation, operands, mixup.operand, held(operands[1 - mixup.operand]))
+        right_way = self._product(equation, operands, mixup.operand, stop_gradient(operands[1 - mixup.operand]))
         return jnp.swapaxes(right_way, -1, -2) - right_way  # the cotangent transposed
 
     def _product(self, equation: Any, operands: list[Any], operand: int, partner: Any) -> Any:
-        given = list(operands)
-        given[1 - operand] = partner
-        return super()._operation(equation, given, ())[0]
+        factors = list(operands)
+        factors[1 - operand] = partner
+        return super()._operation(equation, factors, ())[0]
 
     def run_with(self, chosen: Any, arrays: list[Any]) -> PyTree:
+        """The function with a number for each mixup: 1 where it happens, 0 elsewhere."""
         self._chosen = chosen
         return self.evaluate(arrays)
 

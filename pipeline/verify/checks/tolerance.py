@@ -1,0 +1,216 @@
+"""When two derivatives count as equal: the limit of the relative error, and what excuses a difference beyond it.
+
+Excused are: rounding, where the input is ill-conditioned; noise, where the gradient is zero in theory; the coarser
+precision that a rule was written for; another valid derivative, at a kink that only a check chose; and a rule that
+finite differences confirm, where autodiff itself is wrong.
+"""
+
+import math
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from pipeline.layers.base import leaves
+from pipeline.verify.faults import raise_if_own, run
+from pipeline.verify.measure import Difference, difference, largest, scale
+from pipeline.verify.report.results import Row, Verdict
+from pipeline.verify.rule import is_float
+from pipeline.verify.trial import Observation, Trial, Values, bits
+
+_EXCUSED = 1e-5
+"""The largest relative error that an ill-conditioned input explains; a larger one is a jump, not rounding."""
+
+
+def comparison_row(
+    trial: Trial,
+    check: str,
+    leaf: str,
+    observation: Observation,
+    manual: np.ndarray,
+    expected: np.ndarray,
+    beside: Values,
+    part: str,
+) -> Row:
+    """The row that compares one leaf of an observation.
+
+    beside: all leaves of the same kind, for the scale of the leaf's layer. part: "y" for values, "d" for cotangents.
+    """
+    around = size_around(trial, leaf, beside) if part == "d" else 0.0
+    apart = difference(manual, expected, around)
+    if apart.relative_error <= trial.limit:
+        return Row(leaf, check, "float64", apart.relative_error, trial.limit, probe=observation.probe.name)
+    if not np.isfinite(expected).all():
+        finite = np.isfinite(manual)
+        if (np.isfinite(expected) <= finite).all() and _agree_where_finite(manual, expected, trial.limit):
+            message = f"autodiff of the function is not finite {_where(~np.isfinite(expected))}"
+            return Row(leaf, check, "float64", math.inf, trial.limit, "inconclusive", message, observation.probe.name)
+    allowed = _allowed(trial, leaf, observation, part, apart, scale(expected, around))
+    excused = apart.distance <= allowed
+    if not excused and part == "d":
+        excused = (
+            _excused_by_precision(trial, leaf, observation, apart)
+            or _is_convention(trial, leaf, observation)
+            or _reference_is_at_fault(trial, leaf, observation)
+        )
+    verdict: Verdict = "pass" if excused else "fail"
+    size = largest(expected)
+    limit = max(allowed / size, trial.limit) if excused and size else trial.limit
+    message = "" if excused else f"worst {apart}"
+    return Row(leaf, check, "float64", apart.relative_error, limit, verdict, message, observation.probe.name)
+
+
+def _allowed(trial: Trial, leaf: str, observation: Observation, part: str, apart: Difference, size: float) -> float:
+    """The largest difference allowed: the limit, and what rounding alone explains."""
+    limit = trial.limit * size
+    explained = max(_EXCUSED, 1024 * float(jnp.finfo(trial.reference_dtype or "float64").eps)) * size
+    extreme = observation.probe.kind in (
+        "large",
+        "tiny",
+    )  # numbers that only the check chose: a rule may lose digits there
+    noise = part == "d" and _is_noise(trial, leaf, observation)
+    if not math.isfinite(apart.distance) or not (extreme or noise or apart.distance <= explained):
+        return limit
+    rounding = _rounding(trial, leaf, observation, part)
+    if rounding > explained and not (extreme or noise):
+        return limit
+    if extreme and rounding >= apart.distance > 1e-6 * size and not noise:
+        trial.judgement.note(
+            f"{leaf}: at {observation.probe.kind} numbers it loses more digits to cancellation than autodiff does"
+        )
+    return limit + rounding
+
+
+def require_equal(
+    trial: Trial, check: str, leaf: str, manual: Any, expected: Any, around: float, dtype: str = "float64"
+) -> None:
+    """Adds a row for two arrays that must be equal up to rounding."""
+    manual, expected = np.asarray(manual), np.asarray(expected)
+    if manual.shape != expected.shape:
+        message = f"its shape is {list(manual.shape)}; it must be {list(expected.shape)}"
+        trial.row(leaf, check, dtype, math.inf, trial.limit, "fail", message)
+        return
+    apart = difference(manual, expected, around)
+    allowed = max(
+        trial.limit, *(2 * row.limit for row in trial.judgement.rows if (row.check, row.leaf) == ("gradient", leaf))
+    )
+    size = max(scale(expected, around), around) or 1.0  # where all is zero, noise is measured beside the cotangents
+    scaled = apart.distance / size
+    ok = min(apart.relative_error, scaled) <= allowed
+    if not ok and trial.judgement.rule_dtype and trial.rule.layer is None:
+        ok = scaled <= 64 * float(jnp.finfo(trial.judgement.rule_dtype).eps)
+    trial.row(
+        leaf, check, dtype, apart.relative_error, allowed, "pass" if ok else "fail", "" if ok else f"worst {apart}"
+    )
+
+
+def size_around(trial: Trial, leaf: str, beside: Values) -> float:
+    """The largest number among the cotangents of the same layer; without layers, of leaves in the same container."""
+    if trial.rule.layer is None:
+        container = leaf.rpartition("/")[0]
+    else:
+        inside = [path for path, _ in leaves(trial.rule.layer) if leaf.startswith(f"{path}/")]
+        container = max(inside, key=len, default="")
+    near = [v for name, v in beside.items() if not container or name.startswith(f"{container}/")]
+    return max(map(largest, near), default=0.0)
+
+
+def _rounding(trial: Trial, leaf: str, observation: Observation, part: str) -> float:
+    """How far rounding alone may move the two derivatives apart, from runs with random rounding errors."""
+    moved = 0.0
+    before = {"d": (observation.reference, observation.manual), "y": (observation.y, observation.manual_y)}[part]
+    arguments = list(observation.probe.arrays), list(observation.probe.d_y)
+    for function, values in zip(trial.noisy, before):
+        for draw in range(4):
+            try:
+                after = np.asarray(run(function, draw, *arguments)[part][leaf])
+            except Exception as error:
+                raise_if_own(error)
+                return 0.0
+            with np.errstate(invalid="ignore"):
+                change = np.abs(values[leaf] - after)
+            moved = max(moved, largest(change))
+    return 16 * moved
+
+
+def _is_noise(trial: Trial, leaf: str, observation: Observation) -> bool:
+    """Whether the leaf is only noise here: tiny compared with its numbers at other arguments."""
+    usual = max((largest(other.reference[leaf]) for other in trial.judgement.observations), default=0.0)
+    usual = max(usual, max(map(largest, observation.probe.d_y), default=0.0))
+    return max(largest(observation.reference[leaf]), largest(observation.manual[leaf])) <= 1e-6 * usual
+
+
+def _excused_by_precision(trial: Trial, leaf: str, observation: Observation, apart: Difference) -> bool:
+    """Whether it errs as a rule does that is written for float32, which is checked in its own precision later."""
+    narrow = trial.judgement.rule_dtype
+    native = trial.native_arrays() if narrow is not None and trial.rule.layer is None else []
+    if narrow is None or not native or bits(native[0][0]) > bits(narrow):
+        return False
+    if apart.distance > 64 * float(jnp.finfo(narrow).eps) * largest(observation.reference[leaf]):
+        return False
+    trial.judgement.note(
+        f"the rule passes through {narrow}, the precision of the arguments, so it is judged at that precision"
+    )
+    return True
+
+
+def _is_convention(trial: Trial, leaf: str, observation: Observation) -> bool:
+    """Whether it differs at a kink that only the check chose, by another of the derivatives that are valid there.
+
+    Valid are those between the derivatives close by, element by element, with the same sums where those all agree.
+    """
+    if observation.probe.from_author or observation.probe.kind not in ("ties", "equal ids", "mask", "sizes", ""):
+        return False
+    manual = observation.manual[leaf]
+    if not np.isfinite(manual).all():
+        return False
+    near = []
+    for i in range(48):
+        random = np.random.default_rng((trial.seed, 7, i))
+        arrays = [
+            a + 1e-7 * random.normal(size=np.shape(a)) * (largest(np.asarray(a)) or 1.0) if is_float(a) else a
+            for a in observation.probe.arrays
+        ]
+        near.append(trial.reference(arrays, observation.probe.d_y)[1][leaf])
+    stacked, slack = np.stack(near), 1e-5 * max(largest(near[0]), largest(manual))
+    if np.ptp(stacked, axis=0).max(initial=0.0) <= 1e3 * slack:
+        return False  # no kink: the derivatives close by are equal
+    if (manual < stacked.min(0) - slack).any() or (manual > stacked.max(0) + slack).any():
+        return False
+    for remaining in (None, *range(manual.ndim)):
+        summed = tuple(axis for axis in range(manual.ndim) if axis != remaining)
+        sums, room = stacked.sum(tuple(axis + 1 for axis in summed)), slack * manual.size
+        fixed = np.ptp(sums, axis=0) <= room  # on every side of the kink: a tie passes its gradient on once
+        if (np.abs(manual.sum(summed) - sums[0]) > room)[fixed].any():
+            return False
+    trial.judgement.note(
+        f"{leaf}: at a kink ({observation.probe.name}) its derivative is not the one of JAX; both are valid"
+    )
+    return True
+
+
+def _reference_is_at_fault(trial: Trial, leaf: str, observation: Observation) -> bool:
+    """Whether finite differences contradict autodiff and confirm the rule, at values that only the check chose."""
+    if observation.probe.from_author or observation.probe.kind in ("", "sizes") or leaf in trial.judgement.wrong_leaves:
+        return False
+    slopes = [
+        trial.differences.slope(
+            observation.probe, trial.rule.leaves.index(leaf), np.random.default_rng((trial.seed, 9, i))
+        )
+        for i in range(2)
+    ]
+    if not all(s.agrees(observation.manual[leaf]) and s.agrees(observation.reference[leaf]) is False for s in slopes):
+        return False
+    trial.judgement.note(
+        f"{leaf}: at {observation.probe.name} finite differences agree with the rule, not with autodiff of the function"
+    )
+    return True
+
+
+def _agree_where_finite(manual: np.ndarray, expected: np.ndarray, limit: float) -> bool:
+    both = np.isfinite(expected) & np.isfinite(manual)
+    return difference(manual[both], expected[both], 0.0).relative_error <= limit
+
+
+def _where(flags: np.ndarray) -> str:
+    return f"at {list(map(int, np.argwhere(flags)[0]))}" if flags.ndim else "here"
