@@ -1,7 +1,7 @@
-"""What ratings come to without a model: means, levels of users and items, and a user's mood at the time.
+"""The baseline of a rating: the mean, the biases of user and item, and the session effect.
 
-These are closed forms of the training ratings. A model learns what they leave, and where it knows nothing of a user or
-an item they are the answer.
+All are closed forms of the training ratings. A model learns the residuals, ratings minus baseline; for an unseen user
+or item the baseline alone is the prediction.
 """
 
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ import numpy as np
 from pipeline.data.ratings import UNSEEN, Ratings
 
 DAMPING = {"users": 4.0, "items": 3.0}
-"""How many ratings of the mean are added to those there are."""
-ROUNDS = 15  # levels of users and items follow from each other
+"""Number of ratings equal to the mean that are added to those of each user or item."""
+ROUNDS = 15  # the biases of users and of items depend on each other
 SESSION_DAMPING = 2.0
 
 
 @dataclass(frozen=True, eq=False)
 class Baseline:
-    """mean + users[u] + items[i]: the mean rating, and how far a user's or an item's lie from it; 0 at ``UNSEEN``."""
+    """mean + users[u] + items[i]: the mean rating and the biases of users and items, which are 0 at ``UNSEEN``."""
 
     mean: float
     users: np.ndarray
@@ -26,61 +26,65 @@ class Baseline:
 
     @classmethod
     def of(cls, ratings: Ratings, users: int, items: int) -> "Baseline":
-        """Damped means (Bell & Koren 2007), each following from the others. users, items: how many there are."""
+        """The baseline of training ratings: biases are damped means (Bell & Koren 2007), computed in turn.
+
+        users, items: number of places, with ``UNSEEN``.
+        """
         mean = float(ratings.values.mean())
-        left = ratings.values.astype(np.float64) - mean
-        levels = {"users": np.zeros(users), "items": np.zeros(items)}
+        centred = ratings.values.astype(np.float64) - mean
+        biases = {"users": np.zeros(users), "items": np.zeros(items)}
         for _ in range(ROUNDS):
-            for of, other in (("items", "users"), ("users", "items")):
-                its, others = getattr(ratings, of), getattr(ratings, other)
-                beside = left - levels[other][others]
-                counts = np.bincount(its, minlength=len(levels[of]))
-                levels[of] = np.bincount(its, beside, len(levels[of])) / (counts + DAMPING[of])
-        levels["users"][UNSEEN] = levels["items"][UNSEEN] = 0.0
-        return cls(mean, levels["users"].astype(np.float32), levels["items"].astype(np.float32))
+            for side, other in (("items", "users"), ("users", "items")):
+                places, others = getattr(ratings, side), getattr(ratings, other)
+                residuals = centred - biases[other][others]
+                counts = np.bincount(places, minlength=len(biases[side]))
+                biases[side] = np.bincount(places, residuals, len(biases[side])) / (counts + DAMPING[side])
+        biases["users"][UNSEEN] = biases["items"][UNSEEN] = 0.0
+        return cls(mean, biases["users"].astype(np.float32), biases["items"].astype(np.float32))
 
     def __call__(self, users: np.ndarray, items: np.ndarray) -> np.ndarray:
-        """Of pairs: float32, of the ids' shape as they broadcast."""
+        """The baseline of pairs: float32, of the shape to which users and items broadcast."""
         return np.float32(self.mean) + self.users[users] + self.items[items]
 
 
-def session_effects(known: Ratings, left: np.ndarray, asked: Ratings, window: float) -> np.ndarray:
-    """How a user's other ratings at about the time lie above what was expected of them: float32, (asked,).
+def session_effects(train: Ratings, residuals: np.ndarray, ratings: Ratings, window: float) -> np.ndarray:
+    """The session effect of each rating: how far the user's other ratings at about that time lie above the baseline.
 
-    One who rates several items in a row is in one mood, or reads a page of what is alike (the day's level of timeSVD++,
-    Koren 2009, without its days): the damped mean of what the user's training ratings have left, each weighted by
-    exp(-|seconds between| / window). A rating that is itself among those known does not count for itself.
+    It is the damped mean of the residuals of the user's training ratings, each weighted by exp(-|time difference| /
+    window): a continuous form of timeSVD++'s day-specific user bias (Koren 2009). A training rating does not count for
+    itself.
 
-    known: training ratings; left: what each of them has beside the baseline; asked: ``known`` itself, or others of the
-    same users; window: seconds. Both need times.
+    train: training ratings; residuals: each of them minus the baseline; ratings: ``train`` itself, or other ratings of
+    the same users; window: seconds. Both need times. Returns float32, (ratings,).
     """
-    assert known.times is not None and asked.times is not None
-    own = asked is known
-    users = known.users if own else np.concatenate([known.users, asked.users])
-    times = known.times if own else np.concatenate([known.times, asked.times])
+    assert train.times is not None and ratings.times is not None
+    own = ratings is train
+    users = train.users if own else np.concatenate([train.users, ratings.users])
+    times = train.times if own else np.concatenate([train.times, ratings.times])
     counts = np.zeros(len(users))
-    counts[: len(known)] = 1.0
+    counts[: len(train)] = 1.0
     values = np.zeros(len(users))
-    values[: len(known)] = left
+    values[: len(train)] = residuals
     order = np.lexsort((times, users))
-    sums, weights = (_beside(users[order], times[order], its[order], window) for its in (values, counts))
-    found = np.empty(len(users))
-    found[order] = sums / (weights + SESSION_DAMPING)
-    return (found if own else found[len(known) :]).astype(np.float32)
+    sums, weights = (_weighted_sums(users[order], times[order], array[order], window) for array in (values, counts))
+    effects = np.empty(len(users))
+    effects[order] = sums / (weights + SESSION_DAMPING)
+    return (effects if own else effects[len(train) :]).astype(np.float32)
 
 
-def _beside(users: np.ndarray, times: np.ndarray, values: np.ndarray, window: float) -> np.ndarray:
-    """For each of the ratings, in order of users and times, sum of exp(-|t - t'| / window) values' over the others.
+def _weighted_sums(users: np.ndarray, times: np.ndarray, values: np.ndarray, window: float) -> np.ndarray:
+    """For each rating i the sum over the same user's other ratings j of exp(-|time i - time j| / window) value j.
 
-    What has come before decays from one to the next, and so does what comes after: one pass in each direction.
+    The ratings are sorted by user and time. The sum over earlier ratings decays from one rating to the next, and so
+    does
+    the sum over later ones from back to front: one pass in each direction.
     """
     decays = np.where(users[1:] == users[:-1], np.exp(-np.abs(np.diff(times)) / window), 0.0)
     result = np.zeros(len(values))
-    for step in (1, -1):
-        its, total = values[::step].tolist(), 0.0
-        passed = [0.0]
-        for value, decay in zip(its, decays[::step].tolist()):
+    for direction in (1, -1):
+        total, totals = 0.0, [0.0]
+        for value, decay in zip(values[::direction].tolist(), decays[::direction].tolist()):
             total = (total + value) * decay
-            passed.append(total)
-        result += np.array(passed[: len(values)])[::step]
+            totals.append(total)
+        result += np.array(totals[: len(values)])[::direction]
     return result

@@ -174,11 +174,11 @@ def _files(path: Path) -> dict[str, Path]:
     return {part: files[0] for part, files in found.items() if files} if all(found.values()) else {}
 
 
-Read = tuple[dict[str, Arrays], tuple[str, ...], tuple[str, ...]]
+PartsClassesNotes = tuple[dict[str, Arrays], tuple[str, ...], tuple[str, ...]]
 """Parts, classes, notes."""
 
 
-def _table(name: str, label: str, ignore: Sequence[str]) -> tuple[tuple[str, ...], *Read]:
+def _table(name: str, label: str, ignore: Sequence[str]) -> tuple[tuple[str, ...], *PartsClassesNotes]:
     if name == "breast-cancer":
         found = known.breast_cancer()
         return found.names, {"train": (found.values.astype(object), found.labels.astype(np.int32))}, found.classes, ()
@@ -196,12 +196,12 @@ def _notes(tables: Mapping[str, Table]) -> tuple[str, ...]:
     return tuple(f"{part}: {note}" if several else note for part, its in tables.items() for note in its.notes)
 
 
-def _signals(name: str, label: str) -> Read:
+def _signals(name: str, label: str) -> PartsClassesNotes:
     found = {part: read_signals(file, label) for part, file in _files(Path(name)).items()}
     return *_numbered(found), ()
 
 
-def _images(name: str) -> Read:
+def _images(name: str) -> PartsClassesNotes:
     source = known.pneumonia_mnist() if name == "pneumoniamnist" else images.read(Path(name))
     parts, copies = without_copies(source.parts)
     notes = (f"{copies} training images are left out: they also stand in another split",) if copies else ()

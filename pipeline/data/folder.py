@@ -1,5 +1,6 @@
 """Files in class-named folders, whatever they hold; and image files."""
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -104,3 +105,21 @@ def _read_alike(files: list[Path]) -> np.ndarray:
 
 def _size(image: np.ndarray) -> str:
     return f"{image.shape[1]}x{image.shape[0]}"
+
+
+def files_in(paths: Sequence[Path], suffixes: Sequence[str] = ()) -> list[Path]:
+    """The files among ``paths`` and in the folders among them, in alphabetical order.
+
+    suffixes: which files of a folder count; without any, all do.
+    """
+    files = []
+    for path in paths:
+        inside = [path]
+        if path.is_dir():
+            inside = sorted(file for file in path.rglob("*") if file.is_file())
+            inside = [file for file in inside if not suffixes or file.suffix.lower() in suffixes]
+        if not inside:
+            kinds = f"{' or '.join(suffixes)} file" if suffixes else "file"
+            raise UserError(f"{path} has no {kinds} in it; give files, or a folder of them")
+        files += inside
+    return files

@@ -65,7 +65,7 @@ class LabelledText:
 
 
 @dataclass(frozen=True)
-class Found:
+class TextSource:
     """What a reader found: texts (objects) and labels by part, the classes, and notes on what it left out."""
 
     parts: Mapping[str, Arrays]
@@ -117,7 +117,7 @@ def load(
     return LabelledText(name_or_path, **splits, classes=found.classes, vocabulary=vocabulary, notes=tuple(notes))
 
 
-def _find(name: str, encoding: str) -> Found:
+def _find(name: str, encoding: str) -> TextSource:
     if name == "lexicon":
         return lexicon_sentences()
     if name == "movie-review":
@@ -134,17 +134,17 @@ def _find(name: str, encoding: str) -> Found:
     )
 
 
-def lexicon_sentences() -> Found:
+def lexicon_sentences() -> TextSource:
     """Sentences that ``pipeline.data.lexicon`` composes: what they are follows from people's ratings of words."""
     from pipeline.data.synthetic import lexicon
 
     parts = {}
     for part, found in lexicon.sentences(LEXICON_SIZES, seed=0).items():
         parts[part] = _arrays([(sentence.text, int(sentence.valence > 0)) for sentence in found])
-    return Found(parts, tuple(POLARITY))
+    return TextSource(parts, tuple(POLARITY))
 
 
-def movie_review(encoding: str) -> Found:
+def movie_review(encoding: str) -> TextSource:
     """Movie Review, sentence polarity 1.0 (Pang & Lee 2005): 10,662 snippets, in latin-1. It has no splits.
 
     Read from ``$PIPELINE_DATA/mr-polarity`` or the user's cache; where it is in neither, downloaded into the cache.
@@ -153,7 +153,7 @@ def movie_review(encoding: str) -> Found:
     return read_folder(folder, encoding)
 
 
-def read_folder(path: Path, encoding: str) -> Found:
+def read_folder(path: Path, encoding: str) -> TextSource:
     """The texts of ``*.pos`` and ``*.neg`` files, one a line, or those of files in class-named folders, one each."""
     files = {name: sorted(path.glob(f"*.{ending}")) for name, ending in POLARITY.items()}
     if all(files.values()):
@@ -171,7 +171,7 @@ def read_folder(path: Path, encoding: str) -> Found:
     return _without_empty(path, read, classes, "files")
 
 
-def _read_lines(files: Mapping[str, Sequence[Path]], encoding: str) -> Found:
+def _read_lines(files: Mapping[str, Sequence[Path]], encoding: str) -> TextSource:
     pairs = []
     for label, its in enumerate(files.values()):
         for file in its:
@@ -182,7 +182,7 @@ def _read_lines(files: Mapping[str, Sequence[Path]], encoding: str) -> Found:
     return _without_empty(folder, {"train": pairs}, tuple(files), "lines")
 
 
-def read_table(path: Path, encoding: str) -> Found:
+def read_table(path: Path, encoding: str) -> TextSource:
     """Lines of a ``.tsv`` (split at tabs alone) or rows of a ``.csv`` file; the first one names the columns."""
     pairs, blank = [], 0
     for line, fields in named_rows(path, read_encoded(path, encoding), ("label", "text")):
@@ -199,7 +199,7 @@ def read_table(path: Path, encoding: str) -> Found:
 
 def _without_empty(
     path: Path, parts: Mapping[str, Sequence[tuple[str, int]]], classes: tuple[str, ...], what: str, blank: int = 0
-) -> Found:
+) -> TextSource:
     """blank: how many of ``what`` were empty, besides those that are found here."""
     kept = {part: [(text.strip(), label) for text, label in pairs if text.strip()] for part, pairs in parts.items()}
     for part, pairs in kept.items():
@@ -207,7 +207,7 @@ def _without_empty(
             raise UserError(f"{path} has no {part} texts: it is empty")
     left_out = blank + sum(len(pairs) - len(kept[part]) for part, pairs in parts.items())
     notes = (f"{left_out} {what} of {path} left out: they are empty",) if left_out else ()
-    return Found({part: _arrays(pairs) for part, pairs in kept.items()}, classes, notes)
+    return TextSource({part: _arrays(pairs) for part, pairs in kept.items()}, classes, notes)
 
 
 def _arrays(pairs: Sequence[tuple[str, int]]) -> Arrays:

@@ -66,7 +66,7 @@ def read_folder(path: Path, encoding: str, folds: int, fold: int, ranking: bool)
     if not ranking and folds in (0, MOVIELENS_FOLDS) and path.name == "movielens-100k":
         part = len(read.lines) // MOVIELENS_FOLDS
         test = np.arange(len(read.lines)) // part == fold - 1
-        return RatingSource({"train": take_rows(read, ~test), "test": _taken(read, test)}, titles)
+        return RatingSource({"train": take_rows(read, ~test), "test": take_rows(read, test)}, titles)
     return RatingSource({"train": read}, titles)
 
 

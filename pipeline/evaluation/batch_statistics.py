@@ -1,4 +1,4 @@
-"""BatchNorm's statistics of the population, written when a model is judged."""
+"""Batch statistics: the population's mean and mean square for BatchNorm, computed before a model is evaluated."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import replace
@@ -9,40 +9,52 @@ import jax.numpy as jnp
 
 from pipeline import compiler
 from pipeline.data.batches import Batch
-from pipeline.layers.base import Context, PyTree, map_children
+from pipeline.layers.base import Context, PyTree, map_children, parameter_roles
 from pipeline.layers.dropout import Dropout
 from pipeline.layers.objective import Objective
-from pipeline.training.optimizer import STATISTICS, name_of
 
 
 def make_batch_statistics(objective: Objective) -> Callable[[PyTree, Iterable[Batch]], PyTree]:
-    """A function ``(params, batches) -> params`` that writes the population's statistics for BatchNorm.
+    """Returns a function ``(params, batches) -> params`` that writes the population's statistics for BatchNorm.
 
-    The statistics of equal training batches are averaged, with the parameters as they are now (Wu & Johnson 2021,
-    "Rethinking 'Batch' in BatchNorm"). Dropout is left out: the model is calibrated as it will be evaluated. Models
-    without statistics come back as they are, and need no batches.
+    These are the averages of the statistics of ``batches``, which must be training batches of equal size, under the
+    parameters as they are (Wu & Johnson 2021, "Rethinking 'Batch' in BatchNorm"). Dropout is off, as in evaluation.
+    Parameters of a model without batch statistics are returned unchanged, and need no batches; any other model raises
+    ValueError if there are none.
+
+    >>> from pipeline.layers.linear import Dense
+    >>> from pipeline.layers.combinators import Serial
+    >>> from pipeline.layers.normalization import BatchNorm
+    >>> from pipeline.losses.base import Targets
+    >>> from pipeline.losses.regression import MeanSquaredError
+    >>> objective = Objective(Serial((BatchNorm(), Dense(1))), MeanSquaredError())
+    >>> batch = jnp.array([[1.0], [3.0]]), Targets(jnp.zeros((2, 1)))
+    >>> params = objective.init(jax.random.key(0), batch)
+    >>> params = make_batch_statistics(objective)(params, [batch])
+    >>> params["model"]["layers"][0]["mean"].tolist(), params["model"]["layers"][0]["mean_square"].tolist()
+    ([2.0], [5.0])
     """
-    quiet = _without_dropout(objective)
+    without_dropout = _without_dropout(objective)
 
     @compiler.jit
     def statistics(params: PyTree, batch: Batch) -> PyTree:
-        _, residuals = quiet.forward(params, batch, Context(train=True))
-        return quiet.statistics(params, residuals)
+        _, residuals = without_dropout.forward(params, batch, Context(train=True))
+        return without_dropout.statistics(params, residuals)
 
-    def calibrate(params: PyTree, batches: Iterable[Batch]) -> PyTree:
-        if not any(name_of(path) in STATISTICS for path, _ in jax.tree_util.tree_leaves_with_path(params)):
+    def batch_statistics(params: PyTree, batches: Iterable[Batch]) -> PyTree:
+        if "statistic" not in jax.tree.leaves(parameter_roles(objective, params)):
             return params
         sums, count = None, 0
         for batch in batches:
-            its = statistics(params, batch)
-            sums, count = (its if sums is None else jax.tree.map(jnp.add, sums, its)), count + 1
+            current = statistics(params, batch)
+            sums, count = (current if sums is None else jax.tree.map(jnp.add, sums, current)), count + 1
         if not count:
-            raise ValueError("a model with BatchNorm needs batches to calibrate its statistics on; there were none")
+            raise ValueError("a model with BatchNorm needs batches to compute its statistics on; there were none")
         return jax.tree.map(
             lambda total, now: now if total is None else total / count, sums, params, is_leaf=lambda node: node is None
         )
 
-    return calibrate
+    return batch_statistics
 
 
 def _without_dropout(layer: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Metrics of several models together."""
+"""Metrics over several models, such as those of a cross-validation."""
 
 from collections.abc import Mapping, Sequence
 
@@ -6,7 +6,7 @@ import numpy as np
 
 
 def means(tests: Sequence[Mapping[str, float]], deviating: Sequence[str]) -> dict[str, float]:
-    """The mean of every metric over models, and the standard deviation among them of those in ``deviating``.
+    """The mean of every metric over models, and for each name in ``deviating`` the standard deviation among them.
 
     >>> means([{"auc": 0.5}, {"auc": 1.0}], ["auc"])
     {'auc': 0.75, 'auc_deviation': 0.3535533905932738}

@@ -11,15 +11,10 @@ import jax
 import numpy as np
 
 from pipeline.data.diagnosis import Unlabelled
-from pipeline.evaluation.calibration import (
-    OperatingPoint,
-    diagnostic_metrics,
-    disease_probability,
-    intervals,
-    predict_labels,
-)
+from pipeline.evaluation.bootstrap import intervals
 from pipeline.evaluation.cross_validation import means
 from pipeline.evaluation.evaluate import all_outputs
+from pipeline.evaluation.operating_point import OperatingPoint, diagnostic_metrics, disease_probability, predict_labels
 from pipeline.evaluation.uncertainty import make_dropout_samples
 from pipeline.layers.base import Layer, PyTree
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from pipeline import compiler
 from pipeline.data.batches import Batch, Examples, Sequences, by_length, evaluation_batches
-from pipeline.evaluation.metrics import Metrics, accuracy_metric
+from pipeline.evaluation.classification import accuracy_metric
+from pipeline.evaluation.metrics import Metrics
 from pipeline.layers.base import Context, Layer, PyTree
 from pipeline.layers.objective import Objective
 

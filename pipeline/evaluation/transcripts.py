@@ -1,4 +1,4 @@
-"""How good a recogniser's transcripts are."""
+"""Metrics of a speech recogniser's transcripts."""
 
 from collections.abc import Sequence
 
@@ -6,7 +6,10 @@ import numpy as np
 
 
 def transcript_metrics(references: Sequence[str], hypotheses: Sequence[str]) -> dict[str, float]:
-    """Word and character error rates, wer and cer; where every reference is one word, also the accuracy.
+    """wer and cer, the word and character error rates; also accuracy, if every reference is a single word.
+
+    An error rate is the number of edits (substitutions, deletions, insertions) by which the hypotheses differ from the
+    references, divided by the number of words or characters in the references.
 
     >>> transcript_metrics(["turn the light on"], ["turn the lights"])["wer"]
     0.5

@@ -1,4 +1,4 @@
-"""How good translations are."""
+"""Metrics of translations."""
 
 from collections.abc import Sequence
 
@@ -8,9 +8,12 @@ import numpy as np
 def translation_metrics(
     references: Sequence[str], hypotheses: Sequence[str], tokenize: str = "13a"
 ) -> dict[str, float]:
-    """bleu (Papineni et al. 2002) and chrf (Popovic 2015), from 0 to 100, and exact_match, a share.
+    """bleu (Papineni et al. 2002) and chrf (Popovic 2015), from 0 to 100, and exact_match, a share of the sentences.
 
-    tokenize: sacrebleu's tokeniser for BLEU: "13a", or "none" for texts that are tokenised already.
+    tokenize: sacrebleu's tokeniser for BLEU: "13a", or "none" for texts whose tokens have spaces between them already.
+
+    >>> translation_metrics(["ein Hund", "zwei Katzen"], ["ein Hund", "zwei Hunde"])["exact_match"]
+    0.5
     """
     from sacrebleu.metrics.bleu import BLEU
     from sacrebleu.metrics.chrf import CHRF

@@ -32,8 +32,8 @@ def make_dropout_samples(model: Layer, samples: int) -> Callable[[PyTree, Any, A
 class SampledDropout(Dropout):
     """Dropout that drops in evaluation, too."""
 
-    def kept(self, x: Any, context: Context) -> Any:
-        return super().kept(x, replace(context, train=True))
+    def keep_mask(self, x: Any, context: Context) -> Any:
+        return super().keep_mask(x, replace(context, train=True))
 
 
 def _sampling(layer: Any) -> Any:

@@ -1,8 +1,9 @@
-"""What a run can go on from, and what it is judged by: checkpoints through orbax.
+"""Checkpoints of a run, through orbax: the best parameters, and the last state, from which the run can be resumed.
 
-``checkpoints/best`` holds the parameters with the best validation metric, averaged and calibrated, as they were judged;
-``checkpoints/last`` the whole state with where the data and the stop rules stood. Each is written under a new name and
-only then takes its predecessor's place: a run killed at any moment leaves a whole one.
+``checkpoints/best`` holds the parameters with the best validation metric, as they were evaluated: averaged, with batch
+statistics. ``checkpoints/last`` holds the whole state of training, of the batches and of the stop rules. Each is
+written under a new name and then replaces its predecessor, so that a run killed at any moment leaves a complete
+checkpoint.
 """
 
 from pathlib import Path
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Checkpoints:
-    """The checkpoints in a folder, while a run writes them in the background; leave its ``with`` to be sure of them."""
+    """The checkpoints in a folder: a context manager, since they are written in the background until it exits."""
 
     def __init__(self, directory: Path) -> None:
         import orbax.checkpoint as ocp
@@ -41,12 +42,13 @@ class Checkpoints:
         self._last.close()
 
     def save_best(self, step: int, params: PyTree) -> None:
+        """Replaces the best parameters by those of ``step``."""
         import orbax.checkpoint as ocp
 
         _save(self._best, step, params=ocp.args.StandardSave(params))
 
     def save_last(self, state: TrainState, progress: dict[str, Any]) -> None:
-        """progress: whatever else it takes to go on, as JSON."""
+        """Replaces the last state. progress: whatever else is needed to resume, as JSON."""
         import orbax.checkpoint as ocp
 
         tree = _tree(state)
@@ -58,9 +60,9 @@ class Checkpoints:
         )
 
     def last(self, like: TrainState) -> tuple[TrainState, dict[str, Any]] | None:
-        """The last saved state and its progress; None where nothing was saved.
+        """The last state and its progress; None if none was saved.
 
-        Raises UserError where the state of another model was saved there.
+        like: a state of the same shapes and dtypes. Raises UserError if the checkpoint is of another model.
         """
         import orbax.checkpoint as ocp
 
@@ -73,7 +75,7 @@ class Checkpoints:
         return TrainState(**restored["state"]), restored["progress"]
 
     def best(self, like: PyTree) -> PyTree | None:
-        """The best parameters so far; None where there are none. Raises UserError where they are another model's."""
+        """The best parameters so far; None if none were saved. Raises UserError if they are another model's."""
         import orbax.checkpoint as ocp
 
         self._best.wait_until_finished()
@@ -84,15 +86,17 @@ class Checkpoints:
         return self._best.restore(step, args=ocp.args.Composite(params=_restore(like)))["params"]
 
 
-def load_params(run: Path, like: PyTree) -> PyTree:
-    """The best parameters of the run in the folder ``run``: averaged, calibrated, of the whole objective.
+def load_params(run_directory: Path, like: PyTree) -> PyTree:
+    """A run's best parameters of the whole objective, as they were evaluated: averaged, with batch statistics.
 
-    like: parameters (or ShapeDtypeStructs) of the objective they are for.
-    Raises UserError where there are none, or those of another model.
+    like: parameters (or ShapeDtypeStructs) of the objective.
+    Raises UserError if there are none, or if they are another model's.
     """
-    directory = run / "checkpoints"
+    directory = run_directory / "checkpoints"
     if not (directory / "best").is_dir():
-        raise UserError(f"{run} holds no checkpoint (no checkpoints/best in it); give the folder of a run that trained")
+        raise UserError(
+            f"{run_directory} holds no checkpoint (no checkpoints/best in it); give the folder of a run that trained"
+        )
     with Checkpoints(directory) as checkpoints:
         params = checkpoints.best(like)
     if params is None:
@@ -128,13 +132,12 @@ def _restore(like: PyTree) -> Any:
 
 def _check(manager: "ocp.CheckpointManager", step: int, item: str, like: PyTree, where: Path) -> None:
     """Raises UserError naming the first leaf in which a checkpoint differs from ``like``."""
-    found = _shapes(manager.item_metadata(step)[item].tree)
-    wanted = _shapes(like)
-    for leaf in sorted([*wanted, *found], key=lambda leaf: not leaf.startswith("params/")):
-        if found.get(leaf) != wanted.get(leaf):
-            has, needs = (shapes.get(leaf, "nothing") for shapes in (found, wanted))
+    stored, wanted = _shapes(manager.item_metadata(step)[item].tree), _shapes(like)
+    for leaf in sorted([*wanted, *stored], key=lambda leaf: not leaf.startswith("params/")):
+        if stored.get(leaf) != wanted.get(leaf):
+            has, needs = (shapes.get(leaf, "nothing") for shapes in (stored, wanted))
             raise UserError(
-                f"{where} is a checkpoint of another model or optimiser: at {leaf} it has {has}, this one {needs}; "
+                f"{where} is a checkpoint of another model or optimiser: at {leaf} it has {has}, where this one needs {needs}; "
                 "give the options that the run was trained with"
             )
 

@@ -1,10 +1,12 @@
-"""The options that every task shares."""
+"""The configuration of training: the options of ``train`` that every task has."""
 
+import dataclasses
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from pipeline.backprop import Gradient
+from pipeline.errors import UserError
 from pipeline.options import require_at_least, require_shares
 from pipeline.training.optimizer import OptimizerConfig
 from pipeline.training.stopping import StopConfig
@@ -12,37 +14,132 @@ from pipeline.training.stopping import StopConfig
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How to train; a task's own config inherits it and sets its own defaults."""
+    """How to train."""
 
     gradient: Gradient = "manual"
-    """Who differentiates: the hand-written rules, jax.grad, or jax.grad through the hand-written rules."""
+    """How gradients are computed: manual (the backward passes of this package), autodiff (jax.grad) or attached
+    (jax.grad through the manual backward passes)."""
     epochs: int = 30
-    """How often to go through the training set."""
+    """Number of passes over the training set."""
     batch_size: int = 128
-    """Examples a step."""
+    """Number of examples in each step."""
     accumulate: int = 1
-    """In how many parts a batch goes through the model: less memory, the same gradient."""
+    """Number of parts into which a batch is split to save memory; the gradient stays the same."""
     average: float = 0.0
-    """Decay of the moving average of the parameters, which is then what is evaluated and kept. 0: none."""
+    """Decay of a moving average of the parameters, which is evaluated and saved in their place. 0: no average."""
     seed: int = 0
-    """Of everything random. The same seed gives the same parameters, byte by byte."""
+    """Random seed; the same seed gives the same parameters, byte for byte."""
     precision: Literal["float32", "bfloat16"] = "float32"
-    """What the model computes in; its parameters are float32."""
+    """Number type in which the model computes; parameters are always float32."""
     run_dir: Path | None = None
-    """Folder of the run. None: a new one under runs/."""
+    """Folder to write the run into. None: a new folder in runs/."""
     resume: Path | None = None
-    """Folder of a run to go on with, from its last checkpoint."""
+    """Folder of a run to resume from its last checkpoint."""
     verify_every: int = 0
-    """Steps between two comparisons of the hand-written gradient with jax.grad's. 0: never."""
+    """Number of steps between two comparisons of the manual gradient with autodiff. 0: never."""
     log_every: int = 10
-    """Steps between two lines of metrics.jsonl."""
+    """Number of steps between two lines of metrics.jsonl."""
     save_seconds: float = 0.0
-    """Seconds between two checkpoints within an epoch. 0: checkpoints only where an epoch ends."""
+    """Seconds between two checkpoints within an epoch. 0: only at the end of each epoch."""
     quiet: bool = False
-    """Print nothing while training."""
+    """Print nothing during training."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
     stop: StopConfig = field(default_factory=StopConfig)
 
     def __post_init__(self) -> None:
         require_at_least(self, epochs=1, batch_size=1, accumulate=1, log_every=1, seed=0, verify_every=0)
         require_shares(self, "average")
+
+
+@dataclass(frozen=True)
+class TaskConfig(TrainingConfig):
+    """The options of ``train`` that every task has. A task narrows ``model`` to a Literal and adds options."""
+
+    data: str = ""
+    """Name of a known data set, or path of your own data."""
+    model: str = ""
+    """Kind of model."""
+
+
+F = TypeVar("F", bound="FoldsConfig")
+
+
+@dataclass(frozen=True)
+class FoldsConfig(TaskConfig):
+    """The options of a task that can be cross-validated."""
+
+    folds: int = 0
+    """Number of folds of a cross-validation: one model is trained for each fold, and tested on it. 0: no
+    cross-validation; the data's own test set is used."""
+    fold: int = 0
+    """Number of the single fold to train and test, from 1. 0: all folds."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.folds == 1 or self.folds < 0:
+            raise UserError(f"--folds is {self.folds}; it must be at least 2, or 0 for none")
+        if not 0 <= self.fold <= self.folds:
+            raise UserError(f"--fold is {self.fold}; it must be from 0 to --folds, which is {self.folds}")
+
+    @property
+    def is_several(self) -> bool:
+        """Whether the run trains several models."""
+        return self.folds > 0 and self.fold == 0
+
+    @property
+    def part_name(self) -> str:
+        """The word for one of the models."""
+        return "fold"
+
+    @property
+    def description(self) -> str:
+        """The models together, in words."""
+        return f"{self.folds}-fold cross-validation"
+
+    def changes(self) -> dict[str, dict[str, int]]:
+        """The name of each model, and the options in which it differs from the whole run."""
+        return {f"fold {fold}": {"fold": fold} for fold in range(1, self.folds + 1)}
+
+    def parts(self: F, run_directory: Path) -> list[tuple[str, F]]:
+        """The name of each model, and the options of its own run, in a folder inside ``run_directory``."""
+        return [
+            (name, dataclasses.replace(self, **change, run_dir=folder, resume=None))
+            for (name, change), folder in zip(self.changes().items(), self.folders(run_directory))
+        ]
+
+    def folders(self, run_directory: Path) -> list[Path]:
+        """The folder of each model's run."""
+        return [run_directory / name.replace(" ", "_") for name in self.changes()]
+
+
+@dataclass(frozen=True)
+class SeedsConfig(FoldsConfig):
+    """The options of a task that can also train one model for each of several seeds."""
+
+    seeds: int = 0
+    """Number of models that are trained with different seeds, from --seed upwards. They show how much results depend on
+    the seed, and predict together as an ensemble. 0: a single model."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.seeds == 1 or self.seeds < 0:
+            raise UserError(f"--seeds is {self.seeds}; it must be at least 2, or 0 for one model")
+        if self.seeds and self.folds:
+            raise UserError(f"--seeds is {self.seeds} and --folds {self.folds}; choose one of them")
+
+    @property
+    def is_several(self) -> bool:
+        return self.seeds > 0 or super().is_several
+
+    @property
+    def part_name(self) -> str:
+        return "seed" if self.seeds else super().part_name
+
+    @property
+    def description(self) -> str:
+        return f"{self.seeds} seeds" if self.seeds else super().description
+
+    def changes(self) -> dict[str, dict[str, int]]:
+        if not self.seeds:
+            return super().changes()
+        return {f"seed {seed}": {"seed": seed, "seeds": 0} for seed in range(self.seed, self.seed + self.seeds)}

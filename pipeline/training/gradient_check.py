@@ -1,4 +1,4 @@
-"""The hand-written gradient held against jax.grad's, of a whole objective: while training, and at its end."""
+"""Compares the manual gradient of a whole objective with autodiff's, during training and at its end."""
 
 from collections.abc import Callable
 from typing import Any
@@ -19,7 +19,11 @@ from pipeline.verify.measure import relative_errors
 def make_comparison(
     objective: Objective, seed: int, augment: Augment | None = None
 ) -> Callable[[PyTree, Batch, Any], dict[str, float]]:
-    """A function ``(params, batch, step) -> {leaf: relative error}`` with the step's own augmentation and dropout."""
+    """A function ``(params, batch, step) -> {leaf: relative error}`` of the manual gradient, compared with autodiff's.
+
+    seed, augment: those of the train step, so that augmentation and dropout are the step's own.
+    The relative error of a leaf is max|manual - autodiff| / max|autodiff|.
+    """
 
     @compiler.jit
     def gradients(params: PyTree, batch: Batch, step: Any) -> tuple[PyTree, PyTree]:
@@ -31,9 +35,10 @@ def make_comparison(
 
 
 def gradient_check(objective: Objective, params: PyTree, batch: Batch, seed: int = 0) -> dict[str, Any]:
-    """The same in float64 throughout, as it stands in a run's summary; a small batch will do.
+    """The relative errors of the manual gradient in float64, as they stand in a run's summary.
 
-    max_relative_error, worst_leaf, leaves (how many), relative_error (of every leaf).
+    Returns max_relative_error, worst_leaf (its path), leaves (their number) and relative_error (of every leaf). A few
+    examples suffice as the batch.
     """
     with jax.enable_x64(True):
         params, batch = _in_float64_arrays((params, batch))
@@ -54,8 +59,8 @@ def _in_float64(layer: Any) -> Any:
 
 
 def _in_float64_arrays(tree: PyTree) -> PyTree:
-    def wide(leaf: Any) -> Any:
+    def convert(leaf: Any) -> Any:
         leaf = jnp.asarray(leaf)
         return leaf.astype(jnp.float64) if jnp.issubdtype(leaf.dtype, jnp.floating) else leaf
 
-    return jax.tree.map(wide, tree)
+    return jax.tree.map(convert, tree)

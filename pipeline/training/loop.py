@@ -1,4 +1,4 @@
-"""Training: the five steps of backpropagation, epoch after epoch, until a stop rule holds."""
+"""The training loop: steps, epoch after epoch, until a stop rule holds or the epochs are over."""
 
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +14,8 @@ import numpy as np
 from pipeline import compiler
 from pipeline.data.batches import Batch
 from pipeline.evaluation.batch_statistics import make_batch_statistics
-from pipeline.evaluation.metrics import Metrics, accuracy_metric
+from pipeline.evaluation.classification import accuracy_metric
+from pipeline.evaluation.metrics import Metrics
 from pipeline.layers.base import PyTree
 from pipeline.layers.objective import Objective
 from pipeline.training.checkpoints import Checkpoints
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 @runtime_checkable
 class Batches(Protocol):
-    """Training batches without end, of one shape, that can say where they stand (as JSON) and go on from there."""
+    """An endless iterator over training batches of one shape, whose state (as JSON) can be saved and restored."""
 
     def __next__(self) -> Batch: ...
     def get_state(self) -> Any: ...
@@ -45,11 +46,12 @@ class Batches(Protocol):
 
 @dataclass(frozen=True)
 class Result:
-    """What training came to.
+    """The result of training.
 
-    params: the best ones by the stop rules' metric, averaged and calibrated as they were judged.
-    state: as it was after the last step.
-    train_seconds: with compilation, evaluation and saving, over all parts of a resumed run.
+    params: the best parameters by the stop rules' metric, as they were evaluated: averaged, with batch statistics.
+    state: the state after the last step.
+    stopped_because: why training ended, as a phrase.
+    train_seconds: wall-clock time, with compilation, evaluation and saving, over all parts of a resumed run.
     """
 
     params: PyTree
@@ -74,14 +76,18 @@ def fit(
     statistics_batches: Sequence[Batch] = (),
     tables: tuple[SparseTable, ...] = (),
 ) -> Result:
-    """Trains ``objective`` from ``params``, or goes on from the run's last checkpoint where there is one.
+    """Trains ``objective`` from ``params``, or resumes from the run's last checkpoint if it has one.
 
-    batches: training batches (inputs, targets).
-    run: its folder gets metrics.jsonl and the checkpoints.
-    evaluate: judges parameters on the validation set: ``params -> {"loss": ..., ...}``; called where an epoch ends.
+    params: initial parameters, see ``init_params``.
+    batches: training batches (inputs, targets), see ``data.train_batches``.
+    run: the run whose folder receives metrics.jsonl and the checkpoints.
+    steps_per_epoch: number of batches after which an epoch ends.
+    evaluate: computes metrics on the validation set, ``params -> {"loss": ..., ...}``; called at the end of each epoch.
     augment, metrics: see ``make_train_step``.
-    statistics_batches: a few training batches for BatchNorm's statistics; other models need none.
-    tables: large ones, of which a step touches the rows of its batch alone; see ``with_sparse_updates`` for what that changes.
+    statistics_batches: training batches for BatchNorm's statistics (see ``make_batch_statistics``); other models need
+        none.
+    tables: large tables of parameters, of which each step updates only the rows of its batch: see
+        ``with_sparse_updates``.
 
     Raises NonFiniteError at the first step whose loss, gradient or update is not finite.
     """
@@ -89,7 +95,7 @@ def fit(
     optimizer = make_optimizer(config.optimizer, objective, params, total_steps)
     train_step = _compiled_step(objective, optimizer, config, augment, metrics, tables)
     compare = make_comparison(objective, config.seed, augment)
-    calibrate = make_batch_statistics(objective)
+    batch_statistics = make_batch_statistics(objective)
     with Checkpoints(run.checkpoints) as checkpoints:
         state, stopping, seconds = _resumed(
             checkpoints, init_state(params, optimizer, config.average), batches, config.stop
@@ -99,39 +105,39 @@ def fit(
         saved = time.monotonic()
         began = saved - seconds
         with Display(config.epochs, steps_per_epoch, step, config.quiet) as display:
-            stop = partial(_stop, objective, config, augment, run)
-            journal = MetricLogger(
-                run, display, _learning_rates(config, total_steps), steps_per_epoch, config.log_every, stop
+            on_non_finite = partial(_raise_non_finite, objective, config, augment, run)
+            logger = MetricLogger(
+                run, display, _learning_rates(config, total_steps), steps_per_epoch, config.log_every, on_non_finite
             )
-            while step < total_steps and stopping.because is None:
+            while step < total_steps and stopping.reason is None:
                 batch = next(batches)
                 step += 1
                 if config.verify_every and step % config.verify_every == 0:
                     run.log(_comparison(step, compare(state.params, batch, step - 1)))
-                    journal.pause()
-                state, measured = train_step(state, batch)
-                journal.add(PendingStep(step, batch, measured), state)
+                    logger.pause()
+                state, step_metrics = train_step(state, batch)
+                logger.add(PendingStep(step, batch, step_metrics), state)
                 epoch, within = divmod(step, steps_per_epoch)
                 if within == 0:
-                    journal.catch_up(state)
-                    judged = calibrate(state.evaluated, statistics_batches)
-                    evaluation = evaluate(judged)
+                    logger.catch_up(state)
+                    evaluated = batch_statistics(state.evaluated, statistics_batches)
+                    evaluation = evaluate(evaluated)
                     run.log({"kind": "evaluation", "step": step, "epoch": epoch, "split": "validation", **evaluation})
                     display.epoch(epoch, evaluation)
                     stopping = stopping.after(evaluation)
                     if stopping.is_best:
-                        checkpoints.save_best(step, judged)
+                        checkpoints.save_best(step, evaluated)
                 if within == 0 or 0 < config.save_seconds <= time.monotonic() - saved:
-                    journal.catch_up(state)
+                    logger.catch_up(state)
                     saved = time.monotonic()
-                    progress = {"batches": batches.get_state(), "stopping": stopping.saved(), "seconds": saved - began}
+                    progress = {"batches": batches.get_state(), "stopping": stopping.state(), "seconds": saved - began}
                     checkpoints.save_last(state, progress)
         return Result(
             params=checkpoints.best(params),
             state=state,
             steps=step,
             epochs=step // steps_per_epoch,
-            stopped_because=stopping.because or "epochs over",
+            stopped_because=stopping.reason or "epochs over",
             train_seconds=time.monotonic() - began,
         )
 
@@ -158,7 +164,7 @@ def _compiled_step(
 
 
 def _learning_rates(config: TrainingConfig, total_steps: int) -> np.ndarray:
-    """Of every step of the run."""
+    """The learning rate of every step of the run: (total_steps,)."""
     rates = compiler.jit_once(jax.vmap(make_schedule(config.optimizer, total_steps)))
     return np.asarray(rates(jnp.arange(total_steps)))
 
@@ -166,7 +172,10 @@ def _learning_rates(config: TrainingConfig, total_steps: int) -> np.ndarray:
 def _resumed(
     checkpoints: Checkpoints, first: TrainState, batches: Batches, config: StopConfig
 ) -> tuple[TrainState, Stopping, float]:
-    """State, stop rules and seconds so far, as in the last checkpoint, with the batches where they stood then."""
+    """The last checkpoint's state, stop rules and seconds of training, with the batches' state restored.
+
+    first: the state to start from if there is no checkpoint.
+    """
     last = checkpoints.last(first)
     if last is None:
         return first, Stopping(config), 0.0
@@ -184,29 +193,32 @@ def _comparison(step: int, errors: dict[str, float]) -> dict[str, Any]:
     }
 
 
-def _stop(
+def _raise_non_finite(
     objective: Objective,
     config: TrainingConfig,
     augment: Augment | None,
     run: Run,
-    taken: PendingStep,
+    step: PendingStep,
     state: TrainState,
 ) -> None:
-    """Raises NonFiniteError, with the layer that began it. The step is taken again with the same random numbers."""
-    batch, context = prepare_batch(jax.tree.map(jnp.asarray, taken.batch), config.seed, state.step, augment)
+    """Raises NonFiniteError naming the first layer that produced a value that is not finite.
+
+    The step is repeated layer by layer, from the state before it and with the same random numbers.
+    """
+    batch, context = prepare_batch(jax.tree.map(jnp.asarray, step.batch), config.seed, state.step, augment)
     parts = split(batch, config.accumulate)
-    found = (
+    places = (
         locate(objective, state.params, jax.tree.map(itemgetter(i), parts), context.child(i))
         for i in range(config.accumulate)
     )
-    where = next(filter(None, found), None)
-    loss = float(taken.measured["loss"])
+    place = next(filter(None, places), None)
+    loss = float(step.metrics["loss"])
     what = "the loss" if not np.isfinite(loss) else "the gradient or the update"
-    saved = any((run.checkpoints / "last").iterdir())
-    kept = f"what was saved before it is in {run.checkpoints / 'last'}" if saved else "nothing had been saved before it"
+    last = run.checkpoints / "last"
+    checkpoint = f"the last checkpoint before it is in {last}" if any(last.iterdir()) else "there is no checkpoint yet"
     raise NonFiniteError(
-        f"{what} of step {taken.number} is not finite (loss {loss}). First not finite: "
-        f"{where or 'nothing, when the step is taken again layer by layer'}. The step was not applied; {kept}. "
-        "Mend the data if it is to blame; else lower --optimizer.learning-rate, or set --optimizer.clip",
+        f"{what} of step {step.number} is not finite (loss {loss}). First not finite: "
+        f"{place or 'nothing, when the step is repeated layer by layer'}. The step was not applied; {checkpoint}. "
+        "Correct the data if they are the cause; else lower --optimizer.learning-rate, or set --optimizer.clip",
         replace(state, finite=jnp.bool(True)),
     )

@@ -1,4 +1,4 @@
-"""What the host reads of the steps: one step late, so that the device never waits for it."""
+"""Logs the metrics of steps. It reads each step one step late, so that the device never waits for the host."""
 
 import time
 from collections.abc import Callable
@@ -14,18 +14,18 @@ from pipeline.training.state import TrainState
 
 
 class PendingStep(NamedTuple):
-    """A step the device may still be busy with. number: of the step, the first is 1."""
+    """A step that the device may still be computing. number: of the step, from 1; metrics: what it returns."""
 
     number: int
     batch: Batch
-    measured: dict[str, Any]
+    metrics: dict[str, Any]
 
 
 class MetricLogger:
-    """Writes steps into metrics.jsonl and onto the display, and notices when one is not finite.
+    """Writes the metrics of steps into metrics.jsonl and onto the display, and detects a step that is not finite.
 
-    learning_rates: of every step of the run. log_every: steps between two lines.
-    stop: called with the first step that is not finite and the state, which is the one before it; it raises.
+    learning_rates: of every step of the run, (steps,). log_every: number of steps between two lines.
+    on_non_finite: called with the first step that is not finite, and the state before it; raises an exception.
     """
 
     def __init__(
@@ -35,62 +35,62 @@ class MetricLogger:
         learning_rates: np.ndarray,
         steps_per_epoch: int,
         log_every: int,
-        stop: Callable[[PendingStep, TrainState], None],
+        on_non_finite: Callable[[PendingStep, TrainState], None],
     ) -> None:
-        self._run, self._display, self._stop = run, display, stop
+        self._run, self._display, self._on_non_finite = run, display, on_non_finite
         self._learning_rates, self._steps_per_epoch, self._log_every = learning_rates, steps_per_epoch, log_every
         self._unread: PendingStep | None = None
         self._examples, self._since, self._pace = 0, 0.0, 0.0
 
-    def add(self, taken: PendingStep, state: TrainState) -> None:
-        """Takes note of a step, and reads the one before. state: the newest."""
-        late, self._unread = self._unread, taken
-        if late is not None:
-            self._read(late, state)
+    def add(self, step: PendingStep, state: TrainState) -> None:
+        """Adds a step, and reads the one before it. state: the state after ``step``."""
+        previous, self._unread = self._unread, step
+        if previous is not None:
+            self._read(previous, state)
 
     def catch_up(self, state: TrainState) -> None:
-        """Reads the step that is still unread. What comes next is not counted as time of steps."""
+        """Reads the step that is still unread, and pauses."""
         if self._unread is not None:
             self._read(self._unread, state)
         self._unread = None
         self.pause()
 
     def pause(self) -> None:
-        """Lets the clock of examples a second start anew when the next step is read."""
+        """Stops the clock that measures examples per second, until the next step is read."""
         self._since = 0.0
 
-    def _read(self, taken: PendingStep, state: TrainState) -> None:
-        loss, finite = jax.device_get((taken.measured["loss"], taken.measured["finite"]))
+    def _read(self, step: PendingStep, state: TrainState) -> None:
+        loss, finite = jax.device_get((step.metrics["loss"], step.metrics["finite"]))
         if not finite:
-            self._stop(taken, state)
-        self._time(len(jax.tree.leaves(taken.batch)[0]))
-        self._display.step(taken.number, float(loss), self._pace)
-        if taken.number % self._log_every == 0:
-            self._run.log(self._line(taken))
+            self._on_non_finite(step, state)
+        self._time(len(jax.tree.leaves(step.batch)[0]))
+        self._display.step(step.number, float(loss), self._pace)
+        if step.number % self._log_every == 0:
+            self._run.log(self._line(step))
 
     def _time(self, examples: int) -> None:
         now = time.monotonic()
         if self._since:
             self._examples += examples
             self._pace = self._examples / (now - self._since)
-        else:  # the first step after a pause, or the one that was compiled
+        else:  # the first step after a pause: its time includes what happened in between, such as compilation
             self._examples, self._since = 0, now
 
-    def _line(self, taken: PendingStep) -> dict[str, Any]:
-        measured = jax.tree.map(float, jax.device_get(taken.measured))
-        del measured["finite"]
-        norms = measured.pop("gradient_norm")
+    def _line(self, step: PendingStep) -> dict[str, Any]:
+        metrics = jax.tree.map(float, jax.device_get(step.metrics))
+        del metrics["finite"]
+        norms = metrics.pop("gradient_norm")
         return {
             "kind": "step",
-            "step": taken.number,
-            "epoch": (taken.number - 1) // self._steps_per_epoch + 1,
-            **measured,
-            "learning_rate": float(self._learning_rates[taken.number - 1]),
+            "step": step.number,
+            "epoch": (step.number - 1) // self._steps_per_epoch + 1,
+            **metrics,
+            "learning_rate": float(self._learning_rates[step.number - 1]),
             "examples_per_second": round(self._pace, 1),
             "gradient_norm": {layer: norms[layer] for layer in sorted(norms, key=_in_order)},
         }
 
 
 def _in_order(layer: str) -> list[tuple[int, str]]:
-    """Sorts ``layers/10`` behind ``layers/9``: jit hands dicts back in the order of the alphabet."""
+    """A key that sorts ``layers/10`` after ``layers/9``: jit returns dicts in alphabetical order."""
     return [(int(name), "") if name.isdigit() else (-1, name) for name in layer.split("/")]

@@ -1,24 +1,20 @@
 """Step 5 of backpropagation: how gradients become new parameters. The optimisers and schedules are optax's.
 
-Parameters are told apart by their name, never by their shape: kernels are decayed, statistics are never touched.
+Layers declare which of their parameters weight decay applies to, and which are statistics that no optimiser changes.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 import jax
 
-from pipeline.layers.base import Layer, PyTree, children
-from pipeline.layers.combinators import Repeat
+from pipeline.layers.base import Layer, PyTree, layers_around, parameter_roles
+from pipeline.layers.repeat import Repeat
 from pipeline.options import require, require_at_least, require_shares
 
 if TYPE_CHECKING:
     import optax
     from optax.contrib import MuonDimensionNumbers
-
-KERNEL = "kernel"
-STATISTICS = ("mean", "mean_square")
 
 
 @dataclass(frozen=True)
@@ -32,7 +28,7 @@ class OptimizerConfig:
     momentum: float = 0.9
     """Decay of the mean gradient; sgd's and muon's is Nesterov's."""
     weight_decay: float = 0.0
-    """Decay of kernels (never of biases, scales, embeddings or statistics), times the learning rate."""
+    """Weight decay of kernels and of recommenders' embeddings, times the learning rate."""
     clip: float = 0.0
     """Largest norm of the whole gradient; longer ones are scaled down to it. 0: no limit."""
     schedule: Literal["constant", "cosine", "piecewise", "one_cycle"] = "cosine"
@@ -71,9 +67,10 @@ def make_optimizer(
     """The optimiser of ``objective``'s parameters over ``total_steps`` steps."""
     import optax
 
-    names = jax.tree_util.tree_map_with_path(lambda path, _: name_of(path), params)
-    roles = jax.tree.map(lambda name: "statistic" if name in STATISTICS else "trained", names)
-    rule = optax.partition({"trained": _rule(config, objective, total_steps), "statistic": optax.set_to_zero()}, roles)
+    roles = parameter_roles(objective, params)
+    groups = jax.tree.map(lambda role: "statistic" if role == "statistic" else "trained", roles)
+    rule = _rule(config, objective, total_steps)
+    rule = optax.partition({"trained": rule, "statistic": optax.set_to_zero()}, groups)
     return optax.chain(optax.clip_by_global_norm(config.clip), rule) if config.clip else rule
 
 
@@ -82,18 +79,21 @@ def _rule(config: OptimizerConfig, objective: Layer, total_steps: int) -> "optax
     from optax.contrib import muon
 
     rate, decay, momentum = make_schedule(config, total_steps), config.weight_decay, config.momentum
+
+    def decayed(params: PyTree) -> PyTree:
+        return jax.tree.map(lambda role: role == "decayed", parameter_roles(objective, params))
+
     if config.name == "sgd":
         momentum_or_none = momentum or None
         return optax.chain(
-            optax.add_decayed_weights(decay, _kernels), optax.sgd(rate, momentum_or_none, nesterov=momentum > 0)
+            optax.add_decayed_weights(decay, decayed), optax.sgd(rate, momentum_or_none, nesterov=momentum > 0)
         )
     if config.name == "adamw":
-        return optax.adamw(rate, b1=momentum, weight_decay=decay, mask=_kernels)
+        return optax.adamw(rate, b1=momentum, weight_decay=decay, mask=decayed)
     if config.name == "lion":
-        return optax.lion(rate, b1=momentum, weight_decay=decay, mask=_kernels)
-    # Every kernel goes to muon, so that adamw's part holds nothing to decay. Updates of root mean square 0.2 are as
-    # long as adamw's (Liu et al. 2025, "Muon is Scalable for LLM Training"): one learning rate serves both.
-    axes = matrix_axes(objective)
+        return optax.lion(rate, b1=momentum, weight_decay=decay, mask=decayed)
+    # muon takes every decayed parameter, so that there is nothing to decay among adamw's. Updates of root mean square
+    # 0.2 are as long as adamw's (Liu et al. 2025, "Muon is Scalable for LLM Training"): one learning rate serves both.
     return muon(
         rate,
         beta=momentum,
@@ -101,43 +101,24 @@ def _rule(config: OptimizerConfig, objective: Layer, total_steps: int) -> "optax
         adam_b1=momentum,
         consistent_rms=0.2,
         muon_weight_dimension_numbers=lambda params: jax.tree_util.tree_map_with_path(
-            lambda path, leaf: _matrix(leaf.ndim, _of_layer(axes, path)) if name_of(path) == KERNEL else None, params
+            lambda path, leaf, is_decayed: _as_matrix(leaf.ndim, stacked_axes(objective, path)) if is_decayed else None,
+            params,
+            decayed(params),
         ),
     )
 
 
-def _kernels(params: PyTree) -> PyTree:
-    return jax.tree_util.tree_map_with_path(lambda path, _: name_of(path) == KERNEL, params)
-
-
-def _matrix(ndim: int, stacked: int) -> "MuonDimensionNumbers":
+def _as_matrix(ndim: int, stacked: int) -> "MuonDimensionNumbers":
+    """Parameters of ``ndim`` axes as matrices (inputs, outputs), one for each element of the first ``stacked`` axes."""
     from optax.contrib import MuonDimensionNumbers
 
     return MuonDimensionNumbers(reduction_axis=tuple(range(stacked, ndim - 1)), output_axis=ndim - 1)
 
 
-def matrix_axes(layer: Layer, path: str = "", stacked: int = 0) -> dict[str, int]:
-    """For every leaf layer's path, how many axes in front of its parameters are ``Repeat``'s and not its own."""
-    return dict(_stacked(layer, path, stacked))
-
-
-def _stacked(layer: Layer, path: str, stacked: int) -> Iterator[tuple[str, int]]:
-    parts = list(children(layer))
-    if not parts:
-        yield path, stacked
-    for name, part in parts:
-        yield from _stacked(part, f"{path}/{name}" if path else name, stacked + isinstance(layer, Repeat))
-
-
-def _of_layer(axes: dict[str, int], path: jax.tree_util.KeyPath) -> int:
-    """That of the leaf layer whose parameter stands at ``path``, or in a dict of it, as attention's kernels do."""
-    names = layer_of(path).split("/")
-    return next(axes[name] for n in range(len(names), -1, -1) if (name := "/".join(names[:n])) in axes)
-
-
-def name_of(path: jax.tree_util.KeyPath) -> str:
-    """The name of a parameter within its layer: ``kernel``, ``bias``, ..."""
-    return jax.tree_util.keystr(path[-1:], simple=True)
+def stacked_axes(layer: Layer, path: jax.tree_util.KeyPath) -> int:
+    """How many leading axes of the parameter at ``path`` stack the layers of a ``Repeat``, and are not its layer's."""
+    place = jax.tree_util.keystr(path, simple=True, separator="/")
+    return sum(isinstance(part, Repeat) for part in layers_around(layer, place))
 
 
 def layer_of(path: jax.tree_util.KeyPath) -> str:

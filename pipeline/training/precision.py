@@ -1,4 +1,4 @@
-"""Compute in a narrower dtype than the parameters'."""
+"""Mixed precision: a model that computes in a narrower dtype than its parameters'."""
 
 from dataclasses import replace
 
@@ -8,25 +8,25 @@ from pipeline.layers.embedding import Embedding
 from pipeline.layers.factorization import BiasedFactorization, Interaction, SVDPlusPlus
 from pipeline.layers.masking import Masked, MaskedByLength
 
-TAKE_IDS = (Embedding, BiasedFactorization, SVDPlusPlus, Interaction)
+INPUTS_ARE_IDS = (Embedding, BiasedFactorization, SVDPlusPlus, Interaction)
 
 
 def in_precision(model: Layer, precision: str) -> Layer:
-    """``model`` computing in ``precision``: the parameters, the outputs and the loss stay float32.
+    """``model`` computing in ``precision``: "float32" or "bfloat16". Parameters, outputs and loss stay float32.
 
-    The compute dtype is the input's, so the input is cast on the way in and the output on the way out.
+    A layer computes in its input's dtype, so a ``Cast`` is put before the first layer and another after the last.
     """
     if precision == "float32":
         return model
     if isinstance(model, Masked | MaskedByLength):
         return replace(model, layer=in_precision(model.layer, precision))
     if isinstance(model, EncoderDecoder):
-        encoder = Serial(_narrowed(model.encoder, precision))  # the memory stays narrow on its way to the decoder
+        encoder = Serial(_narrowed(model.encoder, precision))  # the decoder's memory stays narrow
         return replace(model, encoder=encoder, decoder=in_precision(model.decoder, precision))
     return Serial((*_narrowed(model, precision), Cast("float32")))
 
 
 def _narrowed(model: Layer, precision: str) -> tuple[Layer, ...]:
     layers = model.layers if isinstance(model, Serial) else (model,)
-    ids = layers[:1] if isinstance(layers[0], TAKE_IDS) else ()  # which hold no floats to cast before they are rows
+    ids = layers[:1] if isinstance(layers[0], INPUTS_ARE_IDS) else ()  # cast what it looks up, not the ids
     return (*ids, Cast(precision), *layers[len(ids) :])

@@ -1,19 +1,22 @@
-"""What a person sees while a model trains: a live bar on a terminal, a plain line an epoch anywhere else."""
+"""Progress of training: a live bar on a terminal, elsewhere one line of text for each epoch."""
 
 import sys
 from collections.abc import Mapping
 from types import TracebackType
 
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
 
 class Display:
-    """Progress over ``epochs`` epochs of ``steps_per_epoch`` steps. quiet: shows nothing."""
+    """Shows the progress over ``epochs`` epochs of ``steps_per_epoch`` steps.
+
+    step: number of steps taken before, in a run that is resumed. quiet: show nothing.
+    """
 
     def __init__(self, epochs: int, steps_per_epoch: int, step: int = 0, quiet: bool = False) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
         self._epochs, self._steps_per_epoch, self._quiet = epochs, steps_per_epoch, quiet
-        self._loss, self._pace, self._judged = float("nan"), "", ""
+        self._loss, self._pace, self._validation = float("nan"), "", ""
         console = Console(file=sys.stdout)
         self._live = console.is_terminal and not quiet
         self._bar = Progress(
@@ -38,16 +41,16 @@ class Display:
         self._bar.stop()
 
     def step(self, step: int, loss: float, examples_per_second: float) -> None:
-        """A step is over."""
+        """Shows a step that is over."""
         self._loss, self._pace = loss, f"{examples_per_second:,.0f} examples/s"
         if self._live:
             epoch = min(step // self._steps_per_epoch + 1, self._epochs)
-            facts = f"loss {loss:.4f}{self._judged}  {self._pace}"
+            facts = f"loss {loss:.4f}{self._validation}  {self._pace}"
             self._bar.update(self._task, completed=step, description=f"epoch {epoch}/{self._epochs}", facts=facts)
 
     def epoch(self, epoch: int, evaluation: Mapping[str, float]) -> None:
-        """An epoch is over and has been judged."""
+        """Shows an epoch that is over, with its validation metrics."""
         values = "  ".join(f"{name} {value:.4f}" for name, value in evaluation.items())
-        self._judged = f"  validation {values}"
+        self._validation = f"  validation {values}"
         if not self._live and not self._quiet:
-            print(f"epoch {epoch}/{self._epochs}  loss {self._loss:.4f}{self._judged}  {self._pace}", flush=True)
+            print(f"epoch {epoch}/{self._epochs}  loss {self._loss:.4f}{self._validation}  {self._pace}", flush=True)

@@ -1,4 +1,4 @@
-"""The folder a run leaves behind: config.json, metrics.jsonl, summary.json, checkpoints/."""
+"""The folder of a run: config.json, metrics.jsonl, summary.json, checkpoints/."""
 
 import dataclasses
 import json
@@ -17,15 +17,15 @@ C = TypeVar("C")
 
 @dataclass(frozen=True)
 class Run:
-    """A run's folder. Make one with ``create``, or ``open`` one that is there."""
+    """A run's folder: ``Run.create`` makes a new one, ``Run.open`` opens an existing one."""
 
     directory: Path
 
     @staticmethod
     def create(directory: Path | None, task: str, config: Any) -> "Run":
-        """A new run, with ``config`` (a dataclass) in its config.json; None: in runs/TASK-DATE-TIME.
+        """A new run, with ``config`` (a dataclass) in its config.json.
 
-        Raises UserError where there is something in the folder already.
+        directory: the run's folder; None: runs/TASK-DATE-TIME. Raises UserError if the folder is not empty.
         """
         if directory is None:
             directory = Path("runs") / f"{task}-{datetime.now():%Y%m%d-%H%M%S}"
@@ -33,7 +33,7 @@ class Run:
             raise UserError(f"{directory} is a file; a run needs a folder of its own: choose another --run-dir")
         if directory.exists() and any(directory.iterdir()):
             what = "holds a run already" if (directory / "config.json").exists() else "is not empty"
-            raise UserError(f"{directory} {what}; go on with it by --resume {directory}, or choose another --run-dir")
+            raise UserError(f"{directory} {what}; resume it with --resume {directory}, or choose another --run-dir")
         directory.mkdir(parents=True, exist_ok=True)
         run = Run(directory)
         _write(run.directory / "config.json", dataclasses.asdict(config))
@@ -41,13 +41,14 @@ class Run:
 
     @staticmethod
     def open(directory: Path) -> "Run":
-        """The run in ``directory``. Raises UserError where there is none."""
+        """The run in ``directory``. Raises UserError if there is none."""
         if not (directory / "config.json").is_file():
             raise UserError(f"{directory} holds no run (it has no config.json); give the folder that train wrote")
         return Run(directory)
 
     @property
     def checkpoints(self) -> Path:
+        """The folder of the checkpoints."""
         return self.directory / "checkpoints"
 
     @property
@@ -55,38 +56,40 @@ class Run:
         return self.directory / "metrics.jsonl"
 
     def log(self, line: Mapping[str, Any]) -> None:
-        """Appends a line to metrics.jsonl; it is on its way to the disk when this returns."""
+        """Appends a line to metrics.jsonl."""
         with self._metrics.open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
 
     def metrics(self) -> list[dict[str, Any]]:
-        """The lines of metrics.jsonl; one that a killed run left half-written is not among them."""
+        """The lines of metrics.jsonl, without a last one that a killed run left incomplete."""
         if not self._metrics.exists():
             return []
         lines = self._metrics.read_text(encoding="utf-8").splitlines(keepends=True)
         return [json.loads(line) for line in lines if line.endswith("\n")]
 
     def rewind(self, step: int) -> None:
-        """Forgets what metrics.jsonl says about later steps, since they will be taken again."""
+        """Removes the lines of steps after ``step`` from metrics.jsonl: a resumed run takes these steps again."""
         lines = [json.dumps(line) + "\n" for line in self.metrics() if line["step"] <= step]
         _replace(self._metrics, "".join(lines))
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        """Writes summary.json, whole or not at all."""
+        """Writes summary.json, atomically."""
         _write(self.directory / "summary.json", summary)
 
     def summary(self) -> dict[str, Any]:
-        """What ``finish`` wrote. Raises UserError where the run is not finished."""
+        """The content of summary.json. Raises UserError if the run is not finished."""
         path = self.directory / "summary.json"
         if not path.is_file():
-            raise UserError(f"{self.directory} is not finished (it has no summary.json); --resume {self.directory}")
+            raise UserError(
+                f"{self.directory} is not finished (it has no summary.json); resume it with --resume {self.directory}"
+            )
         return json.loads(path.read_text(encoding="utf-8"))
 
 
 def read_config(directory: Path, kind: type[C]) -> C:
-    """The config of the run in ``directory``, as the dataclass it was written from.
+    """The config of the run in ``directory``, as an instance of the dataclass ``kind`` that it was written from.
 
-    Raises UserError where it is another task's.
+    Raises UserError if it is another task's.
     """
     text = (Run.open(directory).directory / "config.json").read_text(encoding="utf-8")
     try:

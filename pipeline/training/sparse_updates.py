@@ -1,10 +1,14 @@
-"""Rows of large tables: a training step that sees those of its batch alone, and takes no longer for all the others.
+"""Sparse updates: a training step that reads and writes only the rows of large tables that are in its batch.
 
-A table has a row for every id: an embedding of users, items or words, a bias of each. Of a million rows a batch needs a
-few thousand. Its gradient is 0 in all others, but the gradient, the optimiser's means and the update would be arrays of
-the table's size all the same. ``with_sparse_updates`` takes a step as it is, and gives it a smaller state: (1) the batch's rows are
-gathered, of the parameters and of all that the state holds beside them; (2) the ids in the batch become places among
-these rows; (3) the step does what it does; (4) the rows go back to where they were.
+A table is an array of parameters with a row for every id: an embedding of users, items or words, or their biases. Of a
+million rows a batch needs a few thousand. The gradient is 0 in all others, but the gradient, the optimiser's moments
+and the update would still be arrays of the whole table's size. ``with_sparse_updates`` gives a train step a smaller
+state instead:
+
+1. The batch's rows are gathered from the parameters, and from everything in the state that mirrors them.
+2. The ids in the batch are replaced by their places among these rows.
+3. The step runs unchanged.
+4. The rows are scattered back into the tables.
 """
 
 from collections.abc import Callable
@@ -24,11 +28,11 @@ Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Any]]]
 
 @dataclass(frozen=True)
 class SparseTable:
-    """Parameters with a row for each id, and where a batch has these ids.
+    """Parameters with a row for each id, and the places of these ids in a batch.
 
     parameters: paths of arrays (count, ...) among the parameters ("model/layers/0/embedding"), all for the same ids.
-    ids: paths of integers in [0, count) within the batch, a pair (inputs, targets): "0" for inputs that are ids and
-        nothing else, "0/1" for the second of several.
+    ids: paths of integers in [0, count) within the batch (inputs, targets): "0" if the inputs are a single array of
+        ids, "0/1" for the second of several arrays.
     """
 
     parameters: tuple[str, ...]
@@ -36,14 +40,19 @@ class SparseTable:
 
 
 def with_sparse_updates(step: Step, tables: tuple[SparseTable, ...]) -> Step:
-    """``step`` on the rows of ``tables`` that are in the batch; to be jitted with the state donated, as ``step`` is.
+    """``step``, restricted to the rows of ``tables`` that are in the batch.
 
-    Without donation every table would be copied. The result is ``step``'s own where a row without a gradient does not
-    move: with plain SGD. An optimiser with a memory goes on moving rows that it has seen before; here they wait, with
-    their moments and moving averages as they are, until they are in a batch again ("lazy" Adam; momentum likewise).
-    What counts steps counts all of them. Decay would reach the rows of the batch alone.
+    It must be jitted with the state donated: without donation every table would be copied.
 
-    Row 0 is always there, so that id 0, and no other, has place 0: what counts as padding still does.
+    With plain SGD, which does not change a row without a gradient, the result equals that of ``step``. An optimiser
+    with moments would go on changing rows of earlier batches; here these rows, their moments and their moving averages
+    stay as they are until a batch contains them again ("lazy" Adam; momentum likewise). Step counters count every step.
+    Weight decay reaches the rows of the batch only.
+
+    Row 0 is always among the rows, so that id 0, and no other id, has place 0: padding stays padding.
+
+    Raises ValueError (the returned function does, where it depends on the batch) for paths that do not exist or that
+    belong to several tables.
     """
     for paths in ([path for table in tables for path in table.parameters], [path for t in tables for path in t.ids]):
         if repeated := sorted({path for path in paths if paths.count(path) > 1}):
@@ -54,29 +63,29 @@ def with_sparse_updates(step: Step, tables: tuple[SparseTable, ...]) -> Step:
     def step_on_rows(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
         rows: dict[str, Array] = {}
         for table in tables:
-            chosen = _chosen(batch, table.ids, _count(state.params, table.parameters))
-            rows |= dict.fromkeys(table.parameters, chosen)
-            batch = _renumbered(batch, table.ids, chosen)  # (2)
-        moved, measured = step(_map_tables(_gathered, rows, state), batch)  # (1), (3)
-        return _map_tables(_scattered, rows, moved, state), measured  # (4)
+            table_rows = _rows_in_batch(batch, table.ids, _count(state.params, table.parameters))
+            rows |= dict.fromkeys(table.parameters, table_rows)
+            batch = _renumbered(batch, table.ids, table_rows)  # (2)
+        updated, metrics = step(_map_tables(_gather, rows, state), batch)  # (1), (3)
+        return _map_tables(_scatter, rows, updated, state), metrics  # (4)
 
     return step_on_rows
 
 
 def _count(params: PyTree, paths: tuple[str, ...]) -> int:
-    """How many rows the table at ``paths`` has."""
+    """The number of rows of the table at ``paths``."""
     leaves = {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(params)}
     _check("parameters", paths, leaves)
     counts = {leaves[path].shape[0] for path in paths}
     if len(counts) > 1:
         raise ValueError(
-            f"with_sparse_updates: {', '.join(paths)} have {sorted(counts)} rows; a table's all have the same ids"
+            f"with_sparse_updates: {', '.join(paths)} have {sorted(counts)} rows; all parameters of a table have the same ids"
         )
     return counts.pop()
 
 
-def _chosen(batch: Batch, paths: tuple[str, ...], count: int) -> Int[Array, " rows"]:
-    """0 and the ids at ``paths``, sorted and each once; ``count``, which is no row, fills the array up."""
+def _rows_in_batch(batch: Batch, paths: tuple[str, ...], count: int) -> Int[Array, " rows"]:
+    """0 and the ids at ``paths``, sorted and unique. The rest of the array is ``count``, which is the id of no row."""
     leaves = {_name(path): leaf for path, leaf in jax.tree_util.tree_leaves_with_path(batch)}
     _check("ids", paths, leaves)
     ids = jnp.concatenate([jnp.zeros(1, jnp.int32), *(leaves[path].reshape(-1).astype(jnp.int32) for path in paths)])
@@ -84,7 +93,7 @@ def _chosen(batch: Batch, paths: tuple[str, ...], count: int) -> Int[Array, " ro
 
 
 def _renumbered(batch: Batch, paths: tuple[str, ...], rows: Int[Array, " rows"]) -> Batch:
-    """The batch with the places among ``rows`` of the ids at ``paths`` instead of them."""
+    """The batch in which every id at ``paths`` is replaced by its place among ``rows``."""
 
     def place(path: Any, leaf: Array) -> Array:
         return jnp.searchsorted(rows, leaf).astype(leaf.dtype) if _name(path) in paths else leaf
@@ -93,26 +102,26 @@ def _renumbered(batch: Batch, paths: tuple[str, ...], rows: Int[Array, " rows"])
 
 
 def _map_tables(function: Callable[..., Array], rows: dict[str, Array], tree: PyTree, *rest: PyTree) -> PyTree:
-    """``function(rows, leaf, *leaves of the rest)`` at all that belongs to a table: a parameter and what mirrors it.
+    """``tree`` with ``function(rows, leaf, *leaves of the rest)`` applied to every table and every array that mirrors one.
 
-    The optimiser's moments and the moving average are trees like the parameters, so that their paths end as the
-    parameter's does.
+    The optimiser's moments and the moving average are trees like the parameters, so that their paths end with the
+    parameter's path. rows: by a parameter's path.
     """
 
     def at(path: Any, leaf: Array, *others: Array) -> Array:
         name = f"/{_name(path)}"
-        chosen = next((chosen for its, chosen in rows.items() if name.endswith(f"/{its}")), None)
-        return leaf if chosen is None else function(chosen, leaf, *others)
+        table_rows = next((array for parameter, array in rows.items() if name.endswith(f"/{parameter}")), None)
+        return leaf if table_rows is None else function(table_rows, leaf, *others)
 
     return jax.tree_util.tree_map_with_path(at, tree, *rest)
 
 
-def _gathered(rows: Int[Array, " rows"], table: Array) -> Array:
+def _gather(rows: Int[Array, " rows"], table: Array) -> Array:
     return jnp.take(table, rows, axis=0, mode="clip")
 
 
-def _scattered(rows: Int[Array, " rows"], moved: Array, table: Array) -> Array:
-    return table.at[rows].set(moved, mode="drop", indices_are_sorted=True)
+def _scatter(rows: Int[Array, " rows"], updated: Array, table: Array) -> Array:
+    return table.at[rows].set(updated, mode="drop", indices_are_sorted=True)
 
 
 def _name(path: jax.tree_util.KeyPath) -> str:

@@ -1,4 +1,4 @@
-"""Everything a training step changes, as one tree."""
+"""The state of training: everything that a training step changes, as one tree."""
 
 from dataclasses import dataclass
 from functools import partial
@@ -21,13 +21,13 @@ if TYPE_CHECKING:
 )
 @dataclass(frozen=True)
 class TrainState:
-    """Where training stands. There is no random state: randomness is a function of the step.
+    """The state of training. It has no random key: all randomness is a function of the seed and the step.
 
-    params: of the objective.
-    optimizer_state: optax's.
+    params: the objective's parameters.
+    optimizer_state: optax's state.
     step: int32, the number of updates so far.
     average: exponential moving average of the parameters, or None.
-    finite: False from the first step on whose loss, gradient or update was not finite; nothing else moves after that.
+    finite: False from the first step whose loss, gradient or update was not finite; the state no longer changes then.
     """
 
     params: PyTree
@@ -38,21 +38,27 @@ class TrainState:
 
     @property
     def evaluated(self) -> PyTree:
-        """The parameters to judge and to keep: the average, where there is one."""
+        """The parameters to evaluate and to save: the moving average, if there is one."""
         return self.params if self.average is None else self.average
 
 
 def init_params(objective: Layer, example: PyTree, seed: int) -> PyTree:
-    """The parameters of ``objective`` before training.
+    """The initial parameters of ``objective``.
 
-    example: a batch, or its ShapeDtypeStructs. They are drawn in one compiled program: one by one, the operations take
-    seconds to compile.
+    example: a batch (inputs, targets), or its ShapeDtypeStructs.
+
+    All parameters are drawn in one compiled program: compiled one by one, the operations take seconds.
     """
     return compiler.jit_once(lambda key: objective.init(key, example))(jax.random.key(seed))
 
 
 def init_state(params: PyTree, optimizer: "optax.GradientTransformation", average: float = 0.0) -> TrainState:
-    """The state before the first step. It shares no buffer with ``params`` or within itself: steps donate it."""
+    """The state before the first step.
+
+    average: decay of the moving average of the parameters; 0: none.
+
+    No two arrays of the state share a buffer with each other or with ``params``, so that a step may donate it.
+    """
 
     def state(params: PyTree) -> TrainState:
         averaged = params if average else None

@@ -34,19 +34,20 @@ def make_train_step(
     augment: Augment | None = None,
     metrics: Metrics = no_metrics,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Any]]]:
-    """A pure function ``step(state, (inputs, targets)) -> (state, measured)``, to be jitted with the state donated.
+    """A pure function ``step(state, (inputs, targets)) -> (state, step_metrics)``, to be jitted with the state donated.
 
-    gradient: who differentiates: "manual", "autodiff" or "attached".
-    seed: of all randomness, which is a function of it and of the state's step.
-    accumulate: in how many equal parts the batch goes through the model, one after the other, for the memory of one.
-        Each part weighs what it counts, so the gradient is the whole batch's (where no layer looks across examples).
-    average: decay of the exponential moving average of the parameters; 0: none. While there have been few steps it is
-        (1 + step) / (10 + step), if that is less, so that the average forgets where training started.
-    augment: ``(key, inputs) -> inputs``, within the step.
+    gradient: how gradients are computed: "manual", "autodiff" or "attached"; see ``backprop.value_and_grad``.
+    seed: random seed; dropout and augmentation are functions of it and of the state's step.
+    accumulate: number of equal parts into which the batch is split. They go through the model one after the other, in
+        the memory of a single part. Each part is weighted by what it counts, so the sum is the whole batch's gradient,
+        unless a layer looks across examples.
+    average: decay of the exponential moving average of the parameters; 0: no average. The decay is at most
+        (1 + step) / (10 + step), so that the average soon forgets the initial parameters.
+    augment: ``(key, inputs) -> inputs``, applied within the step.
     metrics: ``(outputs, targets) -> {name: mean}``.
 
-    measured: "loss", the metrics, "gradient_norm" by layer, and "finite". Where the loss, a gradient's norm or the
-    update is not finite, the state stays what it was but for ``finite``, and so it stays in all later steps.
+    step_metrics: "loss", the metrics, "gradient_norm" by layer, and "finite". If the loss, a gradient norm or the
+    update is not finite, the state stays as it was, except for ``finite``, in this and all later steps.
     """
     import optax
 
@@ -54,8 +55,8 @@ def make_train_step(
 
     def part(params: PyTree, batch: Batch, context: Context, share: Any = 1.0) -> tuple[dict[str, Array], PyTree]:
         (loss, outputs), d_params = value_and_gradient(params, batch, context, share)
-        measured = {name: (share * value).astype(value.dtype) for name, value in metrics(outputs, batch[1]).items()}
-        return {"loss": loss, **measured}, d_params
+        means = {name: (share * value).astype(value.dtype) for name, value in metrics(outputs, batch[1]).items()}
+        return {"loss": loss, **means}, d_params
 
     def whole(params: PyTree, batch: Batch, context: Context) -> tuple[dict[str, Array], PyTree]:
         if accumulate == 1:
@@ -66,9 +67,9 @@ def make_train_step(
         total = jnp.asarray(objective.count(batch[1]), dtype)
 
         def add(sums: PyTree, indexed: tuple[Any, Batch]) -> tuple[PyTree, None]:
-            i, its = indexed
-            share = objective.count(its[1]).astype(dtype) / jnp.where(total == 0, 1.0, total)
-            return jax.tree.map(jnp.add, sums, part(params, its, context.child(i), share)), None
+            i, batch = indexed
+            share = objective.count(batch[1]).astype(dtype) / jnp.where(total == 0, 1.0, total)
+            return jax.tree.map(jnp.add, sums, part(params, batch, context.child(i), share)), None
 
         zeros = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
         return jax.lax.scan(add, zeros, (jnp.arange(accumulate, dtype=jnp.int32), parts))[0]
@@ -76,23 +77,23 @@ def make_train_step(
     def step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
         batch, context = prepare_batch(batch, seed, state.step, augment)
         # Steps 1 to 4: forward pass, loss, backward pass, propagation.
-        measured, d_params = whole(state.params, batch, context)
+        step_metrics, d_params = whole(state.params, batch, context)
         # Step 5, the update.
         updates, optimizer_state = optimizer.update(d_params, state.optimizer_state, state.params)
         norms = norms_by_layer(d_params)
-        finite = state.finite & _all_finite((measured["loss"], norms, updates))
+        finite = state.finite & _all_finite((step_metrics["loss"], norms, updates))
         params = optax.apply_updates(state.params, updates)
-        moved = TrainState(
+        updated = TrainState(
             params, optimizer_state, state.step + 1, _averaged(state.average, params, average, state.step), finite
         )
-        kept = jax.tree.map(lambda new, old: jnp.where(finite, new, old), moved, state)
-        return replace(kept, finite=finite), {**measured, "gradient_norm": norms, "finite": finite}
+        updated = jax.tree.map(lambda new, old: jnp.where(finite, new, old), updated, state)
+        return replace(updated, finite=finite), {**step_metrics, "gradient_norm": norms, "finite": finite}
 
     return step
 
 
 def prepare_batch(batch: Batch, seed: int, step: Any, augment: Augment | None) -> tuple[Batch, Context]:
-    """The batch as the model sees it at ``step``, and the context it sees it in: all that is random about a step."""
+    """The augmented batch of ``step``, and the context with its random key: everything that is random about a step."""
     key = jax.random.fold_in(jax.random.key(seed), step)
     if augment is not None:
         batch = augment(jax.random.fold_in(key, 0), batch[0]), batch[1]

@@ -1,4 +1,4 @@
-"""When training is over: converged, target met, or the epochs are over."""
+"""Stop rules: training has converged, or a metric has reached its target."""
 
 import math
 from collections.abc import Mapping
@@ -12,16 +12,16 @@ from pipeline.options import require_at_least
 
 @dataclass(frozen=True)
 class StopConfig:
-    """When to stop before the epochs are over, and what "best" means."""
+    """When to stop before the epochs are over, and which checkpoint is the best."""
 
     metric: str = "loss"
-    """Validation metric that the rules look at and that chooses the best checkpoint: loss, accuracy, ..."""
+    """Validation metric of the stop rules, which also chooses the best checkpoint: loss, accuracy, ..."""
     patience: int = 0
-    """Epochs without improvement after which training has converged. 0: never."""
+    """Number of epochs without an improvement of the metric after which training stops. 0: never."""
     min_improvement: float = 0.0
-    """What counts as an improvement: more than this."""
+    """Smallest change of the metric that counts as an improvement: it must be larger than this."""
     target: float | None = None
-    """Value of the metric at which training is done."""
+    """Value of the metric at which training stops. None: no target."""
 
     def __post_init__(self) -> None:
         require_at_least(self, patience=0, min_improvement=0, group="stop.")
@@ -29,47 +29,51 @@ class StopConfig:
 
 @dataclass(frozen=True)
 class Stopping:
-    """Where the rules stand after an evaluation: immutable, and saved in every checkpoint.
+    """The state of the stop rules after an evaluation: immutable, and saved in every checkpoint.
 
-    best: the best value of the metric so far; is_best: whether the last one was it (or as good, and trained longer).
-    reference: the value that the next improvement must beat; waited: epochs since it.
-    because: why training is over; None: it goes on.
+    best: the best value of the metric so far; is_best: whether the last evaluation reached it.
+    reference: the value that an improvement must beat; epochs_without_improvement: epochs since that value.
+    reason: why training stops, as a phrase; None if it continues.
+
+    >>> stopping = Stopping(StopConfig(metric="accuracy", target=0.9))
+    >>> stopping.after({"accuracy": 0.95}).reason
+    'target met: validation accuracy is 0.95, the target was 0.9'
     """
 
     config: StopConfig
     best: float | None = None
     is_best: bool = False
     reference: float | None = None
-    waited: int = 0
-    because: str | None = None
+    epochs_without_improvement: int = 0
+    reason: str | None = None
 
     def after(self, evaluation: Mapping[str, float]) -> "Stopping":
-        """Where they stand after one more evaluation. Raises UserError where it does not have the metric."""
+        """The state after one more evaluation. Raises UserError if the evaluation lacks the metric."""
         value = self._value(evaluation)
         is_best = math.isfinite(value) and (self.best is None or not self._better(self.best, value))
         improved = math.isfinite(value) and (
             self.reference is None or self._better(value, self.reference, self.config.min_improvement)
         )
-        waited = 0 if improved else self.waited + 1
+        stale = 0 if improved else self.epochs_without_improvement + 1
         return Stopping(
             self.config,
             best=value if is_best else self.best,
             is_best=is_best,
             reference=value if improved else self.reference,
-            waited=waited,
-            because=self._because(value, waited),
+            epochs_without_improvement=stale,
+            reason=self._reason(value, stale),
         )
 
-    def saved(self) -> dict[str, Any]:
-        """All but the config, as JSON."""
+    def state(self) -> dict[str, Any]:
+        """All fields but the config, as JSON."""
         return {field.name: getattr(self, field.name) for field in fields(self) if field.name != "config"}
 
-    def _because(self, value: float, waited: int) -> str | None:
+    def _reason(self, value: float, stale: int) -> str | None:
         name, target, patience = self.config.metric, self.config.target, self.config.patience
         if target is not None and math.isfinite(value) and not self._better(target, value):
             return f"target met: validation {name} is {value:.6g}, the target was {target:.6g}"
-        if patience and waited >= patience:
-            return f"converged: validation {name} has not improved for {waited} epochs"
+        if patience and stale >= patience:
+            return f"converged: validation {name} has not improved for {stale} epochs"
         return None
 
     def _value(self, evaluation: Mapping[str, float]) -> float:

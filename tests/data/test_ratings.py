@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from pipeline.data.baseline import SESSION_DAMPING, Baseline, session_effects
-from pipeline.data.implicit_feedback import LeaveOneOut, NegativeSampling, table
+from pipeline.data.implicit_feedback import LeaveOneOut, NegativeSampling, ratings_matrix
 from pipeline.data.ratings import Ratings, load
 from pipeline.errors import UserError
 
@@ -165,6 +165,6 @@ def test_negatives_are_others_and_what_is_left_out_is_hidden():
     (its, candidates), targets = NegativeSampling(chosen, chosen, 1000, 50, 0).take(np.arange(12)[::-1])
     assert candidates.shape == (12, 51) and (candidates[:, 0] == items[::-1]).all() and candidates.min() > 0
     assert (targets.values == candidates).all() and (its == users[::-1]).all()
-    known = table(chosen, np.ones(12, bool), (5, 30))
+    known = ratings_matrix(chosen, np.ones(12, bool), (5, 30))
     (_, seen), labels = LeaveOneOut(chosen, known).take(np.arange(12))
     assert not seen[np.arange(12), labels].any() and known[users, items].all()

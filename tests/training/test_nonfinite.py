@@ -8,9 +8,10 @@ from small_problem import PLAIN, TRAIN, initial
 
 from pipeline.layers.activations import ReLU
 from pipeline.layers.base import Context, Layer
-from pipeline.layers.combinators import Parallel, Remat, Repeat, Residual, Serial
+from pipeline.layers.combinators import Parallel, Remat, Residual, Serial
 from pipeline.layers.linear import Dense
 from pipeline.layers.objective import Objective
+from pipeline.layers.repeat import Repeat
 from pipeline.losses.base import Targets
 from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
 from pipeline.training.nonfinite import locate

@@ -6,13 +6,20 @@ import pytest
 from small_problem import NOISY, initial
 
 from pipeline.errors import UserError
-from pipeline.layers.combinators import Repeat, Serial
+from pipeline.layers.attention import SelfAttention
+from pipeline.layers.base import parameter_roles
+from pipeline.layers.combinators import Serial
 from pipeline.layers.convolution import Conv
 from pipeline.layers.embedding import Embedding
+from pipeline.layers.factorization import BiasedFactorization
 from pipeline.layers.linear import Dense
+from pipeline.layers.normalization import BatchNorm
 from pipeline.layers.objective import Objective
+from pipeline.layers.repeat import Repeat
 from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
-from pipeline.training.optimizer import OptimizerConfig, layer_of, make_optimizer, make_schedule, matrix_axes, name_of
+from pipeline.models.autoencoder import AnomalyScore
+from pipeline.models.recommenders import biased, implicit
+from pipeline.training.optimizer import OptimizerConfig, make_optimizer, make_schedule, stacked_axes
 
 NAMES = ("sgd", "adamw", "lion", "muon")
 
@@ -48,6 +55,38 @@ def test_decay_alone_moves_kernels_and_nothing_else(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("model", [biased(5, 6, 3), implicit(5, 6, 3)], ids=["biased", "implicit"])
+def test_recommenders_embeddings_are_decayed(model, name):
+    ids = jnp.zeros(2, jnp.int32)
+    x = (ids, ids) if isinstance(model, BiasedFactorization) else (ids, jnp.ones((2, 6), bool))
+    params = jax.tree.map(lambda leaf: leaf + 0.5, model.init(jax.random.key(0), x))
+    config = OptimizerConfig(name=name, learning_rate=0.1, weight_decay=0.1, warmup=0.0, schedule="constant")
+    moved = changed(params, updated(config, model, params, jax.tree.map(jnp.zeros_like, params)))
+    assert moved == {path: path.endswith(("embedding", "kernel")) for path in moved}
+
+
+def test_roles_are_those_that_the_innermost_layer_declares():
+    model = Objective(AnomalyScore(Serial((BatchNorm(), SelfAttention(2), Embedding(3, 4)))), SoftmaxCrossEntropy())
+    names = {"0": ("scale", "mean"), "1/query": ("kernel", "bias"), "2": ("embedding",)}
+    params = {f"model/layers/{layer}/{name}": 0.0 for layer, group in names.items() for name in group}
+    assert list(jax.tree.leaves(parameter_roles(model, nested(params)))) == [
+        *("statistic", "plain", "plain", "decayed", "plain"),
+    ]
+
+
+def nested(leaves):
+    """A tree of dicts from leaves by their paths."""
+    tree = {}
+    for path, leaf in leaves.items():
+        *names, last = path.split("/")
+        node = tree
+        for name in names:
+            node = node.setdefault(name, {})
+        node[last] = leaf
+    return tree
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_every_optimiser_moves_all_but_statistics_and_keeps_dtypes(name):
     params = initial(NOISY)
     gradients = jax.tree.map(jnp.ones_like, params)  # even where the statistics have one
@@ -62,7 +101,7 @@ def test_clip_scales_the_whole_gradient_to_the_limit():
     params = initial(NOISY)
     config = OptimizerConfig(name="sgd", learning_rate=1.0, momentum=0.0, clip=0.5, schedule="constant", warmup=0.0)
     gradients = jax.tree_util.tree_map_with_path(
-        lambda path, leaf: jnp.zeros_like(leaf) if name_of(path).startswith("mean") else leaf + 3.0, params
+        lambda path, leaf: jnp.zeros_like(leaf) if str(path[-1].key).startswith("mean") else leaf + 3.0, params
     )
     after = updated(config, NOISY, params, gradients, steps=1)
     np.testing.assert_allclose(optax.tree.norm(jax.tree.map(jnp.subtract, after, params)), 0.5, rtol=1e-5)
@@ -72,15 +111,13 @@ def test_muon_orthogonalises_each_layer_of_a_repeat_and_a_convolution_as_a_matri
     model = Serial((Embedding(7, 4), Repeat(Conv(4, (3,)), 2), Repeat(Repeat(Dense(4), 2), 3)))
     objective = Objective(model, SoftmaxCrossEntropy())
     params = {"model": model.init(jax.random.key(0), jnp.zeros((2, 5), jnp.int32)), "loss": {}}
-    assert matrix_axes(objective) == {
-        "model/layers/0": 0, "model/layers/1/layer": 1, "model/layers/2/layer/layer": 2, "loss": 0,
-    }  # fmt: skip
+    assert [stacked_axes(objective, path) for path, _ in jax.tree_util.tree_leaves_with_path(params)] == [0, 1, 1, 2, 2]
     gradients = jax.tree.map(lambda leaf: jax.random.normal(jax.random.key(1), leaf.shape, leaf.dtype), params)
     config = OptimizerConfig(name="muon", learning_rate=1.0, schedule="constant", warmup=0.0)
     moves = jax.tree.map(jnp.subtract, updated(config, objective, params, gradients, steps=1), params)
     for path, move in jax.tree_util.tree_leaves_with_path(moves):
-        if name_of(path) == "kernel":
-            stacked = matrix_axes(objective)[layer_of(path)]
+        if str(path[-1].key) == "kernel":
+            stacked = stacked_axes(objective, path)
             matrices = move.reshape(-1, int(np.prod(move.shape[stacked:-1])), 4)
             assert len(matrices) == np.prod(move.shape[:stacked])
             # Newton-Schulz's five steps bring singular values near 1; the scale is 0.2 sqrt(the longer side).

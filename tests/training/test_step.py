@@ -9,7 +9,7 @@ from small_problem import NOISY, PLAIN, TRAIN, initial, same_bytes
 
 from pipeline.backprop import value_and_grad
 from pipeline.errors import UserError
-from pipeline.evaluation.metrics import accuracy_metric
+from pipeline.evaluation.classification import accuracy_metric
 from pipeline.layers.base import Context
 from pipeline.layers.objective import Objective
 from pipeline.losses.base import Targets

@@ -6,10 +6,10 @@ from pipeline.errors import UserError
 from pipeline.training.stopping import StopConfig, Stopping
 
 
-def judged(config: StopConfig, *values: float) -> Stopping:
+def after(config: StopConfig, *values: float) -> Stopping:
     stopping = Stopping(config)
     for value in values:
-        assert stopping.because is None
+        assert stopping.reason is None
         stopping = stopping.after({config.metric: value})
     return stopping
 
@@ -19,39 +19,39 @@ def judged(config: StopConfig, *values: float) -> Stopping:
 )
 def test_patience_counts_epochs_without_improvement(metric, values):
     config = StopConfig(metric=metric, patience=3)
-    assert judged(config, *values[:4]).because is None
-    stopping = judged(config, *values)
-    assert stopping.because == f"converged: validation {metric} has not improved for 3 epochs"
+    assert after(config, *values[:4]).reason is None
+    stopping = after(config, *values)
+    assert stopping.reason == f"converged: validation {metric} has not improved for 3 epochs"
     assert stopping.best == values[1]
 
 
 def test_small_improvements_do_not_count_but_add_up():
     config = StopConfig(patience=3, min_improvement=0.1)
-    assert judged(config, 1.0, 0.95, 0.91).waited == 2
-    assert judged(config, 1.0, 0.95, 0.89).waited == 0
+    assert after(config, 1.0, 0.95, 0.91).epochs_without_improvement == 2
+    assert after(config, 1.0, 0.95, 0.89).epochs_without_improvement == 0
 
 
 @pytest.mark.parametrize("metric, below, at", [("accuracy", 0.98, 0.99), ("wer", 0.995, 0.99)])
 def test_a_target_is_met_from_its_own_side(metric, below, at):
     config = StopConfig(metric=metric, target=0.99)
-    assert judged(config, below).because is None
-    assert judged(config, below, at).because == f"target met: validation {metric} is 0.99, the target was 0.99"
+    assert after(config, below).reason is None
+    assert after(config, below, at).reason == f"target met: validation {metric} is 0.99, the target was 0.99"
 
 
 def test_the_best_is_the_last_of_the_best():
     config = StopConfig(metric="accuracy")
-    assert [judged(config, *(0.5, 0.7, 0.7, 0.6)[: i + 1]).is_best for i in range(4)] == [True, True, True, False]
+    assert [after(config, *(0.5, 0.7, 0.7, 0.6)[: i + 1]).is_best for i in range(4)] == [True, True, True, False]
 
 
 @pytest.mark.parametrize("metric", ["loss", "accuracy"])
 def test_nan_is_never_best_nor_an_improvement(metric):
-    stopping = judged(StopConfig(metric=metric, patience=9, target=0.5), math.nan, math.nan)
-    assert not stopping.is_best and stopping.waited == 2 and stopping.reference is None
+    stopping = after(StopConfig(metric=metric, patience=9, target=0.5), math.nan, math.nan)
+    assert not stopping.is_best and stopping.epochs_without_improvement == 2 and stopping.reference is None
 
 
 def test_what_is_saved_restores():
-    stopping = judged(StopConfig(patience=2), 1.0, 2.0)
-    assert Stopping(stopping.config, **stopping.saved()) == stopping
+    stopping = after(StopConfig(patience=2), 1.0, 2.0)
+    assert Stopping(stopping.config, **stopping.state()) == stopping
 
 
 def test_mistakes_are_named():

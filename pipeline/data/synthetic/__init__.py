@@ -1,0 +1,1 @@
+"""Synthetic data: sets that are generated on any machine, without a download."""

@@ -1,0 +1,188 @@
+"""Signatures: a trained model's inputs and outputs, written into its run's folder beside the checkpoints."""
+
+import dataclasses
+import json
+from abc import abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple, Self, TypeVar
+
+import jax
+import jax.numpy as jnp
+
+from pipeline.data import vocabulary as vocabularies
+from pipeline.data.dataset import Scaling
+from pipeline.data.table import Columns
+from pipeline.data.vocabulary import Characters, Words
+from pipeline.errors import UserError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ClassifierSignature:
+    """A classifier's inputs and outputs, stored as ``signature.json``. classes: the names of its outputs."""
+
+    classes: tuple[str, ...]
+
+    @property
+    @abstractmethod
+    def inputs(self) -> jax.ShapeDtypeStruct:
+        """The shape and dtype of the model's inputs, for a batch of one example."""
+
+    @property
+    @abstractmethod
+    def kind(self) -> str:
+        """A description of the examples in a few words that follow "examples"."""
+
+    @abstractmethod
+    def write(self, folder: Path) -> None: ...
+
+    @classmethod
+    @abstractmethod
+    def read(cls, run_directory: Path) -> Self: ...
+
+
+@dataclass(frozen=True)
+class ArraySignature(ClassifierSignature):
+    """The signature of a classifier of arrays: images, signals or tables.
+
+    input_shape: of one example; scaling: from stored values to the model's inputs.
+    """
+
+    input_shape: tuple[int, ...]
+    scaling: Scaling
+
+    @property
+    def inputs(self) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((1, *self.input_shape), jnp.float32)
+
+    @property
+    def kind(self) -> str:
+        return f"of shape {'x'.join(map(str, self.input_shape))}"
+
+    @property
+    def scale(self) -> Callable[[jax.Array], jax.Array]:
+        """The scaling as a function of arrays that JAX can trace."""
+        mean, deviation = (jnp.asarray(v, jnp.float32) for v in (self.scaling.mean, self.scaling.deviation))
+        return lambda values: (values - mean) / deviation
+
+    def content(self) -> dict[str, Any]:
+        """The signature as JSON."""
+        return {"input_shape": self.input_shape, "scaling": asdict(self.scaling), "classes": self.classes}
+
+    @classmethod
+    def parse(cls, content: Mapping[str, Any]) -> Self:
+        """The signature that ``content`` describes."""
+        scaling = Scaling(**{name: tuple(values) for name, values in content["scaling"].items()})
+        return cls(tuple(content["classes"]), tuple(content["input_shape"]), scaling)
+
+    def write(self, folder: Path) -> None:
+        write_json(folder / "signature.json", self.content())
+
+    @classmethod
+    def read(cls, run_directory: Path) -> Self:
+        return read_json(run_directory, "signature.json", cls.parse)
+
+
+@dataclass(frozen=True)
+class DiagnosisSignature(ArraySignature):
+    """The signature of a diagnosis. columns: of the training table, whose features are the inputs; else None."""
+
+    columns: Columns | None = None
+
+    @property
+    def kind(self) -> str:
+        return f"of {self.input_shape[0]} findings" if self.columns else super().kind
+
+    def content(self) -> dict[str, Any]:
+        columns = {"columns": self.columns.stored(), "features": self.columns.features} if self.columns else {}
+        return super().content() | columns
+
+    @classmethod
+    def parse(cls, content: Mapping[str, Any]) -> Self:
+        columns = Columns.read(content["columns"]) if "columns" in content else None
+        return dataclasses.replace(super().parse(content), columns=columns)
+
+
+@dataclass(frozen=True)
+class TextSignature(ClassifierSignature):
+    """The signature of a classifier of texts.
+
+    vocabulary: of the words, stored as ``vocabulary.json``; longest: number of words of a text that the model reads.
+    """
+
+    vocabulary: Words
+    longest: int
+
+    @property
+    def inputs(self) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct((1, 8), jnp.int32)
+
+    @property
+    def kind(self) -> str:
+        return f"with {len(self.vocabulary):,} different words"
+
+    def write(self, folder: Path) -> None:
+        write_json(folder / "signature.json", {"longest": self.longest, "classes": self.classes})
+        vocabularies.write(folder, self.vocabulary)
+
+    @classmethod
+    def read(cls, run_directory: Path) -> "TextSignature":
+        def parse(content: Mapping[str, Any]) -> TextSignature:
+            return cls(tuple(content["classes"]), vocabularies.read(run_directory), int(content["longest"]))
+
+        return read_json(run_directory, "signature.json", parse)
+
+
+class SpeechSignature(NamedTuple):
+    """The signature of a speech recogniser.
+
+    alphabet: the characters that the model writes; texts: those of the training recordings, for the n-gram model.
+    """
+
+    alphabet: Characters
+    texts: tuple[str, ...]
+
+    def write(self, folder: Path) -> None:
+        vocabularies.write(folder, self.alphabet)
+        write_json(folder / "training_texts.json", list(self.texts))
+
+    @classmethod
+    def read(cls, run_directory: Path) -> "SpeechSignature":
+        return cls(vocabularies.read(run_directory), read_json(run_directory, "training_texts.json", tuple))
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """The users and items of a recommender, at their places, and the scale of ratings; stored as ``catalogue.json``."""
+
+    users: tuple[str, ...]
+    items: tuple[str, ...]
+    scale: tuple[float, float]
+    titles: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    def write(self, folder: Path) -> None:
+        write_json(folder / "catalogue.json", asdict(self))
+
+    @classmethod
+    def read(cls, run_directory: Path) -> "Catalogue":
+        def parse(content: Mapping[str, Any]) -> Catalogue:
+            low, high = content["scale"]
+            return cls(tuple(content["users"]), tuple(content["items"]), (low, high), content["titles"])
+
+        return read_json(run_directory, "catalogue.json", parse)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Writes ``content`` as indented JSON."""
+    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_json(run_directory: Path, name: str, parse: Callable[[Any], T]) -> T:
+    """The content of a run's JSON file, converted by ``parse``. Raises UserError if it cannot be read."""
+    try:
+        return parse(json.loads((run_directory / name).read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(f"{run_directory} is not the folder of a run: its {name} cannot be read ({error})") from error
