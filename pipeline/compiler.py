@@ -10,10 +10,12 @@ verification and benchmarks are compiled with them whatever the environment says
 import os
 import re
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import jax
@@ -26,6 +28,13 @@ OLDEST = "0.10.2"
 """The oldest jaxlib that the project supports."""
 JAXLIB = version("jaxlib")
 """The one that is installed."""
+
+
+CACHE_EVERY_PROGRAM = {
+    "jax_persistent_cache_min_compile_time_secs": 0.0,
+    "jax_persistent_cache_min_entry_size_bytes": -1,
+}
+"""Settings of JAX by which its cache keeps small programs, too."""
 
 
 @dataclass(frozen=True)
@@ -188,6 +197,32 @@ def jit_once(function: Callable[..., Any], **arguments: Any) -> Any:
     """``jit`` for a program that runs once: a CPU's compiles several times as fast, and runs several times as long."""
     quick = quick_options() if jax.default_backend() == "cpu" else {}
     return jax.jit(function, compiler_options=options() | quick, **arguments)
+
+
+@contextmanager
+def compiled_once() -> Iterator[None]:
+    """Compiles equal programs once: later ones, of the same shapes, read the first one's from a cache.
+
+    The cache is a temporary folder, or the user's own where JAX is configured to have one.
+    """
+    from jax.experimental.compilation_cache.compilation_cache import reset_cache
+
+    def configure(settings: Mapping[str, Any]) -> None:
+        for name, value in settings.items():
+            jax.config.update(name, value)
+        reset_cache()  # JAX decides only once in a process whether there is a cache
+
+    if jax.config.jax_compilation_cache_dir:
+        yield
+        return
+    with TemporaryDirectory() as folder:
+        settings = {"jax_compilation_cache_dir": folder, **CACHE_EVERY_PROGRAM}
+        before = {name: getattr(jax.config, name) for name in settings}
+        try:
+            configure(settings)
+            yield
+        finally:
+            configure(before)
 
 
 def recommended_flags(platform: str | None = None, jaxlib_version: str | None = None) -> str:

@@ -1,5 +1,9 @@
 """What the values of options must be. A mistake is a UserError, which names the option as the command line does."""
 
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
 from pipeline.errors import UserError
 
 
@@ -29,3 +33,18 @@ def require_equal_heads(width: int, heads: int) -> None:
             f"--width is {width}, and --heads {heads}: each head needs an equal and even share of it; "
             f"choose a width that is a multiple of {2 * heads}"
         )
+
+
+def flag(name: str) -> str:
+    """An option as it is typed: ``batch_size`` is ``batch-size``."""
+    return name.replace("_", "-")
+
+
+def differences(config: Any, other: Any, prefix: str = "") -> Iterator[tuple[str, tuple[Any, Any]]]:
+    """The options in which two configurations of one class differ, by their dotted names, with both values."""
+    for entry in dataclasses.fields(config):
+        value, other_value = getattr(config, entry.name), getattr(other, entry.name)
+        if dataclasses.is_dataclass(value) and type(value) is type(other_value):
+            yield from differences(value, other_value, f"{prefix}{entry.name}.")
+        elif value != other_value:
+            yield prefix + entry.name, (value, other_value)

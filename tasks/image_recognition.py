@@ -24,11 +24,13 @@ from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
 from pipeline.models import image
 from pipeline.report import classification
 from pipeline.report.page import Plot
+from pipeline.training.config import TaskConfig
 from pipeline.training.optimizer import OptimizerConfig
+from pipeline.training.signatures import ArraySignature
 from pipeline.training.step import Augment
-from tasks.framework.classification import ArrayClassification, ArraySignature
+from tasks.framework.classification import ArrayClassification
 from tasks.framework.command_line import main
-from tasks.framework.task import TaskConfig, TaskModel
+from tasks.framework.task import TaskModel
 
 
 @dataclass(frozen=True)

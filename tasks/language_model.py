@@ -24,23 +24,23 @@ from pipeline.data.text import Corpus, load
 from pipeline.data.vocabulary import Characters, Subwords
 from pipeline.data.vocabulary import read as read_vocabulary
 from pipeline.data.vocabulary import write as write_vocabulary
-from pipeline.decoding.sampling import make_continuation
+from pipeline.decoding.sampling import log_probabilities, make_continuation
 from pipeline.errors import UserError
 from pipeline.evaluation.evaluate import make_evaluation
 from pipeline.evaluation.metrics import no_metrics
-from pipeline.layers.base import Context
 from pipeline.layers.objective import Objective
 from pipeline.losses.base import Targets
 from pipeline.models.language import language_objective, lstm, transformer
 from pipeline.options import require_at_least, require_equal_heads, require_shares
 from pipeline.report import page
 from pipeline.report.training import learning_sections
+from pipeline.training.config import TaskConfig
 from pipeline.training.optimizer import OptimizerConfig
 from pipeline.training.precision import in_precision
 from tasks.framework.command_line import Predictions, main
 from tasks.framework.export import Exported
 from tasks.framework.summary import split_sizes
-from tasks.framework.task import Evaluation, Metric, Outcome, Story, Task, TaskConfig, TaskModel, Training
+from tasks.framework.task import Evaluation, Metric, Outcome, Story, Task, TaskModel, Training
 
 CHECKED_WINDOWS = 4  # in a gradient check
 VERIFIED_WINDOWS, VERIFIED_LENGTH = 3, 9
@@ -227,15 +227,9 @@ class LanguageModel(Task[Config]):
     def exported(self, model: TaskModel, run_directory: Path) -> Exported:
         """Ids (batch, context) to the log-probability of every token coming next, at each position."""
         del run_directory
-        (config, vocabulary, objective, params), loss = model, model.objective.loss
-
-        def log_probabilities(ids: jax.Array) -> jax.Array:
-            expanded = objective.expand(params)
-            h = objective.model.apply(expanded["model"], ids, Context())
-            return jax.nn.log_softmax(loss.logits(expanded["loss"], h))  # pyright: ignore[reportAttributeAccessIssue]
-
+        config, vocabulary, objective, params = model
         return Exported(
-            log_probabilities,
+            lambda ids: log_probabilities(objective, params, ids),
             [((config.context,), jnp.int32)],
             lambda random, shape: random.integers(len(vocabulary), size=shape, dtype=np.int32),
             takes=f"int32 (batch, {config.context}): ids of vocabulary.json, any batch",

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self, get_args
+from typing import Any, ClassVar, Literal
 
 import jax
 import jax.numpy as jnp
@@ -24,16 +24,9 @@ from pipeline.data.batches import Examples
 from pipeline.data.cases import read_cases
 from pipeline.data.dataset import Split
 from pipeline.data.diagnosis import Cases, Rebuilt, Weighted, kind_of, load, normal_or_not
-from pipeline.data.table import Columns
+from pipeline.data.folder import files_in
 from pipeline.errors import UserError
-from pipeline.evaluation.calibration import (
-    Decision,
-    OperatingPoint,
-    disease_probability,
-    fit_calibration,
-    predict_labels,
-    threshold_for,
-)
+from pipeline.evaluation.classification import accuracy_metric
 from pipeline.evaluation.cross_validation import means
 from pipeline.evaluation.diagnosis import (
     Diagnostician,
@@ -44,7 +37,14 @@ from pipeline.evaluation.diagnosis import (
     metrics_with_intervals,
 )
 from pipeline.evaluation.evaluate import all_outputs
-from pipeline.evaluation.metrics import Metrics, accuracy_metric, no_metrics
+from pipeline.evaluation.metrics import Metrics, no_metrics
+from pipeline.evaluation.operating_point import (
+    Decision,
+    OperatingPoint,
+    choose_operating_point,
+    disease_probability,
+    predict_labels,
+)
 from pipeline.layers.base import Context, Layer
 from pipeline.layers.objective import Objective
 from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
@@ -53,18 +53,14 @@ from pipeline.losses.regression import MeanSquaredError
 from pipeline.models import autoencoder, image
 from pipeline.options import require, require_at_least, require_shares
 from pipeline.report import diagnosis, page, plots
+from pipeline.training.config import SeedsConfig
 from pipeline.training.optimizer import OptimizerConfig
 from pipeline.training.run import read_config
+from pipeline.training.signatures import DiagnosisSignature
 from pipeline.training.step import Augment
-from tasks.framework.classification import (
-    ArraySignature,
-    CrossValidatedClassification,
-    Labelled,
-    files_in,
-    strongest,
-)
+from tasks.framework.classification import CrossValidatedClassification, Labelled, strongest
 from tasks.framework.command_line import Predictions, console, main
-from tasks.framework.cross_validation import Part, SeedsConfig
+from tasks.framework.cross_validation import Part
 from tasks.framework.export import Exported
 from tasks.framework.task import Metric, Outcome, TaskModel
 
@@ -179,26 +175,6 @@ class Examine(Predictions):
     """Folder for the pictures of what drove the answers. None: attributions/ in the run's folder."""
 
 
-@dataclass(frozen=True)
-class DiagnosisSignature(ArraySignature):
-    """columns: of a table, whose features the inputs then are."""
-
-    columns: Columns | None = None
-
-    @property
-    def kind(self) -> str:
-        return f"of {self.input_shape[0]} findings" if self.columns else super().kind
-
-    def content(self) -> dict[str, Any]:
-        columns = {"columns": self.columns.stored(), "features": self.columns.features} if self.columns else {}
-        return super().content() | columns
-
-    @classmethod
-    def parse(cls, content: Mapping[str, Any]) -> Self:
-        columns = Columns.read(content["columns"]) if "columns" in content else None
-        return dataclasses.replace(super().parse(content), columns=columns)
-
-
 class MedicalDiagnosis(CrossValidatedClassification[Config, DiagnosisSignature]):
     name = "medical_diagnosis"
     title = "Medical diagnosis"
@@ -284,15 +260,12 @@ class MedicalDiagnosis(CrossValidatedClassification[Config, DiagnosisSignature])
         return no_metrics if config.model == "autoencoder" else accuracy_metric
 
     def choose_on_validation(self, model: TaskModel, data: Cases, run_directory: Path) -> None:
-        """Fits the calibration and chooses a threshold by each rule."""
-        config, labels = model.config, data.validation.labels
+        config = model.config
         logits = all_outputs(scorer(config, model.objective), model.params["model"], data.validation, config.batch_size)
         # Class weights and anomaly scores shift all logits of a class, which a temperature cannot mend.
         shifted = config.model == "autoencoder" or config.class_weights != "none"
-        calibration = fit_calibration(logits, labels, with_offset=shifted)
-        score = disease_probability(calibration(logits))
-        thresholds = {rule: threshold_for(labels, score, rule, config.specificity) for rule in get_args(Decision)}
-        OperatingPoint(calibration, thresholds, thresholds[config.decision]).write(run_directory)
+        labels, rule = data.validation.labels, config.decision
+        choose_operating_point(logits, labels, rule, config.specificity, shifted).write(run_directory)
 
     def probabilities(self, model: TaskModel, run_directory: Path, examples: Labelled) -> np.ndarray:
         layer = scorer(model.config, model.objective)
@@ -368,11 +341,7 @@ class MedicalDiagnosis(CrossValidatedClassification[Config, DiagnosisSignature])
         inputs = np.stack([case.inputs for case in cases])
         probabilities, labels, spread = diagnose(members, inputs, command.samples)
         disease = disease_probability(probabilities)
-        attributions = [diagnosis.make_attribution(member.scorer) for member in members]
-        contributions = np.mean(
-            [attribute(member.params, inputs, jnp.asarray(labels)) for attribute, member in zip(attributions, members)],
-            axis=0,
-        )
+        contributions = diagnosis.mean_attribution([(m.scorer, m.params) for m in members], inputs, labels)
         table = Table("case", "class")
         table.add_column(f"P({classes[1] if len(classes) == 2 else f'not {classes[0]}'})", justify="right")
         table.add_column("spread", justify="right")

@@ -8,46 +8,44 @@ scripts/run recommendation predict runs/... --user 42
 """
 
 import dataclasses
-import json
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from rich.table import Table as PrintedTable
 
 from pipeline.data.batches import Batch, Examples, batch_of, evaluation_batches
-from pipeline.data.implicit_feedback import LeaveOneOut, NegativeSampling, Pairs, Rows, Table, table
+from pipeline.data.implicit_feedback import example_batch
 from pipeline.data.ratings import UNSEEN, RatingData, Ratings, load
 from pipeline.errors import UserError
 from pipeline.evaluation.cross_validation import means
 from pipeline.evaluation.evaluate import make_evaluation
 from pipeline.evaluation.metrics import no_metrics
-from pipeline.evaluation.ranking import ranking_metrics
 from pipeline.evaluation.recommender import Recommender, make_recommender
 from pipeline.layers.base import Layer, PyTree
 from pipeline.layers.objective import Objective
-from pipeline.losses.base import Targets
 from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
-from pipeline.losses.ranking import Candidates, PairwiseRanking, SampledSoftmax
+from pipeline.losses.ranking import PairwiseRanking, SampledSoftmax
 from pipeline.losses.regression import MeanSquaredError
 from pipeline.models import recommenders as models
 from pipeline.options import require, require_at_least, require_shares
 from pipeline.report import page
 from pipeline.report import recommendation as report
 from pipeline.report.training import gradient_sizes
+from pipeline.training.config import FoldsConfig
 from pipeline.training.optimizer import OptimizerConfig
 from pipeline.training.precision import in_precision
+from pipeline.training.signatures import Catalogue
 from pipeline.training.sparse_updates import SparseTable
 from pipeline.training.stopping import StopConfig
 from tasks.framework.command_line import Predictions, console, main
-from tasks.framework.cross_validation import CrossValidated, FoldsConfig, Part
+from tasks.framework.cross_validation import CrossValidated, Part
 from tasks.framework.export import Exported
 from tasks.framework.summary import split_sizes
-from tasks.framework.task import Evaluation, Metric, Outcome, Story, TaskModel, Training, read_json
+from tasks.framework.task import Evaluation, Metric, Outcome, Story, TaskModel, Training
 
 CHECKED, VERIFIED = 64, 8  # examples of a gradient check
 LARGEST_TABLE = 100_000_000  # users times items that a model of the whole table may have
@@ -160,27 +158,13 @@ class Recommend(Predictions):
     """Number of items."""
 
 
-@dataclass(frozen=True)
-class Catalogue:
-    """The users and items of a model, at their places, and the scale of ratings; ``catalogue.json`` in a run."""
-
-    users: tuple[str, ...]
-    items: tuple[str, ...]
-    scale: tuple[float, float]
-    titles: Mapping[str, str] = field(default_factory=dict, compare=False)
-
-    @classmethod
-    def parse(cls, content: Mapping[str, Any]) -> "Catalogue":
-        low, high = content["scale"]
-        return cls(tuple(content["users"]), tuple(content["items"]), (low, high), content["titles"])
-
-
 class Recommendation(CrossValidated[Config]):
     name = "recommendation"
     title = "Recommendation"
     config = Config
     predictions = Recommend
     chooses = ("objective", "model")
+    signature_class = Catalogue
     signature_parts = "users or items"
     test_metrics: ClassVar[Mapping[str, Metric]] = {
         "rmse": Metric("test RMSE"),
@@ -223,13 +207,6 @@ class Recommendation(CrossValidated[Config]):
         titles = {name: data.titles[name] for name in data.items if name in data.titles}
         return Catalogue(tuple(data.users), tuple(data.items), data.scale, titles)
 
-    def write_signature(self, folder: Path, signature: Catalogue) -> None:
-        content = json.dumps(dataclasses.asdict(signature), ensure_ascii=False)
-        (folder / "catalogue.json").write_text(content + "\n", encoding="utf-8")
-
-    def read_signature(self, run_directory: Path) -> Catalogue:
-        return read_json(run_directory, "catalogue.json", Catalogue.parse)
-
     def objective(self, config: Config, signature: Catalogue) -> Objective:
         users, items = len(signature.users), len(signature.items)
         if config.model == "factorization":
@@ -249,45 +226,47 @@ class Recommendation(CrossValidated[Config]):
         return Objective(in_precision(model, config.precision), loss)
 
     def example(self, config: Config, signature: Catalogue) -> Batch:
-        sees, of = SEES[config.model], jax.ShapeDtypeStruct
-        ids, row = of((1,), np.int32), (1, len(signature.items))
-        if sees == "table":
-            size = of((len(signature.users), len(signature.items)), np.float32)
-            return size, Targets(size, size)
-        if sees == "users":
-            labels = ids if config.objective == "ranking" else of(row, np.float32)
-            return (ids, of(row, bool)), Targets(labels)
-        if config.objective == "rating":
-            return (ids, of((1, 1), np.int32)), Targets(of((1, 1), np.float32))
-        candidates = of((1, 1 + config.negatives), np.int32)
-        sampled = Candidates(candidates, of(candidates.shape, np.float32))
-        return (ids, candidates), Targets(sampled if config.ranking_loss == "softmax" else candidates)
+        shape, ranking = (len(signature.users), len(signature.items)), config.objective == "ranking"
+        candidates = 1 + config.negatives if ranking else 1
+        softmax = config.ranking_loss == "softmax"
+        return example_batch(SEES[config.model], shape, ranking, candidates, softmax)
 
     def training(self, model: TaskModel, data: RatingData) -> Training:
         recommender = _recommender(model, data)
+        config, validation = model.config, data.validation
         evaluate_loss = make_evaluation(model.objective, no_metrics)
+
+        def evaluate(params: PyTree) -> Mapping[str, float]:
+            metrics = recommender.validation_metrics(params["model"])
+            if "loss" not in metrics:
+                known = validation.at(np.flatnonzero(validation.items != UNSEEN))
+                batch_size = min(config.batch_size, len(known))
+                batches = evaluation_batches(_examples(config, recommender, known), batch_size)
+                metrics = {**evaluate_loss(params, batches), **metrics}
+            return metrics
+
         return Training(
-            _training_examples(model.config, recommender),
-            lambda params: _validate(model.config, recommender, evaluate_loss, params),
+            _examples(config, recommender, data.train),
+            evaluate,
             f"{data.name} ({len(data.users) - 1:,} users, {len(data.items) - 1:,} items; {split_sizes(data)} ratings)",
             data.notes,
             tables=tuple(SparseTable(paths, (ids,)) for paths, ids in models.tables(model.objective.model)),
         )
 
     def check_batch(self, model: TaskModel, data: RatingData) -> Batch:
-        return _first(_training_examples(model.config, _recommender(model, data)), CHECKED)
+        return _first(_examples(model.config, _recommender(model, data), data.train), CHECKED)
 
     def verify_batch(self, model: TaskModel, data: RatingData) -> Batch:
-        return _first(_training_examples(model.config, _recommender(model, data)), VERIFIED)
+        return _first(_examples(model.config, _recommender(model, data), data.train), VERIFIED)
 
     def test(self, model: TaskModel, data: RatingData, run_directory: Path) -> Evaluation:
         """The answer is the recommender."""
         del run_directory
         recommender = _recommender(model, data)
-        return Evaluation(recommender.scored(data.test), recommender)
+        return Evaluation(recommender.metrics(data.test), recommender)
 
     def extra_summary(self, model: TaskModel, data: RatingData) -> Mapping[str, Any]:
-        return {"objective": model.config.objective, "baselines": _recommender(model, data).without_training()}
+        return {"objective": model.config.objective, "baselines": _recommender(model, data).baseline_metrics()}
 
     def extra_combined(self, parts: Sequence[Part]) -> Mapping[str, Any]:
         baselines = [part.summary["baselines"] for part in parts]
@@ -400,41 +379,9 @@ def _recommender(model: TaskModel, data: RatingData) -> Recommender:
     )
 
 
-def _training_examples(config: Config, recommender: Recommender) -> Examples:
-    train = recommender.data.train
-    return _examples(config, recommender, train, recommender.left - recommender.session_effects(train))
-
-
-def _examples(config: Config, recommender: Recommender, ratings: Ratings, targets: np.ndarray) -> Examples:
-    """Ratings with their ``targets``; or, in a ranking, which items were chosen."""
-    data, known = recommender.data, recommender.known
-    if config.objective == "ranking":
-        if known is not None:
-            return LeaveOneOut(ratings, known)
-        softmax = config.ranking_loss == "softmax"
-        return NegativeSampling(ratings, data.train, len(data.items), config.negatives, config.seed, softmax)
-    if known is None:
-        return Pairs(ratings.users, ratings.items, targets)
-    weights = table(ratings, np.ones(len(ratings), np.float32), recommender.shape)
-    kind = Table if SEES[config.model] == "table" else Rows
-    return kind(known, table(ratings, targets, recommender.shape), weights)
-
-
-def _validate(
-    config: Config, recommender: Recommender, evaluate_loss: Callable[..., Mapping[str, float]], params: PyTree
-) -> Mapping[str, float]:
-    """The metrics of the validation split."""
-    validation, scorer = recommender.data.validation, recommender.answers
-    if config.objective == "rating":
-        expected = recommender.expected(validation)
-        predicted = expected + scorer.pairs(params["model"], validation.users, validation.items)
-        loss = float(np.mean(np.square(validation.values - predicted)))
-        return {"loss": loss, **recommender.errors(validation, predicted)}
-    seen = validation.at(np.flatnonzero(validation.items != UNSEEN))
-    examples = _examples(config, recommender, seen, np.ones(len(seen), np.float32))
-    batches = evaluation_batches(examples, min(config.batch_size, len(seen)))
-    ranks = recommender.ranks(scorer.all(params["model"], validation.users), validation)
-    return {**evaluate_loss(params, batches), **ranking_metrics(ranks)}
+def _examples(config: Config, recommender: Recommender, ratings: Ratings) -> Examples:
+    softmax = config.ranking_loss == "softmax"
+    return recommender.examples(ratings, negatives=config.negatives, seed=config.seed, sampled_softmax=softmax)
 
 
 def _first(examples: Examples, size: int) -> Batch:

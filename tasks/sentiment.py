@@ -7,11 +7,11 @@ scripts/run sentiment predict runs/... "not bad at all"
 """
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
@@ -20,24 +20,24 @@ from rich.table import Table
 from tyro.conf import Positional
 
 from pipeline.attribution import word_contributions
-from pipeline.data import vocabulary as vocabularies
 from pipeline.data.augmentation import drop_words
 from pipeline.data.batches import padded
 from pipeline.data.labelled_text import LabelledText, Texts, load
-from pipeline.data.vocabulary import UNKNOWN_WORD, Words
+from pipeline.data.vocabulary import UNKNOWN_WORD
 from pipeline.errors import UserError
 from pipeline.layers.base import Context, Layer
 from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
 from pipeline.models import text
 from pipeline.options import require_at_least, require_shares
 from pipeline.report import classification, page
+from pipeline.training.config import SeedsConfig
 from pipeline.training.optimizer import OptimizerConfig
+from pipeline.training.signatures import TextSignature
 from pipeline.training.step import Augment
-from tasks.framework.classification import CrossValidatedClassification, Signature, strongest
+from tasks.framework.classification import CrossValidatedClassification, strongest
 from tasks.framework.command_line import Predictions, console, main
-from tasks.framework.cross_validation import SeedsConfig
 from tasks.framework.export import Exported
-from tasks.framework.task import TaskModel, read_json, write_json
+from tasks.framework.task import TaskModel
 
 HEADS = 4  # of the transformer's attention
 
@@ -113,33 +113,6 @@ class Judge(Predictions):
 
     sentences: Positional[tuple[str, ...]]
     """Sentences, each in quotation marks."""
-
-
-@dataclass(frozen=True)
-class TextSignature(Signature):
-    """vocabulary: what ids stand for, in ``vocabulary.json``. longest: words of a text that the model sees."""
-
-    vocabulary: Words
-    longest: int
-
-    @property
-    def inputs(self) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((1, 8), jnp.int32)
-
-    @property
-    def kind(self) -> str:
-        return f"with {len(self.vocabulary):,} different words"
-
-    def write(self, folder: Path) -> None:
-        write_json(folder / "signature.json", {"longest": self.longest, "classes": self.classes})
-        vocabularies.write(folder, self.vocabulary)
-
-    @classmethod
-    def read(cls, run_directory: Path) -> "TextSignature":
-        def parse(content: Mapping[str, Any]) -> TextSignature:
-            return cls(tuple(content["classes"]), vocabularies.read(run_directory), int(content["longest"]))
-
-        return read_json(run_directory, "signature.json", parse)
 
 
 class Sentiment(CrossValidatedClassification[Config, TextSignature]):

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -23,12 +23,13 @@ from tyro.conf import Positional
 from pipeline.data import vocabulary as vocabularies
 from pipeline.data.audio import SpecAugment, Spectrum, read_audio, spec_augment
 from pipeline.data.batches import Batch, by_length
+from pipeline.data.folder import files_in
 from pipeline.data.speech import Recordings, Speech, load
 from pipeline.data.speech_checks import trainable, unknown_characters
-from pipeline.data.utterances import AugmentedUtterances, Utterances, WaveformAugmentation, features
+from pipeline.data.utterances import AugmentedUtterances, WaveformAugmentation, features
 from pipeline.data.vocabulary import Characters
-from pipeline.decoding.ctc import Labels, align, best_path
-from pipeline.decoding.transcription import Reader, make_reader, spoken_words
+from pipeline.decoding.ctc import best_path
+from pipeline.decoding.recogniser import Recogniser
 from pipeline.errors import UserError
 from pipeline.evaluation.frames import make_frame_evaluation
 from pipeline.evaluation.transcripts import transcript_metrics
@@ -37,27 +38,17 @@ from pipeline.layers.masking import MaskedByLength
 from pipeline.layers.objective import Objective
 from pipeline.losses.base import Targets
 from pipeline.losses.ctc import CTC, Transcripts
-from pipeline.models.acoustic import conformer, convolutional_recurrent, frames_after
+from pipeline.models.acoustic import conformer, convolutional_recurrent
 from pipeline.options import require, require_at_least, require_equal_heads, require_shares
 from pipeline.report import page, speech
 from pipeline.report.training import gradient_sizes
+from pipeline.training.config import TaskConfig
 from pipeline.training.optimizer import OptimizerConfig
 from pipeline.training.precision import in_precision
-from tasks.framework.classification import files_in
+from pipeline.training.signatures import SpeechSignature
 from tasks.framework.command_line import Predictions, main
 from tasks.framework.export import Exported
-from tasks.framework.task import (
-    Evaluation,
-    Metric,
-    Outcome,
-    Story,
-    Task,
-    TaskConfig,
-    TaskModel,
-    Training,
-    read_json,
-    write_json,
-)
+from tasks.framework.task import Evaluation, Metric, Outcome, Story, Task, TaskModel, Training
 
 CHECKED = 4  # utterances in a gradient check
 PICTURES = 3  # in the report
@@ -172,18 +163,12 @@ class Listen(Predictions):
     """Beam width: number of texts that the search keeps. None: as in the run."""
 
 
-class SpeechSignature(NamedTuple):
-    """alphabet: the characters that the model writes. texts: of the training recordings, for the n-gram model."""
-
-    alphabet: Characters
-    texts: tuple[str, ...]
-
-
 class SpeechRecognition(Task[Config]):
     name = "speech_recognition"
     title = "Speech recognition"
     config = Config
     predictions = Listen
+    signature_class = SpeechSignature
     signature_parts = "training texts"
     test_metrics = {  # noqa: RUF012  (a ClassVar)
         "accuracy": Metric("test accuracy"),
@@ -209,13 +194,6 @@ class SpeechRecognition(Task[Config]):
         del config
         return SpeechSignature(Characters.of("".join(data.texts)), tuple(data.texts))
 
-    def write_signature(self, folder: Path, signature: SpeechSignature) -> None:
-        vocabularies.write(folder, signature.alphabet)
-        write_json(folder / "training_texts.json", list(signature.texts))
-
-    def read_signature(self, run_directory: Path) -> SpeechSignature:
-        return SpeechSignature(vocabularies.read(run_directory), read_json(run_directory, "training_texts.json", tuple))
-
     def objective(self, config: Config, signature: SpeechSignature) -> Objective:
         symbols = len(signature.alphabet)
         if config.model == "conformer":
@@ -235,10 +213,10 @@ class SpeechRecognition(Task[Config]):
 
     def training(self, model: TaskModel, data: Speech) -> Training:
         config, alphabet = model.config, model.signature.alphabet
-        utterances, notes = trainable(_utterances(model, data.train), data.name, config.rate, config.longest)
+        utterances, notes = trainable(_recogniser(model).utterances(data.train), data.name, config.rate, config.longest)
         waveforms = WaveformAugmentation(config.speed, config.noise)
         augmented = AugmentedUtterances(utterances, config.connected, waveforms, config.seed)
-        validation = _utterances(model, data.validation)
+        validation = _recogniser(model).utterances(data.validation)
         evaluate_frames = make_frame_evaluation(model.objective)
 
         def evaluate(params: PyTree) -> Mapping[str, float]:
@@ -256,20 +234,20 @@ class SpeechRecognition(Task[Config]):
         )
 
     def check_batch(self, model: TaskModel, data: Speech) -> Batch:
-        utterances = _utterances(model, data.test.of(range(min(CHECKED, len(data.test)))))
+        utterances = _recogniser(model).utterances(data.test.of(range(min(CHECKED, len(data.test)))))
         return utterances.take(np.arange(len(utterances)))
 
     def verify_batch(self, model: TaskModel, data: Speech) -> Batch:
-        utterances = _utterances(model, data.test)
+        utterances = _recogniser(model).utterances(data.test)
         return utterances.take(by_length(utterances)[:CHECKED])
 
     def test(self, model: TaskModel, data: Speech, run_directory: Path) -> Evaluation:
         """The answers are, for each recording, the text and the log-probabilities of the frames."""
         del run_directory
-        utterances = _utterances(model, data.test)
+        utterances = _recogniser(model).utterances(data.test)
         loss, log_y = make_frame_evaluation(model.objective)(model.params, utterances, model.config.batch_size)
-        read = _reader(model)
-        texts = [_text(model, read(each)) for each in log_y]
+        recogniser = _recogniser(model)
+        texts = [recogniser.text(recogniser.read(each)) for each in log_y]
         metrics = transcript_metrics(data.test.texts, texts)
         return Evaluation({**metrics, "loss": loss}, list(zip(texts, log_y)))
 
@@ -292,12 +270,8 @@ class SpeechRecognition(Task[Config]):
 
     def facts(self, outcome: Outcome) -> Sequence[tuple[str, str]]:
         config = outcome.config
-        decoding = "the likeliest alignment"
-        if config.beam > 1:
-            ngram = f" and a character {config.ngram}-gram model" if config.ngram else ""
-            decoding = f"prefix beam search with {config.beam} texts{ngram}"
         return [
-            ("decoding", decoding),
+            ("decoding", _recogniser(outcome.model).search),
             ("features", f"{config.mels} log-mel bands every {1000 * config.hop:g} ms, {config.rate:,} Hz"),
             ("a step of the model", f"{1000 * config.hop * config.stride:g} ms"),
         ]
@@ -311,7 +285,7 @@ class SpeechRecognition(Task[Config]):
         texts = [text for text, _ in answers]
         examples = dict.fromkeys(np.linspace(0, len(test) - 1, PICTURES, dtype=int).tolist())
         return [
-            *speech.examples([_example(outcome.model, test.of([row]), *answers[row]) for row in examples]),
+            *speech.examples([_example(_recogniser(outcome.model), test.of([row]), *answers[row]) for row in examples]),
             speech.confusions(test.texts, texts),
             speech.worst(test.texts, texts, [Path(name).name for name in test.names]),
         ]
@@ -325,17 +299,17 @@ class SpeechRecognition(Task[Config]):
         model = self.trained(command.run)
         if command.beam is not None:
             model = model._replace(config=dataclasses.replace(model.config, beam=command.beam))
-        config, read = model.config, _reader(model)
+        config, recogniser = model.config, _recogniser(model)
         signals = [read_audio(file, config.rate) for file in files]
         unknown = [""] * len(files)
-        utterances = _utterances(model, Recordings(signals, unknown, unknown, list(map(str, files))))
+        utterances = _recogniser(model).utterances(Recordings(signals, unknown, unknown, list(map(str, files))))
         evaluate_frames = make_frame_evaluation(model.objective)
         _, log_y_of = evaluate_frames(model.params, utterances, min(config.batch_size, len(files)))
         for file, signal, log_y in zip(files, signals, log_y_of):
             if not np.ptp(signal):
                 print(f"{file}: silence")
                 continue
-            words = spoken_words(log_y, read(log_y), model.signature.alphabet.decode, config.hop * config.stride)
+            words = recogniser.words(log_y)
             print(f"{file}: {' '.join(word.text for word in words) or 'no words'}")
             for text, start, end in words:
                 print(f"    {start:7.2f} s to {end:7.2f} s  {text}")
@@ -370,11 +344,11 @@ class SpeechRecognition(Task[Config]):
         vocabularies.write(folder, model.signature.alphabet)
 
 
-def _utterances(model: TaskModel, recordings: Recordings) -> Utterances:
-    config, masked = model.config, model.objective.model
-    assert isinstance(masked, MaskedByLength)
-    frames = partial(frames_after, masked.layer)
-    return Utterances(recordings, model.signature.alphabet, config.spectrum, frames, config.normalise)
+def _recogniser(model: TaskModel) -> Recogniser:
+    config, (alphabet, texts) = model.config, model.signature
+    search = config.beam, config.ngram, config.ngram_weight
+    step = config.hop * config.stride
+    return Recogniser(model.objective, alphabet, texts, config.spectrum, config.normalise, step, *search)
 
 
 def _augment(config: SpecAugment, key: Any, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
@@ -382,35 +356,10 @@ def _augment(config: SpecAugment, key: Any, inputs: tuple[jax.Array, jax.Array])
     return spec_augment(config, key, frames, lengths), lengths
 
 
-def _reader(model: TaskModel) -> Reader:
-    config, (alphabet, texts) = model.config, model.signature
-    encoded = [alphabet.encode(text).tolist() for text in texts] if config.ngram else []
-    return make_reader(config.beam, config.ngram, config.ngram_weight, encoded, len(alphabet))
-
-
-def _text(model: TaskModel, labels: Labels) -> str:
-    return " ".join(model.signature.alphabet.decode(np.asarray(labels, int)).split())
-
-
-def _example(model: TaskModel, recording: Recordings, text: str, log_y: np.ndarray) -> speech.Heard:
+def _example(recogniser: Recogniser, recording: Recordings, text: str, log_y: np.ndarray) -> speech.Heard:
     """An utterance for the report, with the alignment of what is recognised in it."""
-    config = model.config
-    (frames, (count,)), _ = _utterances(model, recording).take(np.arange(1))
-    labels = _reader(model)(log_y)
-    alignment = align(log_y, labels)
-    starts, ends = (alignment.starts, alignment.ends) if alignment else ((), ())
-    (reference,) = recording.texts
-    return speech.Heard(
-        reference if text == reference else f"{reference} (recognised: {text or speech.NOTHING})",
-        frames[0, :count],
-        config.hop,
-        log_y,
-        config.hop * config.stride,
-        model.signature.alphabet.characters,
-        labels,
-        starts,
-        ends,
-    )
+    (frames, (count,)), _ = recogniser.utterances(recording).take(np.arange(1))
+    return speech.Heard.of(recording.texts[0], text, frames[0, :count], log_y, recogniser)
 
 
 if __name__ == "__main__":

@@ -17,18 +17,18 @@ from typing import Any, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from pipeline.evaluation.translations import translation_metrics
 from tyro.conf import Positional
 
 from pipeline.data import vocabulary as vocabularies
 from pipeline.data.batches import Batch, evaluation_batches
 from pipeline.data.parallel_text import ParallelText, Sentences, load
 from pipeline.data.vocabulary import Subwords
+from pipeline.decoding.sampling import log_probabilities
 from pipeline.decoding.translator import Translator
 from pipeline.errors import UserError
 from pipeline.evaluation.evaluate import make_evaluation
 from pipeline.evaluation.metrics import no_metrics
-from pipeline.layers.base import Context
+from pipeline.evaluation.translations import translation_metrics
 from pipeline.layers.objective import Objective
 from pipeline.losses.base import Targets
 from pipeline.models import translation as models
@@ -36,12 +36,13 @@ from pipeline.options import require_at_least, require_equal_heads, require_shar
 from pipeline.report import page, plots
 from pipeline.report import translation as report
 from pipeline.report.training import learning_sections
+from pipeline.training.config import TaskConfig
 from pipeline.training.optimizer import OptimizerConfig
 from pipeline.training.precision import in_precision
 from tasks.framework.command_line import Predictions, main
 from tasks.framework.export import Exported
 from tasks.framework.summary import split_sizes
-from tasks.framework.task import Evaluation, Metric, Outcome, Story, Task, TaskConfig, TaskModel, Training
+from tasks.framework.task import Evaluation, Metric, Outcome, Story, Task, TaskModel, Training
 
 CHECKED_PAIRS, VERIFIED_PAIRS = 4, 3  # in a gradient check, and in verify
 PICTURES = 3  # in the report
@@ -261,16 +262,10 @@ class Translation(Task[Config]):
     def exported(self, model: TaskModel, run_directory: Path) -> Exported:
         """Ids of the source and of the target so far to the log-probability of every subword coming next."""
         del run_directory
-        (config, vocabulary, objective, params), loss = model, model.objective.loss
-
-        def log_probabilities(source: jax.Array, target: jax.Array) -> jax.Array:
-            expanded = objective.expand(params)
-            h = objective.model.apply(expanded["model"], (source, target), Context())
-            return jax.nn.log_softmax(loss.logits(expanded["loss"], h))  # pyright: ignore[reportAttributeAccessIssue]
-
+        config, vocabulary, objective, params = model
         ids = ((config.longest,), jnp.int32)
         return Exported(
-            log_probabilities,
+            lambda source, target: log_probabilities(objective, params, (source, target)),
             [ids, ids],
             lambda random, shape: random.integers(len(vocabulary), size=shape, dtype=np.int32),
             takes=f"two int32 (batch, {config.longest}): the source and <end>; <begin> and the target so far; then 0",

@@ -26,7 +26,7 @@ from pipeline import compiler  # noqa: E402  (after the hook)
 if os.environ["JAX_PLATFORMS"] == "cpu":
     os.environ.setdefault("XLA_FLAGS", compiler.quick_flags())
 
-STRICT = ("layers", "losses", "verify", "test_rules.py", "test_combinators.py")
+STRICT = ("layers", "losses", "verify")
 
 
 def pytest_configure(config):
@@ -35,9 +35,8 @@ def pytest_configure(config):
 
 @pytest.fixture(autouse=True)
 def strict_promotion(request):
-    """Strict promotion for the files and folders named in STRICT, the usual one elsewhere."""
-    place = request.path.relative_to(Path(__file__).parent).parts[0]
-    strict = place in STRICT
+    """Strict promotion for the tests in the folders named in STRICT, the usual one elsewhere."""
+    strict = request.path.relative_to(Path(__file__).parent).parts[0] in STRICT
     with (
         jax.numpy_dtype_promotion("strict" if strict else "standard"),
         jax.numpy_rank_promotion("raise" if strict else "allow"),

@@ -68,7 +68,7 @@ class TestWrong:
             ">       assert_gradients_agree(square, forward, wrong, (x,))",
             "E       *VerificationError: square: fail",
             "E       x: off by the constant 1.5*",
-            f"E       the whole report: {str(page).replace('[', '[[]')}",
+            f"E       full report: {str(page).replace('[', '[[]')}",
             "test_theirs.py:*: VerificationError",
         ],
         consecutive=False,
@@ -138,7 +138,7 @@ def test_a_folder_that_cannot_be_made(run, pytester):
     test = "\ndef test_wrong(assert_gradients_agree):\n    assert_gradients_agree(square, forward, wrong, (x,))\n"
     done = run(test, "--gradient-report", "taken/pages")
     done.assert_outcomes(failed=1)
-    done.stdout.fnmatch_lines(["--gradient-report taken/pages: the folder cannot be made*"])
+    done.stdout.fnmatch_lines(["--gradient-report taken/pages: the folder cannot be created*"])
 
 
 def test_nothing_is_imported_before_a_test_asks_for_it():

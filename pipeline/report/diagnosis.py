@@ -14,13 +14,8 @@ from pipeline import compiler
 from pipeline.attribution import integrated_gradients
 from pipeline.data.dataset import Split, visible
 from pipeline.data.diagnosis import Cases
-from pipeline.evaluation.calibration import (
-    OperatingPoint,
-    diagnostic_metrics,
-    disease_probability,
-    predict_labels,
-    reliability,
-)
+from pipeline.evaluation.calibration import reliability
+from pipeline.evaluation.operating_point import OperatingPoint, diagnostic_metrics, disease_probability, predict_labels
 from pipeline.layers.base import Layer, PyTree
 from pipeline.report import classification, plots
 from pipeline.report.page import Part, Plot, Section, Table
@@ -165,6 +160,12 @@ def make_attribution(scorer: Layer) -> Callable[[PyTree, np.ndarray, jax.Array],
     contributions: of the inputs' shape.
     """
     return compiler.jit(lambda params, x, classes: integrated_gradients(scorer, params, x, 0.0, classes).d_x)
+
+
+def mean_attribution(models: Sequence[tuple[Layer, PyTree]], inputs: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """``make_attribution`` of each model (scorer and parameters), and the mean of what they say."""
+    contributions = [make_attribution(scorer)(params, inputs, jnp.asarray(classes)) for scorer, params in models]
+    return np.mean(contributions, axis=0)
 
 
 def drivers(scorer: Layer, params: PyTree, data: Cases, predictions: np.ndarray) -> Plot:

@@ -144,7 +144,7 @@ def rating_errors(recommender: Recommender) -> Sequence[Plot | Table]:
             (data.train.users, data.train.items), (test.users, test.items), recommender.shape
         )
     ]
-    predicted = np.clip(recommender.predicted(test), *data.scale)
+    predicted = np.clip(recommender.predict(test), *data.scale)
     expected = np.clip(baseline(test.users, test.items), *data.scale)
     return _errors(amounts, predicted - test.values, expected - test.values, test.values, predicted)
 
@@ -152,7 +152,7 @@ def rating_errors(recommender: Recommender) -> Sequence[Plot | Table]:
 def ranking(recommender: Recommender) -> Plot:
     """How early the items come that users chose last, by the model and by popularity."""
     test = recommender.data.test
-    scores_by = {"model": recommender.answers.all(recommender.params, test.users), "popularity": recommender.popularity}
+    scores_by = {"model": recommender.scorer.all(recommender.params, test.users), "popularity": recommender.popularity}
     metrics = {name: ranking_metrics(recommender.ranks(scores, test), CUTOFFS) for name, scores in scores_by.items()}
     return _ranking(CUTOFFS, metrics, len(recommender.data.items) - 1)
 

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.decoding.recogniser import Recogniser
 from pipeline.report import plots
 from pipeline.report.page import Plot, Table
 from pipeline.report.plots import WIDTH, Figure, Theme, figure_of, whole_numbers
@@ -38,6 +39,15 @@ class Heard:
     labels: Sequence[int]
     starts: Sequence[int]
     ends: Sequence[int]
+
+    @classmethod
+    def of(cls, reference: str, text: str, features: np.ndarray, log_y: np.ndarray, recogniser: Recogniser) -> "Heard":
+        """An utterance as a recogniser hears it. text: what it recognises; reference: what is said."""
+        labels, alignment = recogniser.alignment(log_y)
+        starts, ends = (alignment.starts, alignment.ends) if alignment else ((), ())
+        title = reference if text == reference else f"{reference} (recognised: {text or NOTHING})"
+        hop, step, symbols = recogniser.spectrum.hop, recogniser.step, recogniser.alphabet.characters
+        return cls(title, features, hop, log_y, step, symbols, labels, starts, ends)
 
 
 def listening(heard: Heard, theme: Theme) -> Figure:

@@ -19,9 +19,10 @@ from pipeline.layers.activations import (
     Softplus,
     Tanh,
 )
-from pipeline.layers.attention import CrossAttention, DotProductAttention, SelfAttention
+from pipeline.layers.attention import CrossAttention, SelfAttention
 from pipeline.layers.base import Context, Layer, PyTree
-from pipeline.layers.combinators import Cast, Parallel, Remat, Repeat, Residual, Serial, Transposed
+from pipeline.layers.blockwise_attention import DotProductAttention
+from pipeline.layers.combinators import Cast, Parallel, Remat, Residual, Serial, Transposed
 from pipeline.layers.convolution import Conv, ConvTranspose
 from pipeline.layers.dropout import Dropout, DropPath
 from pipeline.layers.embedding import Embedding
@@ -34,6 +35,7 @@ from pipeline.layers.objective import Objective
 from pipeline.layers.pooling import AveragePool, GlobalAveragePool, GlobalMaxPool, MaxPool
 from pipeline.layers.positions import LearnedPositions, Rotary, SinusoidalPositions
 from pipeline.layers.recurrent import GRU, LSTM, RNN, Bidirectional
+from pipeline.layers.repeat import Repeat
 from pipeline.layers.shape import Flatten, Reshape
 from pipeline.layers.tying import Tied
 from pipeline.losses.base import Targets

@@ -1,32 +1,34 @@
 """What the tasks share that put a class on an input, and those whose inputs are arrays: images, signals, tables."""
 
 from abc import abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from pipeline.evaluation.classification import classification_metrics
 from rich.table import Table
 
 from pipeline import compiler
 from pipeline.data.batches import Batch, Examples, batch_of, evaluation_batches
-from pipeline.data.dataset import Dataset, Scaling
+from pipeline.data.dataset import Dataset
+from pipeline.data.folder import files_in
 from pipeline.errors import UserError
+from pipeline.evaluation.classification import accuracy_metric, classification_metrics
 from pipeline.evaluation.evaluate import all_outputs, make_evaluation
-from pipeline.evaluation.metrics import Metrics, accuracy_metric
+from pipeline.evaluation.metrics import Metrics
 from pipeline.layers.base import Context, Layer
 from pipeline.layers.objective import Objective
 from pipeline.losses.base import Targets
 from pipeline.report import classification as report
 from pipeline.report import page
+from pipeline.training.config import FoldsConfig
 from pipeline.training.precision import in_precision
+from pipeline.training.signatures import ArraySignature, ClassifierSignature
 from pipeline.training.step import Augment
 from tasks.framework.command_line import Predict, console
-from tasks.framework.cross_validation import CrossValidated, FoldsConfig, Part
+from tasks.framework.cross_validation import CrossValidated, Part
 from tasks.framework.export import Exported
 from tasks.framework.summary import split_sizes
 from tasks.framework.task import (
@@ -38,8 +40,6 @@ from tasks.framework.task import (
     Task,
     TaskModel,
     Training,
-    read_json,
-    write_json,
 )
 
 CHECKED_EXAMPLES, VERIFIED_EXAMPLES = 16, 5
@@ -56,41 +56,13 @@ class Labelled(Examples, Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Signature:
-    """What a trained classifier takes and gives; ``signature.json`` in its run. classes: the names of its outputs."""
-
-    classes: tuple[str, ...]
-
-    @property
-    @abstractmethod
-    def inputs(self) -> jax.ShapeDtypeStruct:
-        """One example's inputs, as the model sees them, in a batch of one."""
-
-    @property
-    @abstractmethod
-    def kind(self) -> str:
-        """What the examples are, in a few words that follow "examples"."""
-
-    @abstractmethod
-    def write(self, folder: Path) -> None: ...
-
-    @classmethod
-    @abstractmethod
-    def read(cls, run_directory: Path) -> Self: ...
-
-
-S = TypeVar("S", bound=Signature)
+S = TypeVar("S", bound=ClassifierSignature)
 C = TypeVar("C", bound=FoldsConfig)
 
 
 class Classification(Task[Config], Generic[Config, S]):
-    """A task whose model gives logits over classes, trained with a loss over integer labels.
+    """A task whose model gives logits over classes, trained with a loss over integer labels."""
 
-    signature_class: reads a run's signature.
-    """
-
-    signature_class: type[S]
     test_metrics: ClassVar[Mapping[str, Metric]] = {
         "accuracy": Metric("test accuracy"),
         "macro_f1": Metric("test macro F1", headline=False),
@@ -143,12 +115,6 @@ class Classification(Task[Config], Generic[Config, S]):
         """The metrics of a split."""
         del config
         return classification_metrics(labels, self.labels_of(run_directory, probabilities))
-
-    def write_signature(self, folder: Path, signature: S) -> None:
-        signature.write(folder)
-
-    def read_signature(self, run_directory: Path) -> S:
-        return self.signature_class.read(run_directory)
 
     def objective(self, config: Config, signature: S) -> Objective:
         return Objective(in_precision(self.model(config, signature), config.precision), self.loss(config))
@@ -239,45 +205,6 @@ def strongest(names: Sequence[str], contributions: np.ndarray) -> str:
     return "  ".join(f"{'+' if contributions[i] >= 0 else '-'}{names[i]}" for i in order)
 
 
-@dataclass(frozen=True)
-class ArraySignature(Signature):
-    """input_shape: of one example; scaling: from stored values to what the model sees."""
-
-    input_shape: tuple[int, ...]
-    scaling: Scaling
-
-    @property
-    def inputs(self) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((1, *self.input_shape), jnp.float32)
-
-    @property
-    def kind(self) -> str:
-        return f"of shape {'x'.join(map(str, self.input_shape))}"
-
-    def content(self) -> dict[str, Any]:
-        """As JSON."""
-        return {"input_shape": self.input_shape, "scaling": asdict(self.scaling), "classes": self.classes}
-
-    @classmethod
-    def parse(cls, content: Mapping[str, Any]) -> Self:
-        """The signature that ``content`` describes."""
-        scaling = Scaling(**{name: tuple(values) for name, values in content["scaling"].items()})
-        return cls(tuple(content["classes"]), tuple(content["input_shape"]), scaling)
-
-    def write(self, folder: Path) -> None:
-        write_json(folder / "signature.json", self.content())
-
-    @classmethod
-    def read(cls, run_directory: Path) -> Self:
-        return read_json(run_directory, "signature.json", cls.parse)
-
-    @property
-    def scale(self) -> Callable[[jax.Array], jax.Array]:
-        """The scaling as a function of arrays that JAX can trace."""
-        mean, deviation = (jnp.asarray(v, jnp.float32) for v in (self.scaling.mean, self.scaling.deviation))
-        return lambda values: (values - mean) / deviation
-
-
 class ArrayClassification(Classification[Config, ArraySignature]):
     """A task whose data are a ``Dataset``."""
 
@@ -321,21 +248,3 @@ class ArrayClassification(Classification[Config, ArraySignature]):
             takes=f"float32 ({shape}): pixels from 0 to 1, any batch",
             gives=f"float32 (batch, {len(signature.classes)}): probabilities, classes in signature.json",
         )
-
-
-def files_in(paths: Sequence[Path], suffixes: Sequence[str] = ()) -> list[Path]:
-    """The files among ``paths`` and in the folders among them, in alphabetical order.
-
-    suffixes: which files of a folder count; without any, all do.
-    """
-    files = []
-    for path in paths:
-        inside = [path]
-        if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.is_file())
-            inside = [file for file in inside if not suffixes or file.suffix.lower() in suffixes]
-        if not inside:
-            kinds = f"{' or '.join(suffixes)} file" if suffixes else "file"
-            raise UserError(f"{path} has no {kinds} in it; give files, or a folder of them")
-        files += inside
-    return files

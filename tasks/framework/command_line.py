@@ -17,9 +17,10 @@ from tyro.conf import FlagCreatePairsOff, Positional, subcommand
 
 from pipeline import compiler
 from pipeline.errors import UserError
+from pipeline.options import differences, flag
 from pipeline.training.config import TrainingConfig
 from pipeline.training.run import read_config
-from tasks.framework.summary import WITHOUT_EFFECT, differences, flag
+from tasks.framework.summary import WITHOUT_EFFECT
 from tasks.framework.task import Task
 
 Model = TypeVar("Model")

@@ -5,111 +5,20 @@
 
 import dataclasses
 from abc import abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any, NamedTuple, TypeVar
 
-import jax
-from jax.experimental.compilation_cache.compilation_cache import reset_cache
-
+from pipeline import compiler
 from pipeline.errors import UserError
 from pipeline.evaluation.cross_validation import means
 from pipeline.report import page
-from pipeline.report.training import gradient_sections
+from pipeline.training.config import FoldsConfig
 from pipeline.training.run import Run, read_config
 from tasks.framework import summary
-from tasks.framework.task import Evaluation, Task, TaskConfig, TaskModel, open_run
-
-
-@dataclass(frozen=True)
-class FoldsConfig(TaskConfig):
-    """The options of a task that can be cross-validated."""
-
-    folds: int = 0
-    """Number of folds of a cross-validation, each the test set of a model trained on the others. 0: the data's own
-    test set."""
-    fold: int = 0
-    """The only fold to test on, counted from 1. 0: all of them, one after the other."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.folds == 1 or self.folds < 0:
-            raise UserError(f"--folds is {self.folds}; it must be at least 2, or 0 for none")
-        if not 0 <= self.fold <= self.folds:
-            raise UserError(f"--fold is {self.fold}; it must be from 0 to --folds, which is {self.folds}")
-
-    @property
-    def is_several(self) -> bool:
-        """Whether a run is of several models."""
-        return self.folds > 0 and self.fold == 0
-
-    @property
-    def part_name(self) -> str:
-        """What each of the models is called."""
-        return "fold"
-
-    @property
-    def description(self) -> str:
-        """What the models are together."""
-        return f"{self.folds}-fold cross-validation"
-
-    def changes(self) -> dict[str, dict[str, int]]:
-        """The name of each model, and the options in which it differs from the whole."""
-        return {f"fold {fold}": {"fold": fold} for fold in range(1, self.folds + 1)}
-
-    def parts(self: "F", run_directory: Path) -> list[tuple[str, "F"]]:
-        """The name of each model, and its options: those of a run of its own, in a folder of ``run_directory``."""
-        return [
-            (name, dataclasses.replace(self, **change, run_dir=folder, resume=None))
-            for (name, change), folder in zip(self.changes().items(), self.folders(run_directory))
-        ]
-
-    def folders(self, run_directory: Path) -> list[Path]:
-        """The folder of each model."""
-        return [run_directory / name.replace(" ", "_") for name in self.changes()]
-
-
-@dataclass(frozen=True)
-class SeedsConfig(FoldsConfig):
-    """The options of a task that can also train a model for each of several seeds."""
-
-    seeds: int = 0
-    """Number of models that differ only in their seed, counted from --seed: they show how much is chance, and make an
-    ensemble. 0: a single model."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.seeds == 1 or self.seeds < 0:
-            raise UserError(f"--seeds is {self.seeds}; it must be at least 2, or 0 for one model")
-        if self.seeds and self.folds:
-            raise UserError(f"--seeds is {self.seeds} and --folds {self.folds}; choose one of them")
-
-    @property
-    def is_several(self) -> bool:
-        return self.seeds > 0 or super().is_several
-
-    @property
-    def part_name(self) -> str:
-        return "seed" if self.seeds else super().part_name
-
-    @property
-    def description(self) -> str:
-        return f"{self.seeds} seeds" if self.seeds else super().description
-
-    def changes(self) -> dict[str, dict[str, int]]:
-        if not self.seeds:
-            return super().changes()
-        return {f"seed {seed}": {"seed": seed, "seeds": 0} for seed in range(self.seed, self.seed + self.seeds)}
-
+from tasks.framework.task import Evaluation, Task, TaskModel, open_run
 
 F = TypeVar("F", bound=FoldsConfig)
-
-CACHE = "jax_compilation_cache_dir"
-ALL_PROGRAMS = {"jax_persistent_cache_min_compile_time_secs": 0.0, "jax_persistent_cache_min_entry_size_bytes": -1}
-"""Settings by which the cache keeps small programs, too."""
 
 
 class Part(NamedTuple):
@@ -154,7 +63,7 @@ class CrossValidated(Task[F]):
         _, first = config.parts(Path())[0]
         self.prepare(first)  # raises what is wrong now, before a run is begun
         run = open_run(self, config)
-        with compiled_once():
+        with compiler.compiled_once():
             parts = [self._train_part(name, options) for name, options in config.parts(run.directory)]
         content = {
             **_combined_summary(config, [part.summary for part in parts], self.combine(config, parts)),
@@ -187,36 +96,22 @@ class CrossValidated(Task[F]):
         return part
 
     def _combined_page(self, config: F, parts: Sequence[Part], content: Mapping[str, Any]) -> page.Page:
-        data, kind, results = parts[0].data, config.part_name, self.results(content["test"])
-        curves = self.learning(Run.open(parts[0].folder).metrics(), config)
-        plots = [part for part in curves if isinstance(part, page.Plot)]
-        return page.Page(
-            title=f"{self.title}: {config.model} on {Path(data.name).name}, {config.description}",
-            headline=[
-                *((value, title) for title, value in self.results(content["test"], headline=True)),
-                *summary.headline(content),
-            ],
-            summary=_story(config, parts, self.goal(data)),
-            facts=[
-                ("data", data.name),
-                ("model", config.model),
-                *((f"{title}, mean of {kind}s", value) for title, value in results),
-                *summary.facts(config, content),
-            ],
-            sections=[
-                page.Table(
-                    f"{kind.capitalize()} by {kind}",
-                    f"Every {kind} is a run of its own, in a folder of this one.",
-                    (kind, *(title for title, _ in results), "epochs", "seconds"),
-                    [self._row(part) for part in parts],
-                ),
-                *self.combined_sections(config, parts, content),
-                *(dataclasses.replace(plot, title=f"{plot.title}, {parts[0].name}") for plot in plots),
-                *gradient_sections(content["gradient_check"]["relative_error"]),
-            ],
-            reproduce=summary.command(self, config),
-            environment=summary.environment(config, content),
+        data, kind = parts[0].data, config.part_name
+        table = page.Table(
+            f"{kind.capitalize()} by {kind}",
+            f"Every {kind} is a run of its own, in a folder of this one.",
+            (kind, *(title for title, _ in self.results(content["test"])), "epochs", "seconds"),
+            [self._row(part) for part in parts],
         )
+        curves = self.learning(Run.open(parts[0].folder).metrics(), config)
+        plots = [
+            dataclasses.replace(plot, title=f"{plot.title}, {parts[0].name}")
+            for plot in curves
+            if isinstance(plot, page.Plot)
+        ]
+        sections = [table, *self.combined_sections(config, parts, content), *plots]
+        text = _story(config, parts, self.goal(data))
+        return self.report_of(config, data, content, f", {config.description}", text, (), sections)
 
     def _row(self, part: Part) -> tuple[str, ...]:
         metrics = (value for _, value in self.results(part.summary["test"]))
@@ -250,31 +145,6 @@ def _continued(part: F) -> F:
     if not (part.run_dir / "config.json").is_file():
         return part
     return dataclasses.replace(part, run_dir=None, resume=part.run_dir)
-
-
-@contextmanager
-def compiled_once() -> Iterator[None]:
-    """Compiles the models' programs once: where shapes are equal, later models read the first one's from a cache.
-
-    The cache is a temporary folder, or the user's own where JAX is configured to have one.
-    """
-    if getattr(jax.config, CACHE):
-        yield
-        return
-    with TemporaryDirectory() as folder:
-        settings = {CACHE: folder, **ALL_PROGRAMS}
-        before = {name: getattr(jax.config, name) for name in settings}
-        try:
-            _configure(settings)
-            yield
-        finally:
-            _configure(before)
-
-
-def _configure(settings: Mapping[str, Any]) -> None:
-    for name, value in settings.items():
-        jax.config.update(name, value)
-    reset_cache()  # JAX decides only once in a process whether there is a cache
 
 
 def _story(config: FoldsConfig, parts: Sequence[Part], goal: str) -> str:

@@ -1,8 +1,7 @@
 """What a run says of itself: summary, last lines, the parts of every report, and the command that repeats it."""
 
-import dataclasses
 import platform
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from pipeline.layers.base import PyTree
+from pipeline.options import differences, flag
 from pipeline.training.loop import Result
 
 if TYPE_CHECKING:
-    from tasks.framework.task import Task, TaskConfig
+    from pipeline.training.config import TaskConfig
+    from tasks.framework.task import Task
 
 BY = {
     "manual": "the manual gradient of each layer",
@@ -105,21 +106,6 @@ def print_summary(summary: Mapping[str, Any], report: Path, *results: tuple[str,
     ]
     width = max(15, *(len(name) for name, _ in lines))
     print("\n".join(f"{name:<{width}} {value}" for name, value in lines))
-
-
-def flag(name: str) -> str:
-    """An option as it is typed: ``batch_size`` is ``batch-size``."""
-    return name.replace("_", "-")
-
-
-def differences(config: Any, other: Any, prefix: str = "") -> Iterator[tuple[str, tuple[Any, Any]]]:
-    """The options in which two configurations of one class differ, by their dotted names, with both values."""
-    for entry in dataclasses.fields(config):
-        value, other_value = getattr(config, entry.name), getattr(other, entry.name)
-        if dataclasses.is_dataclass(value) and type(value) is type(other_value):
-            yield from differences(value, other_value, f"{prefix}{entry.name}.")
-        elif value != other_value:
-            yield prefix + entry.name, (value, other_value)
 
 
 def command(task: "Task[Any]", config: Any) -> str:

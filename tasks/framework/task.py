@@ -5,10 +5,8 @@ a test split is judged, what its report shows, and how it predicts.
 """
 
 import dataclasses
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
@@ -25,7 +23,7 @@ from pipeline.layers.objective import Objective
 from pipeline.report import page
 from pipeline.report.training import gradient_sections, learning_sections
 from pipeline.training.checkpoints import load_params
-from pipeline.training.config import TrainingConfig
+from pipeline.training.config import TaskConfig
 from pipeline.training.gradient_check import gradient_check
 from pipeline.training.loop import fit
 from pipeline.training.run import Run, read_config
@@ -38,16 +36,6 @@ from tasks.framework.export import Exported, write_export
 
 STATISTICS_BATCHES = 16
 """Training batches that the statistics of BatchNorm are computed on."""
-
-
-@dataclass(frozen=True)
-class TaskConfig(TrainingConfig):
-    """The options of ``train`` that every task has; a task narrows ``model`` to a Literal, and adds its own."""
-
-    data: str = ""
-    """Name of a known data set, or the path of your own."""
-    model: str = ""
-    """Kind of model."""
 
 
 Config = TypeVar("Config", bound=TaskConfig)
@@ -139,8 +127,8 @@ class Task(ABC, Generic[Config]):
 
     name: of the module in ``tasks``; title: for people; config, predictions: the classes of ``train``'s and
     ``predict``'s options; chooses: options that, like ``--data``, choose among the recipes.
-    signature_parts: what two data sets with different signatures differ in, for a message. test_metrics: those that
-    terminal and report show, the first of which counts most.
+    signature_class: has ``write(folder)`` and ``read(folder)``; signature_parts: what two data sets with different
+    signatures differ in, for a message. test_metrics: those that terminal and report show, the most important first.
     """
 
     name: ClassVar[str]
@@ -148,6 +136,7 @@ class Task(ABC, Generic[Config]):
     config: type[Config]
     predictions: type[Any]
     chooses: ClassVar[tuple[str, ...]] = ()
+    signature_class: type[Any]
     signature_parts: ClassVar[str] = "classes or inputs"
     test_metrics: ClassVar[Mapping[str, Metric]]
 
@@ -168,13 +157,13 @@ class Task(ABC, Generic[Config]):
     def signature(self, config: Config, data: Any) -> Any:
         """The signature of a model trained on these data: hashable or comparable, and the same for the same data."""
 
-    @abstractmethod
     def write_signature(self, folder: Path, signature: Any) -> None:
         """Writes the signature's files into a folder."""
+        signature.write(folder)
 
-    @abstractmethod
     def read_signature(self, run_directory: Path) -> Any:
         """The signature that a run has written. Raises UserError where it cannot be read."""
+        return self.signature_class.read(run_directory)
 
     @abstractmethod
     def objective(self, config: Config, signature: Any) -> Objective:
@@ -270,7 +259,7 @@ class Task(ABC, Generic[Config]):
         """Trains, tests and reports: the command ``train``."""
         outcome = self.fit(config)
         self.write_results(outcome)
-        report = page.write(outcome.run.directory, self.page(outcome))
+        report = page.write(outcome.run.directory, self.report(outcome))
         summary.print_summary(outcome.summary, report, *self.result_lines(outcome))
 
     def prepare(self, config: Config) -> tuple[TaskModel, Any, Training, int]:
@@ -314,32 +303,41 @@ class Task(ABC, Generic[Config]):
         run.finish(content)
         return Outcome(model, data, run, content, evaluation)
 
-    def page(self, outcome: Outcome) -> page.Page:
+    def report(self, outcome: Outcome) -> page.Page:
         """The report of a run."""
         config, content, story = outcome.config, outcome.summary, self.story(outcome)
+        text = (
+            f"{story.learned}, with {summary.BY[config.gradient]}. Training stopped after {content['epochs']} epochs "
+            f"({content['stopped_because']}). The checkpoint that was best on {story.validation} is tested on "
+            f"{story.test}, which neither training nor that choice has seen.{story.more}"
+        )
+        sections = [*self.learning(outcome.run.metrics(), config), *self.sections(outcome)]
+        return self.report_of(config, outcome.data, content, self.subtitle(config), text, self.facts(outcome), sections)
+
+    def report_of(
+        self,
+        config: Config,
+        data: Any,
+        content: Mapping[str, Any],
+        subtitle: str,
+        text: str,
+        facts: Sequence[tuple[str, str]],
+        sections: Sequence[page.Part],
+    ) -> page.Page:
+        """A report with what all of them have. content: of ``summary.json``; text: its first paragraph."""
+        results = self.results(content["test"], headline=True)
         return page.Page(
-            title=f"{self.title}: {config.model} on {Path(outcome.data.name).name}{self.subtitle(config)}",
-            headline=[
-                *((value, title) for title, value in self.results(content["test"], headline=True)),
-                *summary.headline(content),
-            ],
-            summary=(
-                f"{story.learned}, with {summary.BY[config.gradient]}. Training stopped after {content['epochs']} "
-                f"epochs ({content['stopped_because']}). The checkpoint that was best on {story.validation} is tested "
-                f"on {story.test}, which neither training nor that choice has seen.{story.more}"
-            ),
+            title=f"{self.title}: {config.model} on {Path(data.name).name}{subtitle}",
+            headline=[*((value, title) for title, value in results), *summary.headline(content)],
+            summary=text,
             facts=[
-                ("data", outcome.data.name),
+                ("data", data.name),
                 ("model", config.model),
                 *self.results(content["test"]),
-                *self.facts(outcome),
+                *facts,
                 *summary.facts(config, content),
             ],
-            sections=[
-                *self.learning(outcome.run.metrics(), config),
-                *self.sections(outcome),
-                *gradient_sections(content["gradient_check"]["relative_error"]),
-            ],
+            sections=[*sections, *gradient_sections(content["gradient_check"]["relative_error"])],
             reproduce=summary.command(self, config),
             environment=summary.environment(config, content),
         )
@@ -411,18 +409,3 @@ def _statistics_batches(objective: Objective, training: Training, config: TaskCo
         return ()
     batches = train_batches(training.examples, config.batch_size, config.seed + 1)
     return list(islice(batches, STATISTICS_BATCHES))
-
-
-def write_json(path: Path, content: Any) -> None:
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-S = TypeVar("S")
-
-
-def read_json(run_directory: Path, name: str, parse: Callable[[Any], S]) -> S:
-    """What ``parse`` makes of the file ``name`` of a run. Raises UserError where it cannot."""
-    try:
-        return parse(json.loads((run_directory / name).read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{run_directory} is not the folder of a run: its {name} cannot be read ({error})") from error

@@ -59,7 +59,7 @@ def test_curves_are_drawn_against_epochs():
 
 
 def test_the_running_mean_is_a_mean():
-    smooth, window = plots._running_mean(np.arange(80.0))
+    smooth, window = plots.training._running_mean(np.arange(80.0))
     assert window == 2
     np.testing.assert_allclose(smooth, np.arange(79) + 0.5)
 

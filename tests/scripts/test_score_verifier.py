@@ -27,7 +27,7 @@ def test_a_score_goes_on_where_it_was_cut_off(tmp_path):
     file, arguments = tmp_path / "score.json", ("Flatten", "--sizes", "4", "--seeds", "1", "--json")
     assert run(*arguments, str(file)).returncode == 0
     first, _ = file.read_text().splitlines()
-    accused = json.loads(first) | {"verdict": "fail", "said": "as the file has it"}
+    accused = json.loads(first) | {"verdict": "fail", "diagnosis": "as the file has it"}
     file.write_text(json.dumps(accused) + "\n")
     done = run(*arguments, str(file))
     assert done.returncode == 1 and "ACCUSED" in done.stdout and "as the file has it" in done.stdout

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from gradient_cases.case import Case, normal
 from pipeline.layers.linear import Dense
-from pipeline.verify.cases import Case, normal
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "verify_gradients.py"
 

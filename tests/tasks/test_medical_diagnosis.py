@@ -14,8 +14,9 @@ from PIL import Image
 from running import finished, refused_by, summary, within
 from sklearn.datasets import load_breast_cancer
 
-from pipeline.evaluation.calibration import OperatingPoint
-from tasks.medical_diagnosis import DiagnosisSignature, MedicalDiagnosis
+from pipeline.evaluation.operating_point import OperatingPoint
+from pipeline.training.signatures import DiagnosisSignature
+from tasks.medical_diagnosis import MedicalDiagnosis
 
 process = partial(running.process, "medical_diagnosis")
 SHORT = ("--epochs", 4, "--widths", 8, "--resamples", 50)

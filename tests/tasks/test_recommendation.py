@@ -141,7 +141,7 @@ def test_folds_are_put_together_and_gone_on_with(films, task, refused, tmp_path)
     assert said["folds"] == folds
     assert said["test"]["rmse"] == pytest.approx(np.mean(errors))
     assert said["test"]["rmse_deviation"] == pytest.approx(np.std(errors, ddof=1))
-    assert "biases and session_effects" in said["baselines"]
+    assert "biases and session effects" in said["baselines"]
     assert "Fold by fold" in (folder / "report.html").read_text(encoding="utf-8")
     assert json.loads(task("evaluate", folder, "--json").out) == pytest.approx(said["test"])
     assert task("predict", folder / "fold_2", "--user", "user 3").code == 0

@@ -12,7 +12,8 @@ import pytest
 import running
 from running import finished, once, refused_by, summary, within
 
-from tasks.sentiment import Sentiment, TextSignature
+from pipeline.training.signatures import TextSignature
+from tasks.sentiment import Sentiment
 
 process = partial(running.process, "sentiment")
 SIZES = ("--width", 8, "--features", 4, "--windows", 2, 3, "--words", 60)

@@ -1,0 +1,60 @@
+"""Plots of runs and models: plain data in, a matplotlib figure out. ``png`` turns one into the bytes of a file."""
+
+from pipeline.report.plots.classification import confusion_matrix, filters, mistakes
+from pipeline.report.plots.diagnosis import attributions, bars, reliability, roc
+from pipeline.report.plots.recommendation import by_amount, points, ranking
+from pipeline.report.plots.theme import (
+    DARK,
+    DPI,
+    LIGHT,
+    WIDTH,
+    Figure,
+    Line,
+    Theme,
+    figure_of,
+    png,
+    shades,
+    whole_numbers,
+)
+from pipeline.report.plots.training import (
+    EXACT,
+    TOLERANCE,
+    curves,
+    evaluations_in,
+    gradient_agreement,
+    gradient_norms,
+    progress,
+)
+from pipeline.report.plots.translation import alignment
+
+__all__ = [
+    "DARK",
+    "DPI",
+    "EXACT",
+    "LIGHT",
+    "TOLERANCE",
+    "WIDTH",
+    "Figure",
+    "Line",
+    "Theme",
+    "alignment",
+    "attributions",
+    "bars",
+    "by_amount",
+    "confusion_matrix",
+    "curves",
+    "evaluations_in",
+    "figure_of",
+    "filters",
+    "gradient_agreement",
+    "gradient_norms",
+    "mistakes",
+    "png",
+    "points",
+    "progress",
+    "ranking",
+    "reliability",
+    "roc",
+    "shades",
+    "whole_numbers",
+]
