@@ -6,7 +6,7 @@ The package is called ``backhand`` where it is installed, and ``pipeline`` in a 
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from pipeline.backprop import attach, value_and_grad
+    from .backprop import attach, value_and_grad
 
 __all__ = ["attach", "value_and_grad"]
 
@@ -14,7 +14,7 @@ __all__ = ["attach", "value_and_grad"]
 def __getattr__(name: str) -> Any:
     """Imports what is exported when it is first used, so that parts of the package can be imported without the rest."""
     if name in __all__:
-        from pipeline import backprop
+        from . import backprop
 
         return getattr(backprop, name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

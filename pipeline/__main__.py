@@ -11,11 +11,11 @@ def main() -> None:
     """Runs the command line's subcommand; exits with 2 where there is none of that name."""
     command, arguments = (sys.argv[1] if len(sys.argv) > 1 else ""), sys.argv[2:]
     if command == "verify":
-        from pipeline.verify.__main__ import main as verify
+        from .verify.__main__ import main as verify
 
-        verify(arguments)
+        verify(arguments, "backhand verify")
     elif command == "flags":
-        from pipeline.compiler import recommended_flags
+        from .compiler import recommended_flags
 
         print(recommended_flags())
     else:

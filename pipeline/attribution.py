@@ -15,13 +15,13 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from pipeline import compiler
-from pipeline.layers.attention import CrossAttention
-from pipeline.layers.base import Context, Layer, PyTree
-from pipeline.layers.combinators import EncoderDecoder, Residual, Serial
-from pipeline.layers.masking import Masked
-from pipeline.layers.objective import Objective
-from pipeline.layers.repeat import Repeat
+from . import compiler
+from .layers.attention import CrossAttention
+from .layers.base import Context, Layer, PyTree
+from .layers.combinators import EncoderDecoder, Residual, Serial
+from .layers.masking import Masked
+from .layers.objective import Objective
+from .layers.repeat import Repeat
 
 Score = Callable[[Float[Array, "batch classes"], Int[Array, "batch"]], tuple[Float[Array, "batch"], Array]]
 """``(logits, classes) -> (score of each example's class, gradient of the score with respect to the logits)``."""
@@ -87,7 +87,7 @@ def input_gradients(
     classes: the class of each example that is scored; None: the likeliest.
     score: ``log_odds`` or ``log_probability``.
 
-    >>> from pipeline.layers import Dense
+    >>> from backhand.layers import Dense
     >>> model, x = Dense(2), jnp.ones((1, 3))
     >>> params = {"kernel": jnp.array([[1.0, 0.0], [2.0, 0.0], [0.0, 5.0]]), "bias": jnp.zeros(2)}
     >>> input_gradients(model, params, x, classes=jnp.array([0])).d_x.tolist()
@@ -127,7 +127,7 @@ def integrated_gradients(
 
     Returns the outputs and scores at x, with a as ``d_x``.
 
-    >>> from pipeline.layers import Dense
+    >>> from backhand.layers import Dense
     >>> model, x = Dense(2), jnp.array([[1.0, 2.0]])
     >>> params = {"kernel": jnp.array([[1.0, 0.0], [3.0, 0.0]]), "bias": jnp.zeros(2)}
     >>> integrated_gradients(model, params, x, classes=jnp.array([0]), steps=4).d_x.round(4).tolist()

@@ -8,8 +8,8 @@ from typing import Any, Literal, get_args
 import jax
 import jax.numpy as jnp
 
-from pipeline.layers.base import Context, Layer, PyTree, Static, Wrapper, children, map_children
-from pipeline.layers.objective import Objective
+from .layers.base import Context, Layer, PyTree, Static, Wrapper, children, map_children
+from .layers.objective import Objective
 
 Gradient = Literal["manual", "autodiff", "attached"]
 
@@ -25,8 +25,8 @@ def value_and_grad(
     gradient: "manual": the hand-written chain rule, end to end. "autodiff": ``jax.value_and_grad`` of ``apply``.
         "attached": ``jax.value_and_grad`` with the hand-written rule of every layer. Raises ValueError for others.
 
-    >>> from pipeline.layers import Dense, ReLU, Serial
-    >>> from pipeline.losses import SoftmaxCrossEntropy, Targets
+    >>> from backhand.layers import Dense, ReLU, Serial
+    >>> from backhand.losses import SoftmaxCrossEntropy, Targets
     >>> objective = Objective(Serial((Dense(8), ReLU(), Dense(3))), SoftmaxCrossEntropy())
     >>> batch = jnp.ones((4, 5)), Targets(jnp.array([0, 2, 1, 1]))
     >>> params = objective.init(jax.random.key(0), batch)
@@ -76,7 +76,7 @@ def attach(layer: Layer) -> Callable[..., PyTree]:
     layers give the same function, so that attaching a layer again does not retrace. There is no forward-mode rule:
     ``jax.jvp`` raises TypeError.
 
-    >>> from pipeline.layers import MaxPool
+    >>> from backhand.layers import MaxPool
     >>> max_pool = attach(MaxPool((2, 2)))
     >>> x = jnp.arange(4.0).reshape(1, 2, 2, 1)
     >>> jax.grad(lambda x: max_pool({}, x).sum())(x).ravel().tolist()

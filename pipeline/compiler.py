@@ -22,7 +22,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pipeline.errors import UserError
+from .errors import UserError
 
 OLDEST = "0.10.2"
 """The oldest jaxlib that the project supports."""

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
-from pipeline.errors import UserError
+from .errors import UserError
 
 
 def require_at_least(options: object, *, group: str = "", **least: int | float) -> None:

@@ -46,9 +46,14 @@ pip_install() {
     }
 }
 
+# joined WORD...: those that are not empty, with commas between them.
+joined() {
+    printf '%s\n' "$@" | grep . | paste -sd, -
+}
+
 install() {
     device=$(device_extra)
-    extras=$(printf '%s\n' "$device" "$@" | grep . | paste -sd, -)
+    extras=$(joined "$device" "$@")
     if cmp -s "$venv/installed-$extras" "$root/pyproject.toml"; then
         return
     fi
@@ -62,6 +67,8 @@ install() {
     fi
     echo "Installing the project${extras:+ with $extras} into $venv (a few minutes the first time)" >&2
     pip_install --editable "$root${extras:+[$extras]}" || return
-    cp "$root/pyproject.toml" "$venv/installed-$device"
+    # The package is installed as backhand; in a checkout pipeline/ and tasks/ can be imported, too.
+    echo "$root" >"$("$venv/bin/python" -c 'import sysconfig; print(sysconfig.get_paths()["purelib"])')/checkout.pth"
     cp "$root/pyproject.toml" "$venv/installed-$extras"
+    cp "$root/pyproject.toml" "$venv/installed-$(joined "$device" all)"  # of which the extra test is more
 }

@@ -4,9 +4,9 @@
 
 The corpus is that of the tests: wrong backward passes at every size, right ones at every seed, and models with one
 wrong layer. The same rules are given to ``jax.test_util.check_grads`` in float32 and float64 and, where PyTorch is
-installed, to ``torch.autograd.gradcheck``. With ``--json`` every outcome is written as soon as it is known, one per line,
-and an interrupted run continues where it stopped. The exit code is 1 if the verifier misses a wrong rule or accuses a
-right one.
+installed, to ``torch.autograd.gradcheck``. With ``--json`` every outcome is written as soon as it is known, one per
+line, and an interrupted run continues where it stopped. The exit code is 1 if the verifier misses a wrong rule or
+accuses a right one.
 """
 
 import json
@@ -57,8 +57,8 @@ class Outcome:
     """The verifier's report on a job in short, and the answers of other checkers.
 
     diagnosed, placed: whether the kind of mistake, and the leaf (or the model's layer), were named rightly; None where
-        nothing was expected. diagnosis: the diagnoses. rivals: for each other checker whether it raised an alarm; None where
-        the job cannot be given to it.
+        nothing was expected. diagnosis: all diagnoses. rivals: for each other checker whether it raised an alarm; None
+        where the job cannot be given to it.
     """
 
     job: Job
@@ -138,7 +138,7 @@ def _check(case: Any) -> tuple[Report, Rule]:
 
 
 def jobs(names: tuple[str, ...], sizes: tuple[int, ...], seeds: int, every: int) -> list[Job]:
-    """Wrong rules at every size, right ones at every seed: every ``every``-th whose name begins with one of ``names``."""
+    """Wrong rules at every size, right ones at every seed; every N-th whose name begins with one of ``names``."""
     chosen = {
         kind: [name for name in cases if not names or any(name.startswith(start) for start in names)][::every]
         for kind, cases in corpus().items()
@@ -171,7 +171,7 @@ def outcomes_of(todo: list[Job], file: Path | None, console: Console) -> list[Ou
     for job in todo:
         if job not in known:
             groups.setdefault((job.kind, job.name, job.size), []).append(job)
-    # Not concurrent.futures: its max_tasks_per_child, which bounds the memory of compiled programs, stalls in Python 3.11.
+    # Not concurrent.futures: its max_tasks_per_child, which bounds the programs' memory, stalls in Python 3.11.
     with get_context("spawn").Pool(os.cpu_count(), maxtasksperchild=40) as pool:
         running = pool.imap_unordered(judge_group, groups.values())
         for outcomes in track(running, "judging", total=len(groups), console=console):

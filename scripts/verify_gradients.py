@@ -3,8 +3,8 @@
     verify_gradients.py [NAME ...] [--json FILE] [--defaults]
 
 A canary checks this machine's compiler: reductions, products, convolutions and scatters at large sizes (``compiler``),
-and every rule at one large size (``large``). ``--defaults`` runs the canary alone, with XLA's default options, with which
-some versions of jaxlib compute wrong numbers.
+and every rule at one large size (``large``). ``--defaults`` runs the canary alone, with XLA's default options, under
+which some versions of jaxlib compute wrong numbers.
 
 The exit code is 1 if a check fails.
 """
@@ -39,15 +39,11 @@ from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
 from pipeline.losses.ctc import CTC, Transcripts
 from pipeline.losses.ranking import PairwiseRanking
 from pipeline.losses.regression import MeanSquaredError
-from pipeline.models import autoencoder, translation
-from pipeline.models import image as signal
-from pipeline.models import recommenders as factorization
-from pipeline.models import text as sentiment
+from pipeline.models import autoencoder, image, recommenders, text, translation
 from pipeline.models.acoustic import conformer, convolutional_recurrent, frames_after
-from pipeline.models.image import convnet, convnet_1d, mlp, resnet
+from pipeline.models.image import convnet, mlp, resnet
 from pipeline.models.language import language_objective, lstm, transformer
-from pipeline.verify.report.report import Report
-from pipeline.verify.report.results import Row
+from pipeline.verify import Report, Row
 
 
 def classifier(name: str, model: Any, *shape: int, train: bool = True) -> Case:
@@ -90,22 +86,22 @@ def recognizer(name: str, model: Any, symbols: int, *lengths: int) -> Case:
     return Case(name, Objective(MaskedByLength(model), CTC()), batch, train=True)
 
 
-def recommenders() -> tuple[Case, ...]:
+def recommender_cases() -> tuple[Case, ...]:
     """The recommender models with 9 users and 12 items, on ratings and on implicit feedback, dropout on."""
-    users, items, known = ids(9, 5), ids(12, 5, 4), normal(9, 12) > 0
+    users, items, rated = ids(9, 5), ids(12, 5, 4), normal(9, 12) > 0
     ratings, choices = Targets(normal(5, 4)), Targets(ids(12, 5, 4))
     every = np.arange(9, dtype=np.int32)
-    biased, neural = factorization.biased(9, 12, 4), factorization.neural(9, 12, 4, 6, 0.2)
-    implicit, autoencoder = factorization.implicit(9, 12, 4, 0.2), factorization.autoencoder(9, 12, 5, 0.2)
-    whole = Targets(normal(9, 12), known.astype(np.float64))
+    biased, neural = recommenders.biased(9, 12, 4), recommenders.neural(9, 12, 4, 6, 0.2)
+    implicit, rebuilt = recommenders.implicit(9, 12, 4, 0.2), recommenders.autoencoder(9, 12, 5, 0.2)
+    whole = Targets(normal(9, 12), rated.astype(np.float64))
     parts = (
         ("factorization, rating", biased, MeanSquaredError(), ((users, items), ratings)),
         ("factorization, ranking", biased, PairwiseRanking(), ((users, items), choices)),
         ("neural, rating", neural, MeanSquaredError(), ((users, items), ratings)),
         ("neural, ranking", neural, PairwiseRanking(), ((users, items), choices)),
-        ("implicit, rating", implicit, MeanSquaredError(), ((every, known), whole)),
-        ("implicit, ranking", implicit, SoftmaxCrossEntropy(), ((every, known), Targets(ids(12, 9)))),
-        ("autoencoder, rating", autoencoder, MeanSquaredError(), (np.where(known, normal(9, 12), 0), whole)),
+        ("implicit, rating", implicit, MeanSquaredError(), ((every, rated), whole)),
+        ("implicit, ranking", implicit, SoftmaxCrossEntropy(), ((every, rated), Targets(ids(12, 9)))),
+        ("autoencoder, rating", rebuilt, MeanSquaredError(), (np.where(rated, normal(9, 12), 0), whole)),
     )
     return tuple(
         Case(f"recommendation/{name}", Objective(model, loss), batch, train=True) for name, model, loss, batch in parts
@@ -120,26 +116,29 @@ MODELS = (
     classifier("image_recognition/mlp, mnist", mlp(10), 28, 28, 1),
     classifier("image_recognition/convnet, mnist", convnet(10, (32, 64, 128)), 28, 28, 1),
     classifier("image_recognition/resnet, mnist", resnet(10), 28, 28, 1),
-    classifier("image_recognition/convnet_1d, mnist1d", convnet_1d(10), 40, 1),
+    classifier("image_recognition/convnet_1d, mnist1d", image.convnet_1d(10), 40, 1),
     classifier("medical_diagnosis/mlp, findings", mlp(10, (256,)), 30),
     classifier("medical_diagnosis/convnet, x-rays", convnet(10, (32, 64, 128)), 28, 28, 1),
-    classifier("medical_diagnosis/gru, signals", signal.gru(10), 96, 1),
+    classifier("medical_diagnosis/gru, signals", image.gru_1d(10), 96, 1),
     rebuilder("medical_diagnosis/autoencoder, findings", autoencoder.dense((30,)), 30),
     rebuilder("medical_diagnosis/autoencoder, images", autoencoder.convolutional((28, 28, 1)), 28, 28, 1),
     Case("medical_diagnosis/anomaly score", autoencoder.AnomalyScore(autoencoder.dense((30,))), normal(5, 30)),
-    text_classifier("sentiment/cnn", sentiment.cnn(99, 2), 99),
-    text_classifier("sentiment/gru", sentiment.gru(99, 2), 99),
-    text_classifier("sentiment/transformer", sentiment.transformer(99, 2), 99),
+    text_classifier("sentiment/cnn", text.cnn(99, 2), 99),
+    text_classifier("sentiment/gru", text.gru(99, 2), 99),
+    text_classifier("sentiment/transformer", text.transformer(99, 2), 99),
     language_model("language_model/transformer", transformer(66, 128, 4, 4, 0.1), 66),
     language_model("language_model/lstm", lstm(66, 128, 2, 0.1), 66),
     translator("translation/transformer", translation.transformer(800, 128, 2, 4, 0.1), 800),
     translator("translation/gru", translation.attention_gru(800, 128, 2, 0.1), 800),
-    *recommenders(),
+    *recommender_cases(),
     recognizer("speech_recognition/convolutional_recurrent", convolutional_recurrent(12, 32, 32), 12, 31, 24, 19),
     recognizer("speech_recognition/conformer", conformer(12, 32, 2), 12, 31, 24, 19),
 )
-"""The task models; a new one is one line. They are verified in float64 only: in float32, rounding moves some of their many
-units across a kink, which changes any gradient. Their layers are verified in both precisions."""
+"""The task models; a new one is one line.
+
+They are verified in float64 only: in float32, rounding moves some of their many units across a kink, which changes any
+gradient. Their layers are verified in both precisions.
+"""
 
 Check = Callable[[], Report]
 """Judges one layer, loss, model or program."""
@@ -239,8 +238,8 @@ def main(
     """Compares every manual gradient with autodiff, leaf by leaf.
 
     Args:
-        names: Names to verify: "Conv" includes "Conv/strides". Without a name, verifies every layer, loss and model, and
-            the canary, which is "compiler" and "large".
+        names: Names to verify: "Conv" includes "Conv/strides". Without a name, verifies every layer, loss and model,
+            and the canary, which is "compiler" and "large".
         json_file: The file to write the rows to, as JSON.
         defaults: Run the canary alone, with XLA's default options instead of the project's.
     """

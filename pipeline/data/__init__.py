@@ -3,7 +3,7 @@
 Any object with a length and a method ``take(rows)`` is a set of examples:
 
 >>> import numpy as np
->>> from pipeline.data import evaluation_batches
+>>> from backhand.data import evaluation_batches
 >>> class Squares:
 ...     def __len__(self):
 ...         return 5
@@ -16,7 +16,7 @@ A copy fills the last batch; its weight in the targets is 0. The readers are in 
 of data: ``images``, ``labelled_text``, ``text``, ``parallel_text``, ``speech``, ``ratings`` and ``diagnosis``.
 """
 
-from pipeline.data.batches import (
+from .batches import (
     Batch,
     Examples,
     PerEpochExamples,

@@ -15,7 +15,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from pipeline.errors import UserError
+from ..errors import UserError
+from ..extras import extra
 
 LEAST_POWER = 1e-10
 """What a mel band holds at least, before the logarithm: silence is a number, too. That of a full-scale sine is 1e4."""
@@ -28,8 +29,9 @@ def read_audio(path: Path, rate: int) -> Float[np.ndarray, " samples"]:
 
     Raises UserError for what is no recording, is cut off, is empty, or has numbers in it that are not finite.
     """
-    import soundfile
-    import soxr
+    with extra("speech"):
+        import soundfile
+        import soxr
 
     if not path.is_file():
         raise UserError(f"{path} is not a file; give the path of a WAV or FLAC file")

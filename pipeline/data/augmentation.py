@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from pipeline.data.vocabulary import PADDING, UNKNOWN_WORD
-from pipeline.errors import UserError
+from ..errors import UserError
+from .vocabulary import PADDING, UNKNOWN_WORD
 
 # Pixels between the points at which elastic displacements are drawn.
 ELASTIC_SPACING = 6

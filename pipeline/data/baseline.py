@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.data.ratings import UNSEEN, Ratings
+from .ratings import UNSEEN, Ratings
 
 DAMPING = {"users": 4.0, "items": 3.0}
 """Number of ratings equal to the mean that are added to those of each user or item."""

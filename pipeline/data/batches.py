@@ -1,4 +1,4 @@
-"""Batches for a training loop, through grain: shuffled by seed, resumable, of one shape or of few."""
+"""Batches of examples, through grain: shuffled by a seed, resumable, and of few different shapes."""
 
 import sys
 from collections.abc import Callable, Iterable, Sequence
@@ -7,50 +7,55 @@ from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from pipeline.errors import UserError
-from pipeline.losses.base import Targets
+from ..errors import UserError
+from ..extras import extra
+from ..losses.base import Targets
 
 if TYPE_CHECKING:
     import grain
 
 Batch = tuple[Any, Any]
-"""Inputs, and targets: a loss\'s Targets. Arrays, or in their place their ShapeDtypeStructs."""
+"""Inputs and targets (``losses.Targets``): pytrees of arrays, or of their ShapeDtypeStructs."""
 
 
 @runtime_checkable
 class Examples(Protocol):
-    """What batches are taken from."""
+    """A set of examples, from which batches are taken."""
 
     def __len__(self) -> int: ...
 
     def take(self, rows: np.ndarray, /) -> tuple[Any, Any]:
-        """The inputs, and the labels or whole Targets."""
+        """The inputs and the targets (labels alone, or Targets) of the examples at ``rows``, int (batch,)."""
         ...
 
 
 @runtime_checkable
 class Sequences(Examples, Protocol):
-    """Examples of different lengths, which ``take`` pads to that of the longest."""
+    """Examples of different lengths, which ``take`` pads to the longest in the batch."""
 
     @property
     def lengths(self) -> np.ndarray:
-        """Of every example: int, (examples,)."""
+        """The length of every example: int, (examples,)."""
         ...
 
 
 @runtime_checkable
 class PerEpochExamples(Protocol):
-    """Examples that are drawn anew for every epoch, always as many."""
+    """Examples that are generated anew for every epoch; their number is always the same."""
 
     def __len__(self) -> int: ...
 
     def at(self, epoch: int, /) -> Examples:
-        """Those of an epoch, the first of which is 0: a function of nothing else."""
+        """The examples of an epoch, counted from 0: a function of the epoch alone."""
         ...
 
 
 def steps_per_epoch(examples: Examples | PerEpochExamples, batch_size: int) -> int:
-    """How many whole batches an epoch has. Raises UserError where there is none."""
+    """The number of whole batches in an epoch. Raises UserError if there is none.
+
+    >>> steps_per_epoch(range(100), batch_size=32)
+    3
+    """
     if batch_size < 1:
         raise UserError(f"the batch size is {batch_size}; it must be at least 1")
     if batch_size > len(examples):
@@ -62,44 +67,45 @@ def steps_per_epoch(examples: Examples | PerEpochExamples, batch_size: int) -> i
 
 
 def train_batches(examples: Examples | PerEpochExamples, batch_size: int, seed: int) -> "grain.DatasetIterator[Batch]":
-    """Batches without end, each epoch in a new order that follows from ``seed``.
+    """An endless iterator over training batches; each epoch shuffles the examples anew, as a function of ``seed``.
 
-    An epoch is ``steps_per_epoch`` batches; the remainder, other examples each time, waits for the next epoch, so that
-    every batch has as many. All of these count alike: weights in the targets are the examples' own.
+    Every batch has ``batch_size`` examples. An epoch has ``steps_per_epoch`` batches and leaves out the remainder,
+    which consists of different examples each time.
 
-    Where examples have ``lengths``, a batch is made of some that are about equally long, so that little of it is
-    padding; which of equal length meet, and in which order the batches come, is drawn anew for each epoch. So are the
-    examples themselves, where they are ``PerEpochExamples``.
+    ``Sequences`` are batched with others of about the same length, so that there is little padding; which examples of
+    similar length share a batch, and the order of the batches, are random too. ``PerEpochExamples`` are generated anew
+    for each epoch.
 
-    The iterator's ``get_state()`` is a small dict of numbers, and ``set_state`` goes on from it, mid-epoch too.
+    The iterator's ``get_state()`` is a small dict of numbers; ``set_state`` continues from it, even within an epoch.
     """
     steps = steps_per_epoch(examples, batch_size)
 
     @lru_cache(maxsize=1)
     def ordered(epoch: int) -> tuple[Examples, np.ndarray]:
         random = np.random.default_rng((seed, epoch))
-        its = examples.at(epoch) if isinstance(examples, PerEpochExamples) else examples
-        rows = random.permutation(len(its))[: steps * batch_size]
-        if isinstance(its, Sequences):
-            rows = rows[np.argsort(its.lengths[rows], kind="stable")]
-            return its, random.permutation(rows.reshape(steps, batch_size))
-        return its, rows.reshape(steps, batch_size)
+        current = examples.at(epoch) if isinstance(examples, PerEpochExamples) else examples
+        rows = random.permutation(len(current))[: steps * batch_size]
+        if isinstance(current, Sequences):
+            rows = rows[np.argsort(current.lengths[rows], kind="stable")]
+            return current, random.permutation(rows.reshape(steps, batch_size))
+        return current, rows.reshape(steps, batch_size)
 
-    # One element of the grain pipeline is a batch, gathered at once: shuffling and gathering example by example takes
-    # twenty times as long.
+    # An element of the grain pipeline is a whole batch: shuffling and gathering example by example takes twenty times
+    # as long.
     def batch(index: int) -> Batch:
         epoch, step = divmod(index, steps)
-        its, rows = ordered(epoch)
-        return batch_of(*its.take(rows[step]))
+        current, rows = ordered(epoch)
+        return batch_of(*current.take(rows[step]))
 
     return iter(_in_turn(sys.maxsize, batch))
 
 
 def evaluation_batches(examples: Examples, batch_size: int) -> Iterable[Batch]:
-    """All examples once, in order (of their lengths, where they have some: see ``by_length``); iterable again.
+    """Batches that contain every example once: in order, or for ``Sequences`` in the order of ``by_length``.
 
-    Every batch has ``batch_size`` rows, so that few compiled functions serve all: the last one is padded with copies of
-    its first example, which have weight 0 in the targets, the others their own, or 1 (float32).
+    Every batch has ``batch_size`` rows, so that few functions are compiled. The last batch is padded with copies of its
+    first example, which have weight 0 in the targets; the examples have their own weights, or weight 1 (float32).
+    The result can be iterated over several times.
     """
     order = by_length(examples) if isinstance(examples, Sequences) else np.arange(len(examples))
 
@@ -117,7 +123,8 @@ def evaluation_batches(examples: Examples, batch_size: int) -> Iterable[Batch]:
 
 def _in_turn(count: int, batch: Callable[[int], Batch]) -> "grain.IterDataset[Batch]":
     """``batch(0)``, ``batch(1)``, ... up to ``count``."""
-    import grain
+    with extra("train"):
+        import grain
 
     # The data are in memory: threads would only contend with the computation for the interpreter.
     in_memory = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
@@ -125,19 +132,24 @@ def _in_turn(count: int, batch: Callable[[int], Batch]) -> "grain.IterDataset[Ba
 
 
 def by_length(examples: Sequences) -> np.ndarray:
-    """The order in which ``evaluation_batches`` goes through sequences: the shortest first."""
+    """The order in which ``evaluation_batches`` takes sequences: the shortest first."""
     return np.argsort(examples.lengths, kind="stable")
 
 
 def batch_of(inputs: Any, labels: Any) -> Batch:
-    """What an example set's ``take`` gives, with its labels, where they are alone, as Targets."""
+    """A batch from what ``Examples.take`` returns: labels without weights become ``Targets``."""
     return inputs, labels if isinstance(labels, Targets) else Targets(labels)
 
 
 def padded(sequences: Sequence[np.ndarray], padding: int = 0, width: int = 0) -> np.ndarray:
-    """Sequences of ids side by side, ``padding`` behind them: int32, (sequences, time).
+    """Sequences of ids as the rows of an array, with ``padding`` after their ends: int32, (sequences, time).
 
-    time: of the longest or ``width``, whichever is more, rounded up to one of few numbers, so that few shapes compile.
+    time is the length of the longest sequence, or ``width`` if that is more, ``rounded_up`` so that there are few
+    different shapes.
+
+    >>> padded([np.array([5, 6, 7]), np.array([8])])
+    array([[5, 6, 7, 0, 0, 0, 0, 0],
+           [8, 0, 0, 0, 0, 0, 0, 0]], dtype=int32)
     """
     longest = max(width, max(len(sequence) for sequence in sequences))
     rows = np.full((len(sequences), rounded_up(longest)), padding, np.int32)
@@ -147,7 +159,11 @@ def padded(sequences: Sequence[np.ndarray], padding: int = 0, width: int = 0) ->
 
 
 def rounded_up(length: int) -> int:
-    """The next of 8, 12, 16, 24, 32, 48, 64, ...: no batch is more than half as long again as it must be."""
+    """The next of 8, 12, 16, 24, 32, 48, 64, ...: at most half as much again as ``length``, from 8 upwards.
+
+    >>> rounded_up(33)
+    48
+    """
     power = 8
     while power * 2 <= length:
         power *= 2

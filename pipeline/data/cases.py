@@ -1,28 +1,29 @@
-"""Cases to diagnose in a user's own files: rows of a table, images, or signals."""
+"""New cases to diagnose, from a user's own files: rows of a table, images or signals."""
 
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.data.dataset import Scaling
-from pipeline.data.delimited import SUFFIXES
-from pipeline.data.images import read_inputs
-from pipeline.data.signal_rows import read_unlabelled
-from pipeline.data.table import Columns, read_rows
+from .dataset import Scaling
+from .delimited import SUFFIXES
+from .images import read_inputs
+from .signal_rows import read_unlabelled
+from .table import Columns, read_rows
 
 
 class Case(NamedTuple):
-    """A case: its name, and its inputs, scaled for the model."""
+    """A case to diagnose: its name for messages, and its inputs, scaled for the model."""
 
     name: str
     inputs: np.ndarray
 
 
 def read_cases(path: Path, input_shape: tuple[int, ...], scaling: Scaling, columns: Columns | None) -> list[Case]:
-    """The cases in one file. columns: of the training table, where there was one.
+    """The cases in one file.
 
-    Raises UserError where the file does not fit the training data.
+    input_shape, scaling, columns: those of the training data; columns is None unless the data were a table.
+    Raises UserError if the file does not fit the training data.
     """
     if columns:
         rows = scaling(read_rows(path, columns))

@@ -1,4 +1,4 @@
-"""What every reader of labelled images or signals ends in: three splits, and the scaling learnt from the first."""
+"""Labelled images and signals in three splits, with the scaling learnt from the training split."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,21 +7,23 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.errors import UserError
+from ..errors import UserError
+from ..extras import extra
 
 TEST_SHARE = 0.25
 VALIDATION_SHARE, VALIDATION_MOST = 0.1, 5_000
 
 Arrays = tuple[np.ndarray, np.ndarray]
-"""Inputs and labels of some examples, one of each in a row."""
+"""Inputs (examples, ...) and labels (examples,)."""
 
 
 class Source(NamedTuple):
-    """What a reader found.
+    """Labelled examples as a reader returns them, before splits are held out and values are checked.
 
-    parts: "train", and maybe "validation" and "test": pixels and labels of each. Pixels are (examples, height, width,
-        channels) or, for signals, (examples, time, channels), of any number type; labels are integers (examples,).
-    classes: the classes' names; a label is a position in it.
+    parts: pixels and labels of "train", and of "validation" and "test" if the data have these splits. Pixels are
+        (examples, height, width, channels), or (examples, time, channels) for signals, of any number type; labels are
+        integers (examples,).
+    classes: names of the classes; a label is a position in it.
     """
 
     parts: dict[str, Arrays]
@@ -30,10 +32,11 @@ class Source(NamedTuple):
 
 @dataclass(frozen=True)
 class Scaling:
-    """The map from stored pixels to what a model sees: mean 0 and deviation 1 in each channel of the training split.
+    """Standardises pixels to mean 0 and standard deviation 1 in each channel of the training split.
 
-    mean, deviation: one number a channel, where integer pixels count from 0 to 1 (255 of uint8 is 1) and floats as they
-        are, so that an image file is scaled like the training images, however these were stored.
+    mean, deviation: one number for each channel. Integer pixels are taken to lie between 0 and 1 (255 in uint8 is 1),
+        floats are taken as they are, so that an image file is scaled like the training images, however these were
+        stored.
     """
 
     mean: tuple[float, ...]
@@ -58,12 +61,12 @@ class Scaling:
         return scaled
 
     def undone(self, inputs: np.ndarray) -> np.ndarray:
-        """What was scaled to ``inputs``, integer pixels from 0 to 1."""
+        """The inverse of a call: pixels, those that were integers between 0 and 1."""
         return inputs * np.asarray(self.deviation) + np.asarray(self.mean)
 
 
 def visible(pixels: np.ndarray) -> np.ndarray:
-    """As they are drawn: integer pixels from 0 to 1, floats as they are."""
+    """Pixels as they are displayed: integers scaled to between 0 and 1, floats unchanged."""
     return pixels / _white(pixels)
 
 
@@ -73,7 +76,7 @@ def _white(pixels: np.ndarray) -> int:
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """Examples that belong together. Pixels stay as they are stored (often one byte each) until they are taken.
+    """One split of a data set. Pixels are stored as they were read (often one byte each) and scaled when taken.
 
     pixels: uint8, uint16 or float32, (examples, height, width, channels) or (examples, time, channels).
     labels: int32, (examples,).
@@ -87,18 +90,18 @@ class Split:
         return len(self.labels)
 
     def take(self, rows: np.ndarray | slice) -> tuple[np.ndarray, np.ndarray]:
-        """The inputs, scaled for a model (float32), and the labels of these rows."""
+        """Scaled inputs (float32) and labels of the examples at ``rows``."""
         return self.scaling(self.pixels[rows]), self.labels[rows]
 
     @property
     def inputs(self) -> np.ndarray:
-        """All inputs at once, scaled for a model: float32, so up to four times the memory of the pixels."""
+        """All inputs, scaled: float32, which takes up to four times the memory of the pixels."""
         return self.scaling(self.pixels)
 
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A labelled data set, ready for training. No example is in two splits."""
+    """A labelled data set, ready for training. No example is in more than one split."""
 
     name: str
     train: Split
@@ -108,7 +111,7 @@ class Dataset:
 
     @property
     def scaling(self) -> Scaling:
-        """That of all three splits, learnt from ``train``: new inputs go through it too."""
+        """The scaling of all splits and of new inputs, learnt from ``train``."""
         return self.train.scaling
 
     @property
@@ -118,18 +121,23 @@ class Dataset:
 
 
 def numbered(labels: np.ndarray) -> tuple[str, ...]:
-    """The classes of a set that does not name them: 0 to the largest training label."""
+    """Class names for labels without names: the numbers from 0 to the largest label.
+
+    >>> numbered(np.array([0, 2, 1]))
+    ('0', '1', '2')
+    """
     return tuple(str(label) for label in range(int(labels.max()) + 1 if labels.size else 0))
 
 
 def complete(name: str, source: Source, *, seed: int, folds: int = 0, fold: int = 1) -> Dataset:
-    """Check what a reader found, and hold out the splits that it did not find.
+    """The data set that consists of a reader's examples, with the missing splits held out from ``train``.
 
-    A missing test split is a stratified quarter of ``train``, the same for every seed, so that runs compare. A missing
-    validation split is a stratified tenth of what then is left of ``train``, 5,000 at most, drawn by ``seed``.
-    With ``folds``, the test split is part ``fold`` of a cross-validation: see ``in_folds``.
+    A missing test split is a stratified quarter of ``train``, the same for every seed, so that runs can be compared.
+    A missing validation split is a stratified tenth of the rest of ``train``, at most 5,000 examples, drawn with
+    ``seed``. With ``folds``, the test split is part ``fold`` of a cross-validation: see ``in_folds``.
 
-    Raises UserError where the data cannot be trained on: nothing there, pixels that are no numbers, unknown labels.
+    name: of the data, for messages. Raises UserError for data that cannot be trained on: an empty split, pixels that
+    are not finite, unknown labels, too few examples of a class.
     """
     parts = {part: _checked(name, part, *arrays, source) for part, arrays in source.parts.items()}
     if folds:
@@ -141,7 +149,7 @@ def complete(name: str, source: Source, *, seed: int, folds: int = 0, fold: int 
 
 
 def with_held_out(name: str, parts: Mapping[str, Arrays], classes: tuple[str, ...], seed: int) -> dict[str, Arrays]:
-    """``parts`` with all three splits, those that are missing taken out of ``train`` as ``complete`` says."""
+    """``parts`` with all three splits: the missing ones are taken out of ``train``, see ``complete``."""
     parts = dict(parts)
     if len(classes) < 2:
         raise UserError(f"{name} has a single class, {', '.join(classes)}; a classifier needs at least two")
@@ -157,19 +165,20 @@ def with_held_out(name: str, parts: Mapping[str, Arrays], classes: tuple[str, ..
 def in_folds(
     name: str, parts: Mapping[str, Arrays], classes: tuple[str, ...], folds: int, fold: int
 ) -> dict[str, Arrays]:
-    """Of a cross-validation the part ``fold`` (1 to ``folds``) as the test split, and all others to train on.
+    """One fold of a cross-validation: part ``fold`` (1 to ``folds``) as the test split, the others as the train split.
 
-    All examples take part, whatever splits they come in; every part has the classes' shares, and is the same for every
-    seed. Raises UserError where a class has fewer examples than there are parts.
+    All examples take part, whatever their splits. The parts are stratified and the same for every seed. Raises
+    UserError if a class has fewer examples than there are folds.
     """
-    from sklearn.model_selection import StratifiedKFold
+    with extra("train"):
+        from sklearn.model_selection import StratifiedKFold
 
     inputs, labels = (np.concatenate(arrays) for arrays in zip(*parts.values()))
     present, counts = np.unique(labels, return_counts=True)
     if counts.min() < folds:
         raise UserError(
             f"{name} has {counts.min()} examples of class {classes[present[counts.argmin()]]!r}, which are too few for "
-            f"{folds} parts with one at least in each; choose a smaller --folds, or add examples of it"
+            f"{folds} folds with at least one in each; choose a smaller --folds, or add examples of this class"
         )
     drawn = StratifiedKFold(folds, shuffle=True, random_state=0).split(labels, labels)
     rest, test = next(islice(drawn, fold - 1, None))
@@ -177,11 +186,11 @@ def in_folds(
 
 
 def without_copies(parts: Mapping[str, Arrays]) -> tuple[dict[str, Arrays], int]:
-    """``parts`` without those training examples whose very inputs stand in another part, and how many these were."""
-    held = {row.tobytes() for part, (inputs, _) in parts.items() if part != "train" for row in inputs}
+    """``parts`` without the training examples whose inputs also stand in another part, and the number of these."""
+    held_out = {row.tobytes() for part, (inputs, _) in parts.items() if part != "train" for row in inputs}
     inputs, labels = parts["train"]
-    kept = np.array([row.tobytes() not in held for row in inputs], bool)
-    return {**parts, "train": (inputs[kept], labels[kept])}, int((~kept).sum())
+    is_copy = np.array([row.tobytes() in held_out for row in inputs], bool)
+    return {**parts, "train": (inputs[~is_copy], labels[~is_copy])}, int(is_copy.sum())
 
 
 def _checked(name: str, part: str, pixels: np.ndarray, labels: np.ndarray, source: Source) -> Arrays:
@@ -203,7 +212,7 @@ def _checked(name: str, part: str, pixels: np.ndarray, labels: np.ndarray, sourc
 
 
 def _stored(where: str, pixels: np.ndarray) -> np.ndarray:
-    """``pixels`` as uint8 or uint16 where they are whole numbers of that range, else as finite float32."""
+    """``pixels`` as uint8 or uint16 if they are integers of that range, else as finite float32."""
     if np.issubdtype(pixels.dtype, np.integer):
         low, high = pixels.min(), pixels.max()
         if low < 0 or high > np.iinfo(np.uint16).max:
@@ -226,8 +235,9 @@ def _stored(where: str, pixels: np.ndarray) -> np.ndarray:
 def _held_out(
     name: str, part: str, arrays: Arrays, size: int, seed: int, classes: tuple[str, ...]
 ) -> tuple[Arrays, Arrays]:
-    """The rest of the train split, and ``size`` examples (or one a class) taken from it with the classes' shares."""
-    from sklearn.model_selection import train_test_split
+    """The rest of the train split, and a stratified sample of ``size`` examples, with at least one of each class."""
+    with extra("train"):
+        from sklearn.model_selection import train_test_split
 
     inputs, labels = arrays
     present, counts = np.unique(labels, return_counts=True)
@@ -236,8 +246,8 @@ def _held_out(
             f"{name} has no {part} split, and none can be held out: class {classes[present[counts.argmin()]]!r} has "
             f"only one training example; add examples of it, or give a {part} split"
         )
-    rest, held = train_test_split(
+    rest, held_out = train_test_split(
         np.arange(len(labels)), test_size=max(size, len(present)), random_state=seed, stratify=labels
     )
-    rest, held = np.sort(rest), np.sort(held)
-    return (inputs[rest], labels[rest]), (inputs[held], labels[held])
+    rest, held_out = np.sort(rest), np.sort(held_out)
+    return (inputs[rest], labels[rest]), (inputs[held_out], labels[held_out])

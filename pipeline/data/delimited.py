@@ -1,19 +1,23 @@
-"""Files whose lines are rows of fields: tabs between them in a ``.tsv``, commas in a ``.csv``."""
+"""Files with rows of fields, separated by tabs in a ``.tsv`` file and by commas in a ``.csv`` file."""
 
 import csv
 import io
 from collections.abc import Iterator
 from pathlib import Path
 
-from pipeline.errors import UserError
+from ..errors import UserError
 
 SUFFIXES = (".tsv", ".csv")
 
 
 def rows(path: Path, content: str) -> Iterator[tuple[int, list[str]]]:
-    """The fields of every row, with the number of the line it ends at. A ``.tsv`` is split at tabs alone.
+    """The fields of every row, with the number of the line on which it ends.
 
-    Raises UserError for quotation marks of a ``.csv`` file that do not close.
+    A ``.tsv`` file has no quotation: it is split at every tab. Raises UserError for a ``.csv`` file with a quotation
+    mark that is not closed.
+
+    >>> list(rows(Path("a.csv"), 'label,text\\npos,"good, very good"\\n'))
+    [(1, ['label', 'text']), (2, ['pos', 'good, very good'])]
     """
     if path.suffix != ".tsv":
         yield from comma_separated(path, content)
@@ -23,18 +27,19 @@ def rows(path: Path, content: str) -> Iterator[tuple[int, list[str]]]:
 
 
 def comma_separated(path: Path, content: str) -> Iterator[tuple[int, list[str]]]:
-    """``rows`` with commas between their fields, whatever the file's name ends in."""
-    found = csv.reader(io.StringIO(content or "\n", newline=""), strict=True)
+    """``rows`` of comma-separated fields, whatever the file's suffix."""
+    reader = csv.reader(io.StringIO(content or "\n", newline=""), strict=True)
     try:
-        yield from ((found.line_num, row) for row in found)
+        yield from ((reader.line_num, row) for row in reader)
     except csv.Error as error:
-        raise UserError(f"{path}: line {found.line_num} cannot be read ({error}); correct it") from error
+        raise UserError(f"{path}: line {reader.line_num} cannot be read ({error}); correct it") from error
 
 
 def named_rows(path: Path, content: str, needed: tuple[str, str]) -> Iterator[tuple[int, dict[str, str]]]:
-    """Each row's fields by the names in the first line, in lower case; nothing of an empty line.
+    """Every row's fields by the column names in the first line, in lower case; an empty dict for an empty line.
 
-    Raises UserError where a column that is needed is not there, or a row has more or fewer fields than there are names.
+    needed: columns that must be there. Raises UserError if one is missing, or if a row has more or fewer fields than
+    the first line.
     """
     read = rows(path, content)
     columns = [name.strip().lower() for name in next(read)[1]]
@@ -47,4 +52,5 @@ def named_rows(path: Path, content: str, needed: tuple[str, str]) -> Iterator[tu
     for line, row in read:
         if any(row) and len(row) != len(columns):
             raise UserError(f"{path}: line {line} has {len(row)} fields, and the first line {len(columns)}; correct it")
-        yield line, dict(zip(columns[::-1], row[::-1])) if any(row) else {}  # of two columns of a name the first
+        # Reversed, so that of two columns with the same name the first one counts.
+        yield line, dict(zip(columns[::-1], row[::-1])) if any(row) else {}

@@ -1,4 +1,4 @@
-"""What a diagnosis is learnt from, by name or path: tables of findings, medical images, signals."""
+"""Data sets for diagnosis, by name or path: tables of findings, medical images or signals."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,8 +8,10 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.data import images, known
-from pipeline.data.dataset import (
+from ..errors import UserError
+from ..losses.base import Targets
+from . import images, known
+from .dataset import (
     Arrays,
     Dataset,
     Scaling,
@@ -20,23 +22,22 @@ from pipeline.data.dataset import (
     with_held_out,
     without_copies,
 )
-from pipeline.data.delimited import SUFFIXES
-from pipeline.data.signal_rows import has_no_heading, read_signals
-from pipeline.data.table import Columns, Table, read_table
-from pipeline.errors import UserError
-from pipeline.losses.base import Targets
+from .delimited import SUFFIXES
+from .signal_rows import has_no_heading, read_signals
+from .table import Columns, Table, read_table
 
 Kind = Literal["table", "images", "signals"]
 UNLIKE = "unlike normal"
+"""Name of the class of all abnormal cases."""
 KNOWN: Mapping[str, Kind] = {"breast-cancer": "table", "pneumoniamnist": "images"}
 
 
 @dataclass(frozen=True, eq=False)
 class Cases(Dataset):
-    """A labelled set whose class 0 is the normal one.
+    """A labelled data set whose class 0 is the normal one.
 
-    columns: of a table, whose splits hold its features (examples, features); else None.
-    notes: what a user should know about the data.
+    columns: of a table, whose splits hold its features as pixels (examples, features); None for images and signals.
+    notes: remarks on the data for the user.
     """
 
     columns: Columns | None = None
@@ -44,7 +45,7 @@ class Cases(Dataset):
 
     @property
     def kind(self) -> Kind:
-        """By the shape of an example."""
+        """The kind of the examples."""
         if self.columns:
             return "table"
         return "images" if len(self.input_shape) == 3 else "signals"
@@ -60,30 +61,30 @@ def load(
     folds: int = 0,
     fold: int = 1,
 ) -> Cases:
-    """The data set of that name, or the user's own at that path.
+    """Loads a known data set by its name, or the user's own data from a path.
 
-    name_or_path: "breast-cancer" or "pneumoniamnist"; a ``.csv`` or ``.tsv`` file (with a first line of names a table,
-        without one a signal a line); a folder with one such file whose name has "train" in it and one with "test"; a
-        MedMNIST-style ``.npz``; a folder of class-named folders of images.
-    label: a table's column with the diagnosis ("": "label"); for signals "first" or "last".
+    name_or_path: "breast-cancer" or "pneumoniamnist"; a ``.csv`` or ``.tsv`` file (a table if its first line has the
+        columns' names, else one signal in each line); a folder with one such file that has "train" in its name and one
+        that has "test"; a MedMNIST-style ``.npz`` file; a folder of class-named folders of images.
+    label: a table's column with the diagnosis ("": "label"); for signals the class's column, "first" or "last".
     ignore: columns of a table to leave out.
-    normal: the class without findings; "": the first in order.
-    seed, folds, fold: see ``complete``.
+    normal: name of the normal class; "": the first class.
+    seed, folds, fold: see ``dataset.complete``.
 
-    Raises UserError, saying what is wrong and where, for anything that cannot be trained on.
+    Raises UserError, with file and line, for data that cannot be trained on.
     """
     kind = kind_of(name_or_path)
     if kind == "table":
         names, parts, classes, notes = _table(name_or_path, label or "label", ignore)
     else:
         if ignore:
-            raise UserError(f"--ignore names columns of a table, and {name_or_path} is of {kind}; leave it out")
+            raise UserError(f"--ignore names columns of a table, and {name_or_path} has {kind}; leave it out")
         read = partial(_signals, label=label) if kind == "signals" else _images
         names, (parts, classes, notes) = (), read(name_or_path)
     parts, classes = _with_normal_first(name_or_path, parts, classes, normal)
     if kind != "table":
-        found = complete(name_or_path, Source(dict(parts), classes), seed=seed, folds=folds, fold=fold)
-        return Cases(found.name, found.train, found.validation, found.test, classes, None, notes)
+        data = complete(name_or_path, Source(dict(parts), classes), seed=seed, folds=folds, fold=fold)
+        return Cases(data.name, data.train, data.validation, data.test, classes, None, notes)
     if folds:
         parts = in_folds(name_or_path, parts, classes, folds, fold)
     parts = with_held_out(name_or_path, parts, classes, seed)
@@ -98,7 +99,7 @@ def load(
 
 @dataclass(frozen=True, eq=False)
 class Weighted:
-    """Examples that count as much as their class's weight. weights: float32, (classes,)."""
+    """Examples weighted by their class. weights: float32, (classes,)."""
 
     split: Split
     weights: np.ndarray
@@ -107,13 +108,14 @@ class Weighted:
         return len(self.split)
 
     def take(self, rows: np.ndarray) -> tuple[np.ndarray, Targets]:
+        """Inputs, and labels with weights (rows,)."""
         inputs, labels = self.split.take(rows)
         return inputs, Targets(labels, self.weights[labels])
 
 
 @dataclass(frozen=True, eq=False)
 class Rebuilt:
-    """The normal examples of a split, each its own target."""
+    """The normal examples of a split, each of which is its own target: for an autoencoder."""
 
     split: Split
 
@@ -121,13 +123,14 @@ class Rebuilt:
         return int((self.split.labels == 0).sum())
 
     def take(self, rows: np.ndarray) -> tuple[np.ndarray, Targets]:
+        """Inputs, and the same inputs as targets."""
         inputs, _ = self.split.take(np.flatnonzero(self.split.labels == 0)[rows])
         return inputs, Targets(inputs)
 
 
 @dataclass(frozen=True, eq=False)
 class Unlabelled:
-    """Inputs alone, scaled for the model: (cases, ...)."""
+    """Inputs without labels. inputs: scaled for the model, (cases, ...)."""
 
     inputs: np.ndarray
 
@@ -135,11 +138,12 @@ class Unlabelled:
         return len(self.inputs)
 
     def take(self, rows: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Inputs, and zeros in place of labels."""
         return self.inputs[rows], np.zeros(len(rows), np.int32)
 
 
 def normal_or_not(cases: Cases) -> Cases:
-    """All that is not normal as one class."""
+    """The same cases with all abnormal classes merged into one."""
 
     def merged(split: Split) -> Split:
         return replace(split, labels=(split.labels > 0).astype(np.int32))
@@ -149,7 +153,7 @@ def normal_or_not(cases: Cases) -> Cases:
 
 
 def kind_of(name_or_path: str) -> Kind:
-    """Raises UserError where there is no such set."""
+    """The kind of a data set's examples. Raises UserError if there is no such data set."""
     if name_or_path in KNOWN:
         return KNOWN[name_or_path]
     path = Path(name_or_path)
@@ -166,12 +170,12 @@ def kind_of(name_or_path: str) -> Kind:
 
 
 def _files(path: Path) -> dict[str, Path]:
-    """The delimited files at ``path`` by part; none where there are none."""
+    """The ``.csv`` or ``.tsv`` files at ``path`` by part; an empty dict if there are none."""
     if path.is_file():
         return {"train": path}
     inside = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
-    found = {part: [file for file in inside if part in file.stem.lower()] for part in ("train", "test")}
-    return {part: files[0] for part, files in found.items() if files} if all(found.values()) else {}
+    files = {part: [file for file in inside if part in file.stem.lower()] for part in ("train", "test")}
+    return {part: matches[0] for part, matches in files.items()} if all(files.values()) else {}
 
 
 PartsClassesNotes = tuple[dict[str, Arrays], tuple[str, ...], tuple[str, ...]]
@@ -180,36 +184,36 @@ PartsClassesNotes = tuple[dict[str, Arrays], tuple[str, ...], tuple[str, ...]]
 
 def _table(name: str, label: str, ignore: Sequence[str]) -> tuple[tuple[str, ...], *PartsClassesNotes]:
     if name == "breast-cancer":
-        found = known.breast_cancer()
-        return found.names, {"train": (found.values.astype(object), found.labels.astype(np.int32))}, found.classes, ()
+        data = known.breast_cancer()
+        return data.names, {"train": (data.values.astype(object), data.labels.astype(np.int32))}, data.classes, ()
     tables = {part: read_table(file, label, ignore) for part, file in _files(Path(name)).items()}
     first = tables["train"]
-    for its in tables.values():
-        if its.names != first.names:
-            raise UserError(f"{name}: the train and the test file have other columns; they must be the same")
-    parts, classes = _numbered({part: (its.values, its.labels) for part, its in tables.items()})
+    for table in tables.values():
+        if table.names != first.names:
+            raise UserError(f"{name}: the train and the test file have different columns; they must be the same")
+    parts, classes = _numbered({part: (table.values, table.labels) for part, table in tables.items()})
     return first.names, parts, classes, _notes(tables)
 
 
 def _notes(tables: Mapping[str, Table]) -> tuple[str, ...]:
     several = len(tables) > 1
-    return tuple(f"{part}: {note}" if several else note for part, its in tables.items() for note in its.notes)
+    return tuple(f"{part}: {note}" if several else note for part, table in tables.items() for note in table.notes)
 
 
 def _signals(name: str, label: str) -> PartsClassesNotes:
-    found = {part: read_signals(file, label) for part, file in _files(Path(name)).items()}
-    return *_numbered(found), ()
+    parts = {part: read_signals(file, label) for part, file in _files(Path(name)).items()}
+    return *_numbered(parts), ()
 
 
 def _images(name: str) -> PartsClassesNotes:
     source = known.pneumonia_mnist() if name == "pneumoniamnist" else images.read(Path(name))
     parts, copies = without_copies(source.parts)
-    notes = (f"{copies} training images are left out: they also stand in another split",) if copies else ()
+    notes = (f"{copies} training images are left out: they are also in another split",) if copies else ()
     return parts, source.classes, notes
 
 
 def _numbered(parts: Mapping[str, Arrays]) -> tuple[dict[str, Arrays], tuple[str, ...]]:
-    """Labels as positions of the classes, in the order of numbers where all are some, else of the alphabet."""
+    """Labels as positions of their classes, which are in numerical order if all are numbers, else in alphabetical order."""
     names = sorted({str(label) for _, labels in parts.values() for label in labels})
     try:
         names.sort(key=float)
@@ -229,7 +233,7 @@ def _with_normal_first(
     if not normal:
         return dict(parts), classes
     if normal not in classes:
-        raise UserError(f"--normal is {normal!r}, and the classes of {name} are {', '.join(classes)}; name one")
+        raise UserError(f"--normal is {normal!r}, but the classes of {name} are {', '.join(classes)}; name one of them")
     order = [classes.index(normal), *(i for i, other in enumerate(classes) if other != normal)]
     places = np.argsort(order).astype(np.int32)
     moved = {part: (inputs, places[labels]) for part, (inputs, labels) in parts.items()}

@@ -1,4 +1,4 @@
-"""Files in class-named folders, whatever they hold; and image files."""
+"""Files in class-named folders, and image files."""
 
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -6,19 +6,21 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.dataset import Source
-from pipeline.errors import UserError
+from ..errors import UserError
+from ..extras import extra
+from .dataset import Source
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 PARTS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 
 
 def read_image(path: Path, channels: int | None = None) -> np.ndarray:
-    """The pixels of a PNG or JPEG file, (height, width, channels): uint8, or uint16 for grey of 16 bits.
+    """The pixels of a PNG or JPEG file, (height, width, channels): uint8, or uint16 for 16-bit greyscale.
 
-    channels: 1 for grey or 3 for colour, into which the image is converted; None: whichever it is.
+    channels: 1 to convert the image to greyscale, 3 to convert it to colour; None: as the file is.
     """
-    from PIL import Image, ImageOps
+    with extra("train"):
+        from PIL import Image, ImageOps
 
     try:
         with Image.open(path) as image:
@@ -28,7 +30,7 @@ def read_image(path: Path, channels: int | None = None) -> np.ndarray:
             else:
                 grey = upright.mode in ("1", "L", "LA") if channels is None else channels == 1
                 pixels = np.asarray(upright.convert("L" if grey else "RGB"))
-    # Pillow reports a broken file by any of these, depending on the format and on where it breaks.
+    # Pillow raises any of these for a broken file, depending on the format and on what is broken.
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise UserError(f"{path} cannot be read as an image ({error}); repair or remove it") from error
     pixels = pixels if pixels.ndim == 3 else pixels[..., None]
@@ -36,46 +38,46 @@ def read_image(path: Path, channels: int | None = None) -> np.ndarray:
 
 
 def read_class_folders(path: Path) -> Source:
-    """The images in ``path/CLASS/*``, or in ``path/train/CLASS/*`` and the same under ``val`` and ``test``.
+    """The images in ``path/CLASS/*``, or in ``path/train/CLASS/*`` and likewise in ``val`` and ``test``.
 
-    Classes are the folders' names in alphabetical order. Images are PNG or JPEG, all of one size; where some are grey
-    and some are in colour, all become colour.
+    Classes are the folders' names in alphabetical order. Images are PNG or JPEG files of one size; if some are
+    greyscale and some are in colour, all are converted to colour.
     """
-    found, classes = labelled_files(path, SUFFIXES)
+    files, classes = labelled_files(path, SUFFIXES)
     if not classes:
         raise UserError(
             f"{path} has no folders in it; put the images of each class into a folder with its name (PNG or JPEG), or "
             "give IDX files (train-images-idx3-ubyte, train-labels-idx1-ubyte, ...)"
         )
-    images = _read_alike([file for pairs in found.values() for file, _ in pairs])
-    ends = np.cumsum([len(pairs) for pairs in found.values()])
+    images = _read_images([file for pairs in files.values() for file, _ in pairs])
+    ends = np.cumsum([len(pairs) for pairs in files.values()])
     parts = {
         part: (pixels, np.array([label for _, label in pairs], int))
-        for (part, pairs), pixels in zip(found.items(), np.split(images, ends[:-1]))
+        for (part, pairs), pixels in zip(files.items(), np.split(images, ends[:-1]))
     }
     return Source(parts, classes)
 
 
 def labelled_files(path: Path, suffixes: tuple[str, ...]) -> tuple[dict[str, list[tuple[Path, int]]], tuple[str, ...]]:
-    """Files with their labels in class-named folders, by part, and the classes; none where ``path`` has no folders.
+    """The files in class-named folders with their labels, by part, and the classes; no classes if there are no folders.
 
-    Raises UserError where a class has no file of these suffixes, or only the test or the validation part has it.
+    Raises UserError if a class has no file with one of these suffixes, or if the train part lacks a class.
     """
     folders = {PARTS[folder.name]: folder for folder in _folders(path) if folder.name in PARTS and _folders(folder)}
     if "train" not in folders:
         folders = {"train": path}
     classes = tuple(folder.name for folder in _folders(folders["train"]))
-    found = {}
+    files = {}
     for part, folder in folders.items():
         unknown = [child for child in _folders(folder) if child.name not in classes]
         if unknown:
             raise UserError(f"{unknown[0]} is no class of {folders['train']}: that has {', '.join(classes)}")
-        found[part] = [(file, label) for label, name in enumerate(classes) for file in _files(folder / name, suffixes)]
-    empty = set(range(len(classes))) - {label for _, label in found["train"]}
+        files[part] = [(file, label) for label, name in enumerate(classes) for file in _files(folder / name, suffixes)]
+    empty = set(range(len(classes))) - {label for _, label in files["train"]}
     if empty:
         folder = folders["train"] / classes[min(empty)]
         raise UserError(f"{folder} holds no {', '.join(suffixes)} files; add some or remove the folder")
-    return found, classes
+    return files, classes
 
 
 def _folders(path: Path) -> list[Path]:
@@ -87,9 +89,9 @@ def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
     return [file for file in files if file.suffix.lower() in suffixes and not file.name.startswith(".")]
 
 
-def _read_alike(files: list[Path]) -> np.ndarray:
-    """The pixels of all files, one size and one number of channels: (images, height, width, channels)."""
-    with ThreadPoolExecutor() as pool:  # Pillow decodes outside the interpreter's lock
+def _read_images(files: list[Path]) -> np.ndarray:
+    """The pixels of files of one size, with the same number of channels: (images, height, width, channels)."""
+    with ThreadPoolExecutor() as pool:  # Pillow releases the interpreter's lock while it decodes
         images = list(pool.map(read_image, files))
     for file, image in zip(files, images):
         if image.shape[:2] != images[0].shape[:2]:
@@ -110,7 +112,7 @@ def _size(image: np.ndarray) -> str:
 def files_in(paths: Sequence[Path], suffixes: Sequence[str] = ()) -> list[Path]:
     """The files among ``paths`` and in the folders among them, in alphabetical order.
 
-    suffixes: which files of a folder count; without any, all do.
+    suffixes: of the files to take from folders; without any, all files.
     """
     files = []
     for path in paths:

@@ -1,4 +1,4 @@
-"""IDX files, the format of MNIST: a magic number, the dimensions, then the values; plain or gzipped."""
+"""IDX files, the format of MNIST: a magic number, the dimensions and the values; plain or gzipped."""
 
 import gzip
 import math
@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.dataset import Source, numbered
-from pipeline.errors import UserError
+from ..errors import UserError
+from .dataset import Source, numbered
 
 # The magic number is two zero bytes, the type of the values and the number of dimensions; all numbers are big-endian.
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
@@ -24,7 +24,7 @@ NAME = re.compile(rf"[-_.]?({'|'.join(PARTS)})-(images|labels)[-.]idx\d-ubyte(\.
 
 
 def read_idx(path: Path) -> np.ndarray:
-    """The array in one IDX file, gzipped or not. Raises UserError where the file is not what its header says."""
+    """The array in an IDX file, plain or gzipped. Raises UserError if the file does not match its header."""
     try:
         content = path.read_bytes()
         if content[:2] == b"\x1f\x8b":
@@ -49,40 +49,40 @@ def read_idx(path: Path) -> np.ndarray:
 
 
 def find_idx(path: Path) -> dict[tuple[str, str], Path]:
-    """The IDX files in the folder ``path``, or of the prefix ``path``, by split and "images" or "labels".
+    """The IDX files in the folder ``path``, or with the prefix ``path``, by split and "images" or "labels".
 
-    With the prefix ``dir/emnist-balanced``, ``dir/emnist-balanced-train-images-idx3-ubyte.gz`` is one of them. Where a
-    file is there both plain and gzipped, the plain one is taken.
+    With the prefix ``dir/emnist-balanced``, ``dir/emnist-balanced-train-images-idx3-ubyte.gz`` is one of them. If a
+    file is there both plain and gzipped, the plain one is used.
     """
     folder, prefix = (path, "") if path.is_dir() else (path.parent, path.name)
-    found = {}
+    files = {}
     for file in sorted(folder.iterdir(), reverse=True) if folder.is_dir() else ():
         match = NAME.fullmatch(file.name.removeprefix(prefix)) if file.name.startswith(prefix) else None
         if match:
-            found[PARTS[match[1]], match[2]] = file
-    return found
+            files[PARTS[match[1]], match[2]] = file
+    return files
 
 
 def read_idx_files(path: Path) -> Source:
-    """The images and labels of the files that ``find_idx`` finds; classes are named by their labels."""
-    found = find_idx(path)
+    """The images and labels in the files of ``find_idx``; the names of the classes are their numbers."""
+    files = find_idx(path)
     arrays = {}
-    for part in ["train", *sorted({part for part, _ in found} - {"train"})]:
+    for part in ["train", *sorted({part for part, _ in files} - {"train"})]:
         for kind in ("images", "labels"):
-            if (part, kind) not in found:
+            if (part, kind) not in files:
                 raise UserError(
                     f"{path} has no IDX file for the {kind} of the {part} split; put "
                     f"{part}-{kind}-idx{3 if kind == 'images' else 1}-ubyte (or the same with .gz) there"
                 )
-        images, labels = (read_idx(found[part, kind]) for kind in ("images", "labels"))
+        images, labels = (read_idx(files[part, kind]) for kind in ("images", "labels"))
         if images.ndim not in (3, 4) or labels.ndim != 1 or labels.dtype.kind not in "ui":
             raise UserError(
-                f"{found[part, 'images']} has the shape {images.shape} and {found[part, 'labels']} {labels.shape}; "
+                f"{files[part, 'images']} has the shape {images.shape} and {files[part, 'labels']} {labels.shape}; "
                 "images must be (count, height, width) or (count, height, width, channels), labels integers (count,)"
             )
         if len(images) != len(labels):
             raise UserError(
-                f"{found[part, 'images']} has {len(images)} images, but {found[part, 'labels']} has {len(labels)} "
+                f"{files[part, 'images']} has {len(images)} images, but {files[part, 'labels']} has {len(labels)} "
                 "labels; there must be one for each: check that the two belong together"
             )
         arrays[part] = (images if images.ndim == 4 else images[..., None], labels)

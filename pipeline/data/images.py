@@ -5,12 +5,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data import known
-from pipeline.data.dataset import Dataset, Scaling, Source, Split, complete
-from pipeline.data.folder import read_class_folders, read_image
-from pipeline.data.idx import find_idx, read_idx_files
-from pipeline.data.npz import read_npz
-from pipeline.errors import UserError
+from ..errors import UserError
+from . import known
+from .dataset import Dataset, Scaling, Source, Split, complete
+from .folder import read_class_folders, read_image
+from .idx import find_idx, read_idx_files
+from .npz import read_npz
 
 __all__ = ["KNOWN", "Dataset", "Scaling", "Split", "load", "read_inputs"]
 
@@ -18,13 +18,14 @@ KNOWN = {"digits": known.digits, "mnist": known.mnist, "mnist1d": known.mnist1d}
 
 
 def load(name_or_path: str, *, seed: int) -> Dataset:
-    """The data set of that name, or the user's own at that path.
+    """Loads a known data set by its name, or the user's own data from a path.
 
-    name_or_path: "digits", "mnist" or "mnist1d"; a folder of class-named folders with PNG or JPEG files (or of train/,
-        val/ and test/ folders with such folders in them); a folder or a prefix of IDX files; a MedMNIST-style ``.npz``.
-    seed: of what is held out for validation where the data come without a validation split.
+    name_or_path: "digits", "mnist" or "mnist1d"; a folder of class-named folders with PNG or JPEG files (or of folders
+        train/, val/ and test/ with such folders in them); a folder or a prefix of IDX files; a MedMNIST-style ``.npz``
+        file.
+    seed: random seed of the validation split, for data without one.
 
-    Raises UserError, saying what is wrong and where, for anything that cannot be trained on.
+    Raises UserError, with the file, for data that cannot be trained on.
     """
     source = KNOWN[name_or_path]() if name_or_path in KNOWN else read(Path(name_or_path))
     return complete(name_or_path, source, seed=seed)
@@ -46,10 +47,11 @@ def read(path: Path) -> Source:
 
 
 def read_inputs(paths: Sequence[str | Path], shape: tuple[int, ...], scaling: Scaling) -> np.ndarray:
-    """What a model trained on inputs of this shape and scaling sees for these files: float32, (files, *shape).
+    """Model inputs from image or signal files: float32, (files, *shape).
 
-    Images are PNG or JPEG, of the training images' size, and turned to grey or colour as those were. Signals are
-    ``.npy`` arrays of shape (time, channels), or (time,) where there is one channel.
+    shape, scaling: those of the training data. Images are PNG or JPEG files of the training images' size; they are
+    converted to greyscale or colour like the training images. Signals are ``.npy`` arrays of shape (time, channels), or
+    (time,) for a single channel.
     """
     return np.stack([scaling(_read_input(Path(path), shape)) for path in paths])
 

@@ -10,10 +10,10 @@ from typing import Any, Literal
 import jax
 import numpy as np
 
-from pipeline.data.batches import Batch
-from pipeline.data.ratings import Ratings
-from pipeline.losses.base import Targets
-from pipeline.losses.ranking import Candidates
+from ..losses.base import Targets
+from ..losses.ranking import Candidates
+from .batches import Batch
+from .ratings import Ratings
 
 
 @dataclass(frozen=True, eq=False)

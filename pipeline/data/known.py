@@ -8,10 +8,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from pipeline.data.dataset import Source
-from pipeline.data.idx import find_idx, read_idx_files
-from pipeline.data.npz import read_npz
-from pipeline.errors import UserError
+from ..errors import UserError
+from ..extras import extra
+from .dataset import Source
+from .idx import find_idx, read_idx_files
+from .npz import read_npz
 
 DIGITS = tuple("0123456789")
 MNIST_MIRRORS = (
@@ -32,7 +33,8 @@ PNEUMONIA = {"pneumoniamnist.npz": "md5:28209eda62fecd6e6a2d98b1501bb15f"}  # wh
 def digits() -> Source:
     """Scikit-learn's 1,797 handwritten digits, 8x8 with 17 levels of grey. There is no official test split: it is a
     stratified quarter, as in published figures on "a 25 % split"."""
-    from sklearn.datasets import load_digits
+    with extra("train"):
+        from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)
     # Levels 0 to 16 become floats from 0 to 1, so that an image file to predict is on the same scale.
@@ -45,7 +47,8 @@ def mnist() -> Source:
 
     Read from ``$PIPELINE_DATA/mnist`` or the user's cache; where it is in neither, downloaded into the cache.
     """
-    import pooch
+    with extra("train"):
+        import pooch
 
     cached = Path(pooch.os_cache("backhand")) / "mnist"
     folders = [Path(os.environ["PIPELINE_DATA"]) / "mnist", cached] if os.environ.get("PIPELINE_DATA") else [cached]
@@ -63,7 +66,8 @@ def folder_of(files: Mapping[str, str], mirrors: Sequence[str], shared: str, cac
     Else ``cached`` in the user's cache, into which those that are missing are downloaded. Raises UserError where one
     cannot be.
     """
-    import pooch
+    with extra("train"):
+        import pooch
 
     own, cache = os.environ.get("PIPELINE_DATA"), Path(pooch.os_cache("backhand")) / cached
     if own and all((Path(own) / shared / file).is_file() for file in files):
@@ -97,7 +101,8 @@ class KnownTable(NamedTuple):
 def breast_cancer() -> KnownTable:
     """Wisconsin diagnostic breast cancer (Street, Wolberg & Mangasarian 1993), scikit-learn's copy: 569 tumours by 30
     measures of their cells' nuclei. It has no splits."""
-    from sklearn.datasets import load_breast_cancer
+    with extra("train"):
+        from sklearn.datasets import load_breast_cancer
 
     found: Any = load_breast_cancer()
     return KnownTable(tuple(map(str, found.feature_names)), found.data, 1 - found.target, ("benign", "malignant"))
@@ -109,7 +114,8 @@ def download(file: str, checksum: str, mirrors: Sequence[str], folder: Path, put
     checksum: SHA-256, or another kind's name and its own, as in "md5:...".
     put: what to put where by hand: it becomes part of the message.
     """
-    import pooch
+    with extra("train"):
+        import pooch
 
     checksum = checksum if ":" in checksum else f"sha256:{checksum}"
     failures = []
@@ -131,7 +137,8 @@ def mnist1d() -> Source:
     # The package seeds the process's global generators; they go on as if nothing had been.
     states = random.getstate(), np.random.get_state()
     try:
-        from mnist1d.data import get_dataset_args, make_dataset  # only here: it imports a plotting library
+        with extra("train"):
+            from mnist1d.data import get_dataset_args, make_dataset  # only here: it imports a plotting library
 
         found = make_dataset(get_dataset_args())
     finally:

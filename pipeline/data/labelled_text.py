@@ -7,14 +7,14 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.batches import padded
-from pipeline.data.dataset import Arrays, in_folds, with_held_out
-from pipeline.data.delimited import named_rows
-from pipeline.data.folder import labelled_files
-from pipeline.data.known import folder_of
-from pipeline.data.text import read_encoded
-from pipeline.data.vocabulary import UNKNOWN_WORD, Words
-from pipeline.errors import UserError
+from ..errors import UserError
+from .batches import padded
+from .dataset import Arrays, in_folds, with_held_out
+from .delimited import named_rows
+from .folder import labelled_files
+from .known import folder_of
+from .text import read_encoded
+from .vocabulary import UNKNOWN_WORD, Words
 
 LEXICON_SIZES = {"train": 6_000, "validation": 600, "test": 600}
 POLARITY = {"negative": "neg", "positive": "pos"}
@@ -136,7 +136,7 @@ def _find(name: str, encoding: str) -> TextSource:
 
 def lexicon_sentences() -> TextSource:
     """Sentences that ``pipeline.data.lexicon`` composes: what they are follows from people's ratings of words."""
-    from pipeline.data.synthetic import lexicon
+    from .synthetic import lexicon
 
     parts = {}
     for part, found in lexicon.sentences(LEXICON_SIZES, seed=0).items():

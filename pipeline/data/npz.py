@@ -1,4 +1,4 @@
-"""NumPy archives with MedMNIST's keys: ``train_images``, ``train_labels``, and the same for ``val`` and ``test``."""
+"""NumPy archives with MedMNIST's keys: ``train_images``, ``train_labels``, and likewise for ``val`` and ``test``."""
 
 import zipfile
 import zlib
@@ -6,16 +6,17 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.dataset import Source, numbered
-from pipeline.errors import UserError
+from ..errors import UserError
+from .dataset import Source, numbered
 
 PARTS = {"train": "train", "val": "validation", "test": "test"}
 
 
 def read_npz(path: Path) -> Source:
-    """Images (examples, height, width) or (examples, height, width, channels), labels (examples,) or (examples, 1).
+    """The labelled images in a NumPy archive; the names of the classes are their numbers.
 
-    Floats are taken for pixels from 0 to 1, whole numbers for 0 to 255 (or 65535). Classes are named by their labels.
+    Images are (examples, height, width) or (examples, height, width, channels), with floats from 0 to 1 or integers
+    from 0 to 255 or 65535. Labels are (examples,) or (examples, 1).
     """
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as archive:
@@ -31,7 +32,7 @@ def read_npz(path: Path) -> Source:
             if key not in arrays:
                 raise UserError(
                     f"{path} has no array {key!r}; its arrays are {', '.join(sorted(arrays)) or 'none'}. Name them "
-                    "train_images and train_labels, and where there are such splits val_ and test_ the same way"
+                    "train_images and train_labels, and likewise val_ and test_ if there are such splits"
                 )
         parts[part] = _images(path, keys[0], arrays[keys[0]]), _labels(path, keys[1], arrays[keys[1]])
     return Source(parts, numbered(parts["train"][1]))

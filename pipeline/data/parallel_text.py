@@ -10,12 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.batches import padded
-from pipeline.data.known import folder_of
-from pipeline.data.text import decoded
-from pipeline.data.vocabulary import BEGIN, END, Subwords
-from pipeline.errors import UserError
-from pipeline.losses.base import Targets
+from ..errors import UserError
+from ..losses.base import Targets
+from .batches import padded
+from .known import folder_of
+from .text import decoded
+from .vocabulary import BEGIN, END, Subwords
 
 CLDR_SIZES = {"train": 20_000, "validation": 500, "test": 500}
 HELD_OUT_SHARE, HELD_OUT_MOST = 0.1, 1_000
@@ -56,7 +56,7 @@ def load(name_or_path: str, source: str = "en", target: str = "de", seed: int = 
     if source == target:
         raise UserError(f"--source and --target are both {source!r}; choose two languages")
     if name_or_path == "cldr":
-        from pipeline.data.synthetic.cldr import sentences
+        from .synthetic.cldr import sentences
 
         pairs = sentences(sum(CLDR_SIZES.values()), source, target, seed=0)
         train, validation = CLDR_SIZES["train"], CLDR_SIZES["train"] + CLDR_SIZES["validation"]

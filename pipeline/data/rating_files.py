@@ -6,9 +6,9 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.data.delimited import comma_separated
-from pipeline.data.text import read_encoded
-from pipeline.errors import UserError
+from ..errors import UserError
+from .delimited import comma_separated
+from .text import read_encoded
 
 MOVIELENS_FOLDS = 5
 COLUMNS = {

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.known import folder_of
-from pipeline.data.rating_files import RatingColumns, RatingSource, read_folder, read_table, take_rows
-from pipeline.data.synthetic.wine import wine_tasters
-from pipeline.errors import UserError
+from ..errors import UserError
+from .known import folder_of
+from .rating_files import RatingColumns, RatingSource, read_folder, read_table, take_rows
+from .synthetic.wine import wine_tasters
 
 TEST_SHARE = 0.2
 MOVIELENS = {"u.data": "06416e597f82b7342361e41163890c81036900f418ad91315590814211dca490"}

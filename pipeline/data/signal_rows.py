@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.delimited import rows
-from pipeline.data.table import REMEDY
-from pipeline.data.text import read_encoded
-from pipeline.errors import UserError
+from ..errors import UserError
+from .delimited import rows
+from .table import REMEDY
+from .text import read_encoded
 
 MOST_CLASSES = 50
 

@@ -11,11 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.data import delimited
-from pipeline.data.audio import read_audio
-from pipeline.data.synthetic import commands, espeak
-from pipeline.data.text import decoded
-from pipeline.errors import UserError
+from ..errors import UserError
+from ..extras import extra
+from . import delimited
+from .audio import read_audio
+from .synthetic import commands, espeak
+from .text import decoded
 
 KNOWN = ("commands", "fsdd")
 COMMANDS_SIZES = {"train": 2_700, "validation": 250, "test": 250}
@@ -122,7 +123,8 @@ def normal(text: str) -> str:
 
 def _commands(rate: int) -> dict[str, Recordings]:
     """The language of ``pipeline.data.commands``, by voices of espeak-ng; those of the parts are different ones."""
-    import soxr
+    with extra("speech"):
+        import soxr
 
     texts = iter(commands.sentences(sum(COMMANDS_SIZES.values()), seed=0))
     parts = {}
@@ -152,7 +154,8 @@ def _fsdd(rate: int) -> tuple[dict[str, Recordings], tuple[str, ...]]:
 
     Read from ``$PIPELINE_DATA/fsdd/recordings`` or the user's cache.
     """
-    import pooch
+    with extra("train"):
+        import pooch
 
     cached = Path(pooch.os_cache("backhand")) / "fsdd" / "recordings"
     own = os.environ.get("PIPELINE_DATA")

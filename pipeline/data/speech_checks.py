@@ -5,10 +5,10 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from pipeline.data.speech import Speech
-from pipeline.data.utterances import Utterances
-from pipeline.data.vocabulary import Characters
-from pipeline.errors import UserError
+from ..errors import UserError
+from .speech import Speech
+from .utterances import Utterances
+from .vocabulary import Characters
 
 
 def trainable(utterances: Utterances, name: str, rate: int, longest: float) -> tuple[Utterances, list[str]]:

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.data.delimited import rows
-from pipeline.data.text import read_encoded
-from pipeline.errors import UserError
+from ..errors import UserError
+from .delimited import rows
+from .text import read_encoded
 
 MISSING = frozenset({"", "?", ".", "-", "na", "n/a", "nan", "null", "none"})
 """What stands where nothing is known, in lower case."""

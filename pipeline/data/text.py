@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.data.known import folder_of
-from pipeline.data.vocabulary import Characters, Subwords
-from pipeline.errors import UserError
+from ..errors import UserError
+from .known import folder_of
+from .vocabulary import Characters, Subwords
 
 TEST_SHARE, VALIDATION_SHARE = 0.1, 0.05
 EMBEDDED_CHARACTERS = 2_000_000

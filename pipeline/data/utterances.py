@@ -9,13 +9,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pipeline import compiler
-from pipeline.data.audio import Spectrum, add_noise, change_speed, level_of, log_mel, normalise
-from pipeline.data.batches import rounded_up
-from pipeline.data.speech import LOUDER, Recordings, join
-from pipeline.data.vocabulary import Characters
-from pipeline.losses.base import Targets
-from pipeline.losses.ctc import Transcripts
+from .. import compiler
+from ..losses.base import Targets
+from ..losses.ctc import Transcripts
+from .audio import Spectrum, add_noise, change_speed, level_of, log_mel, normalise
+from .batches import rounded_up
+from .speech import LOUDER, Recordings, join
+from .vocabulary import Characters
 
 SHORTEST, LONGER = 64, 1.6  # frames of the shortest batch, and how much more the next has: few shapes compile
 

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.errors import UserError
+from ..errors import UserError
+from ..extras import extra
 
 if TYPE_CHECKING:
     import tokenizers
@@ -64,7 +65,8 @@ class _Learnt:
 
     @cached_property
     def _tokenizer(self) -> "tokenizers.Tokenizer":
-        from tokenizers import Tokenizer
+        with extra("text"):
+            from tokenizers import Tokenizer
 
         return Tokenizer.from_str(self.definition)
 
@@ -95,7 +97,8 @@ class Subwords(_Learnt):
     @classmethod
     def learn(cls, texts: Iterable[str], size: int) -> "Subwords":
         """The ``size`` most useful pieces of some texts, bytes and the three special ids among them; or fewer."""
-        from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+        with extra("text"):
+            from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence(  # pyright: ignore[reportAttributeAccessIssue]
@@ -133,7 +136,8 @@ class Words(_Learnt):
     @classmethod
     def learn(cls, texts: Iterable[str], size: int, least: int = 1) -> "Words":
         """At most ``size`` ids, the first two among them, for words that occur at least ``least`` times."""
-        from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+        with extra("text"):
+            from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
         tokenizer = Tokenizer(models.WordLevel(unk_token="<unknown>"))
         tokenizer.normalizer = normalizers.Lowercase()  # pyright: ignore[reportAttributeAccessIssue]
@@ -162,7 +166,8 @@ def write(folder: Path, vocabulary: Characters | Subwords | Words) -> None:
 
 def read(run: Path) -> Any:
     """What ``write`` wrote. Raises UserError where it cannot be read."""
-    from tokenizers import Tokenizer
+    with extra("text"):
+        from tokenizers import Tokenizer
 
     try:
         ((kind, content),) = json.loads((run / "vocabulary.json").read_text(encoding="utf-8")).items()

@@ -9,12 +9,12 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from pipeline import compiler
-from pipeline.layers.activations import LogSoftmax
-from pipeline.layers.base import Context, PyTree
-from pipeline.layers.combinators import EncoderDecoder
-from pipeline.layers.objective import Objective
-from pipeline.losses.vocabulary import VocabularyCrossEntropy
+from .. import compiler
+from ..layers.activations import LogSoftmax
+from ..layers.base import Context, PyTree
+from ..layers.combinators import EncoderDecoder
+from ..layers.objective import Objective
+from ..losses.vocabulary import VocabularyCrossEntropy
 
 
 class _Search(NamedTuple):
@@ -53,8 +53,8 @@ def make_beam_search(
     scores: (batch, beam), the sum of a hypothesis' log-probabilities divided by ((5 + tokens) / 6) ** length_penalty
         (Wu et al. 2016, without their coverage penalty); minus infinity where no hypothesis of that rank has ended.
 
-    >>> from pipeline.losses.base import Targets
-    >>> from pipeline.models.translation import transformer, translation_objective
+    >>> from backhand.losses.base import Targets
+    >>> from backhand.models.translation import transformer, translation_objective
     >>> objective = translation_objective(transformer(vocabulary=7, width=8, layers=1, heads=2), vocabulary=7)
     >>> source = np.array([[3, 4, 5, 2], [6, 2, 0, 0]], np.int32)
     >>> params = objective.init(jax.random.key(0), ((source, source), Targets(source)))

@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from pipeline.decoding.ctc import Labels
+from .ctc import Labels
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,15 +7,15 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.data.audio import Spectrum
-from pipeline.data.speech import Recordings
-from pipeline.data.utterances import Utterances
-from pipeline.data.vocabulary import Characters
-from pipeline.decoding.ctc import Labels, Reading, align
-from pipeline.decoding.transcription import Reader, SpokenWord, make_reader, spoken_words
-from pipeline.layers.masking import MaskedByLength
-from pipeline.layers.objective import Objective
-from pipeline.models.acoustic import frames_after
+from ..data.audio import Spectrum
+from ..data.speech import Recordings
+from ..data.utterances import Utterances
+from ..data.vocabulary import Characters
+from ..layers.masking import MaskedByLength
+from ..layers.objective import Objective
+from ..models.acoustic import frames_after
+from .ctc import Labels, Reading, align
+from .transcription import Reader, SpokenWord, make_reader, spoken_words
 
 
 @dataclass(frozen=True, eq=False)

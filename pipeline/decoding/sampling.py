@@ -9,11 +9,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from pipeline import compiler
-from pipeline.layers.activations import LogSoftmax
-from pipeline.layers.base import Context, PyTree
-from pipeline.layers.objective import Objective
-from pipeline.losses.vocabulary import VocabularyCrossEntropy
+from .. import compiler
+from ..layers.activations import LogSoftmax
+from ..layers.base import Context, PyTree
+from ..layers.objective import Objective
+from ..losses.vocabulary import VocabularyCrossEntropy
 
 
 def make_continuation(
@@ -30,8 +30,8 @@ def make_continuation(
     and values (or the state) of the tokens before it. When ``context`` positions are full, the model starts again from
     the last half of them, so that no position is beyond those of training.
 
-    >>> from pipeline.losses.base import Targets
-    >>> from pipeline.models.language import language_objective, transformer
+    >>> from backhand.losses.base import Targets
+    >>> from backhand.models.language import language_objective, transformer
     >>> objective = language_objective(transformer(vocabulary=5, width=8, layers=1, heads=2), vocabulary=5)
     >>> prompt = np.array([1, 2, 3], np.int32)
     >>> params = objective.init(jax.random.key(0), (prompt[None], Targets(prompt[None])))

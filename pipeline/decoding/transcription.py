@@ -6,8 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.decoding.ctc import Labels, align, best_path, prefix_beam_search
-from pipeline.decoding.ngram import NGram
+from .ctc import Labels, align, best_path, prefix_beam_search
+from .ngram import NGram
 
 Reader = Callable[[np.ndarray], Labels]
 """``log_y -> labels``, where ``log_y`` (frames, symbols) are the log-probabilities of one utterance's frames."""

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.attribution import cross_attention_weights
-from pipeline.data.batches import padded
-from pipeline.data.parallel_text import decode, encode
-from pipeline.data.vocabulary import BEGIN, END, Subwords
-from pipeline.decoding.beam_search import make_beam_search
-from pipeline.layers.base import PyTree
-from pipeline.layers.objective import Objective
+from ..attribution import cross_attention_weights
+from ..data.batches import padded
+from ..data.parallel_text import decode, encode
+from ..data.vocabulary import BEGIN, END, Subwords
+from ..layers.base import PyTree
+from ..layers.objective import Objective
+from .beam_search import make_beam_search
 
 SENTENCES_AT_A_TIME = 50
 

@@ -1,27 +1,27 @@
 """Evaluation: a model's loss, outputs and metrics on a whole set of examples; calibration, thresholds and intervals.
 
 >>> import numpy as np
->>> from pipeline.evaluation import classification_metrics
+>>> from backhand.evaluation import classification_metrics
 >>> classification_metrics(labels=np.array([0, 0, 1, 1]), predictions=np.array([0, 0, 1, 0]))["accuracy"]
 0.75
 
 What only one kind of task needs is in modules of its own: ``diagnosis``, ``frames`` and ``recommender``.
 """
 
-from pipeline.evaluation.batch_statistics import make_batch_statistics
-from pipeline.evaluation.bootstrap import intervals
-from pipeline.evaluation.calibration import (
+from .batch_statistics import make_batch_statistics
+from .bootstrap import intervals
+from .calibration import (
     Bins,
     Calibration,
     expected_calibration_error,
     fit_calibration,
     reliability,
 )
-from pipeline.evaluation.classification import accuracy_metric, classification_metrics
-from pipeline.evaluation.cross_validation import means
-from pipeline.evaluation.evaluate import all_outputs, make_evaluation, predict
-from pipeline.evaluation.metrics import LOWER_IS_BETTER, Metrics, no_metrics
-from pipeline.evaluation.operating_point import (
+from .classification import accuracy_metric, classification_metrics
+from .cross_validation import means
+from .evaluate import all_outputs, make_evaluation, predict
+from .metrics import LOWER_IS_BETTER, Metrics, no_metrics
+from .operating_point import (
     OperatingPoint,
     diagnostic_metrics,
     disease_probability,
@@ -29,10 +29,10 @@ from pipeline.evaluation.operating_point import (
     roc_auc,
     threshold_for,
 )
-from pipeline.evaluation.ranking import ranking_metrics, ranks
-from pipeline.evaluation.transcripts import transcript_metrics
-from pipeline.evaluation.translations import translation_metrics
-from pipeline.evaluation.uncertainty import make_dropout_samples
+from .ranking import ranking_metrics, ranks
+from .transcripts import transcript_metrics
+from .translations import translation_metrics
+from .uncertainty import make_dropout_samples
 
 __all__ = [
     "LOWER_IS_BETTER",

@@ -7,11 +7,11 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pipeline import compiler
-from pipeline.data.batches import Batch
-from pipeline.layers.base import Context, PyTree, map_children, parameter_roles
-from pipeline.layers.dropout import Dropout
-from pipeline.layers.objective import Objective
+from .. import compiler
+from ..data.batches import Batch
+from ..layers.base import Context, PyTree, map_children, parameter_roles
+from ..layers.dropout import Dropout
+from ..layers.objective import Objective
 
 
 def make_batch_statistics(objective: Objective) -> Callable[[PyTree, Iterable[Batch]], PyTree]:
@@ -22,11 +22,11 @@ def make_batch_statistics(objective: Objective) -> Callable[[PyTree, Iterable[Ba
     Parameters of a model without batch statistics are returned unchanged, and need no batches; any other model raises
     ValueError if there are none.
 
-    >>> from pipeline.layers.linear import Dense
-    >>> from pipeline.layers.combinators import Serial
-    >>> from pipeline.layers.normalization import BatchNorm
-    >>> from pipeline.losses.base import Targets
-    >>> from pipeline.losses.regression import MeanSquaredError
+    >>> from backhand.layers.linear import Dense
+    >>> from backhand.layers.combinators import Serial
+    >>> from backhand.layers.normalization import BatchNorm
+    >>> from backhand.losses.base import Targets
+    >>> from backhand.losses.regression import MeanSquaredError
     >>> objective = Objective(Serial((BatchNorm(), Dense(1))), MeanSquaredError())
     >>> batch = jnp.array([[1.0], [3.0]]), Targets(jnp.zeros((2, 1)))
     >>> params = objective.init(jax.random.key(0), batch)

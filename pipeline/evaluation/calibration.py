@@ -8,6 +8,8 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from ..extras import extra
+
 
 class Bins(NamedTuple):
     """Predictions grouped by their confidence, one entry for each bin that is not empty.
@@ -61,13 +63,15 @@ class Calibration:
 
     def __call__(self, z: np.ndarray) -> np.ndarray:
         """Calibrated probabilities for logits z: float64, (examples, classes)."""
-        from scipy.special import log_softmax
+        with extra("train"):
+            from scipy.special import log_softmax
 
         return np.exp(log_softmax(self.logits(z.astype(np.float64)), axis=-1))
 
     def undone(self, probabilities: np.ndarray) -> np.ndarray:
         """The uncalibrated probabilities, softmax(z), from the calibrated ones: the inverse of a call."""
-        from scipy.special import log_softmax
+        with extra("train"):
+            from scipy.special import log_softmax
 
         log_p = np.log(np.maximum(probabilities, np.finfo(np.float64).tiny))
         return np.exp(log_softmax((log_p - np.asarray(self.offset or 0.0)) * self.temperature, axis=-1))
@@ -80,8 +84,9 @@ def fit_calibration(z: np.ndarray, labels: np.ndarray, with_offset: bool = False
     deviation 0.5, that of each offset normal with mean 0 and deviation 3. Without a prior, a model that makes no
     mistake on a few examples would be taken for one that never makes any.
     """
-    from scipy.optimize import minimize
-    from scipy.special import log_softmax
+    with extra("train"):
+        from scipy.optimize import minimize
+        from scipy.special import log_softmax
 
     z = z.astype(np.float64)  # in float32 the optimiser's small steps would change nothing
     examples, classes = z.shape

@@ -4,7 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from pipeline.losses.base import Targets
+from ..extras import extra
+from ..losses.base import Targets
 
 
 def accuracy_metric(outputs: Float[Array, "*rows classes"], targets: Targets) -> dict[str, Array]:
@@ -29,7 +30,8 @@ def classification_metrics(labels: np.ndarray, predictions: np.ndarray) -> dict[
     >>> classification_metrics(np.array([0, 0, 1, 1]), np.array([0, 0, 1, 0]))
     {'accuracy': 0.75, 'macro_f1': 0.7333333333333334}
     """
-    from sklearn.metrics import accuracy_score, f1_score
+    with extra("train"):
+        from sklearn.metrics import accuracy_score, f1_score
 
     return {
         "accuracy": float(accuracy_score(labels, predictions)),

@@ -1,6 +1,6 @@
-"""Diagnoses by one model or several: calibrated probabilities, their spread, metrics of folds and of ensembles.
+"""Diagnoses by one model or an ensemble: calibrated probabilities, their spread, and metrics with intervals.
 
-An ensemble answers with the mean of its models' probabilities (Lakshminarayanan, Pritzel & Blundell 2017).
+An ensemble predicts the mean of its models' probabilities (Lakshminarayanan, Pritzel & Blundell 2017).
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,18 +10,21 @@ from typing import NamedTuple
 import jax
 import numpy as np
 
-from pipeline.data.diagnosis import Unlabelled
-from pipeline.evaluation.bootstrap import intervals
-from pipeline.evaluation.cross_validation import means
-from pipeline.evaluation.evaluate import all_outputs
-from pipeline.evaluation.operating_point import OperatingPoint, diagnostic_metrics, disease_probability, predict_labels
-from pipeline.evaluation.uncertainty import make_dropout_samples
-from pipeline.layers.base import Layer, PyTree
+from ..data.diagnosis import Unlabelled
+from ..layers.base import Layer, PyTree
+from .bootstrap import intervals
+from .cross_validation import means
+from .evaluate import all_outputs
+from .operating_point import OperatingPoint, diagnostic_metrics, disease_probability, predict_labels
+from .uncertainty import make_dropout_samples
 
 
 @dataclass(frozen=True, eq=False)
 class Diagnostician:
-    """A trained model that diagnoses. scorer, params: give logits over the classes; point: chosen on validation."""
+    """A trained model with its operating point.
+
+    scorer, params: a layer and its parameters, whose outputs are logits (examples, classes); seed: of dropout samples.
+    """
 
     scorer: Layer
     params: PyTree
@@ -29,12 +32,15 @@ class Diagnostician:
     seed: int = 0
 
     def probabilities(self, inputs: np.ndarray) -> np.ndarray:
-        """Calibrated probabilities: (examples, classes)."""
+        """Calibrated probabilities, (examples, classes), of scaled inputs (examples, ...)."""
         outputs = all_outputs(self.scorer, self.params, Unlabelled(inputs), len(inputs))
         return self.point.calibration(outputs)
 
     def spread(self, inputs: np.ndarray, samples: int) -> np.ndarray | None:
-        """The deviation of the probability of disease among dropout samples; None for a model without dropout."""
+        """The standard deviation of the probability of disease over dropout samples, (examples,).
+
+        None for a model without dropout.
+        """
         sample = make_dropout_samples(self.scorer, samples)
         if sample is None:
             return None
@@ -43,7 +49,11 @@ class Diagnostician:
 
 
 class Diagnosis(NamedTuple):
-    """probabilities: (examples, classes); labels: (examples,); spread: of the probability of disease, or None."""
+    """Diagnoses of several examples.
+
+    probabilities: (examples, classes); labels: (examples,); spread: the standard deviation of the probability of
+    disease, (examples,), or None.
+    """
 
     probabilities: np.ndarray
     labels: np.ndarray
@@ -51,7 +61,10 @@ class Diagnosis(NamedTuple):
 
 
 def diagnose(members: Sequence[Diagnostician], inputs: np.ndarray, samples: int) -> Diagnosis:
-    """The mean answer of the models. Its spread is among them, or among dropout samples of a single one."""
+    """The diagnoses of one model or an ensemble.
+
+    The spread is the deviation among the members, or among ``samples`` dropout samples of a single member.
+    """
     answers = [member.probabilities(inputs) for member in members]
     probabilities = np.mean(answers, axis=0)
     if len(members) > 1:
@@ -65,7 +78,10 @@ def diagnose(members: Sequence[Diagnostician], inputs: np.ndarray, samples: int)
 def metrics_with_intervals(
     labels: np.ndarray, probabilities: np.ndarray, point: OperatingPoint, resamples: int
 ) -> dict[str, float]:
-    """The metrics of calibrated probabilities at the threshold in use, with 95 % bootstrap intervals."""
+    """Metrics of calibrated probabilities at the operating point's threshold, with 95 % bootstrap intervals.
+
+    Names ending in ``_low`` and ``_high`` are the ends of an interval.
+    """
     before = diagnostic_metrics(labels, point.calibration.undone(probabilities), point.threshold)["ece"]
 
     def metrics(rows: np.ndarray) -> Mapping[str, float]:
@@ -82,9 +98,9 @@ def metrics_with_intervals(
 def metrics_of_seeds(
     labels: np.ndarray, answers: Sequence[np.ndarray], points: Sequence[OperatingPoint], resamples: int
 ) -> dict[str, float]:
-    """Of models that differ in their seed: the ensemble's metrics, and intervals of these and of the models' means.
+    """The ensemble's metrics of models trained with different seeds, and intervals of these and of the models' means.
 
-    answers: each model's probabilities for the same examples.
+    answers: each model's probabilities for the same examples; points: their operating points.
     """
     mean, thresholds = np.mean(answers, axis=0), [point.threshold for point in points]
 
@@ -108,20 +124,23 @@ def intervals_of_folds(
     classes: int,
     resamples: int,
 ) -> dict[str, float]:
-    """Intervals of the means over folds. labels, answers: of each fold's test examples."""
+    """Intervals of the metrics' means over the folds of a cross-validation.
+
+    labels, answers: labels and probabilities of each fold's test examples; points: the folds' operating points.
+    """
     ends = np.cumsum([len(fold) for fold in labels])
 
     def metrics(rows: np.ndarray) -> Mapping[str, float]:
         rows_of = [rows[(rows >= end - len(fold)) & (rows < end)] - end + len(fold) for fold, end in zip(labels, ends)]
         folds = zip(labels, rows_of, answers, points)
-        return means([diagnostic_metrics(fold[its], p[its], point.threshold) for fold, its, p, point in folds], ())
+        return means([diagnostic_metrics(fold[row], p[row], point.threshold) for fold, row, p, point in folds], ())
 
     strata = np.concatenate([fold + i * classes for i, fold in enumerate(labels)])
     return _interval_metrics(intervals(metrics, strata, resamples=resamples))
 
 
 def _interval_metrics(ends: Mapping[str, tuple[float, float]]) -> dict[str, float]:
-    """Intervals as metrics of their own: auc_low, auc_high."""
+    """Intervals as metrics: auc_low, auc_high, ..."""
     return {
         f"{name}_{end}": value
         for name, pair in ends.items()
@@ -131,5 +150,5 @@ def _interval_metrics(ends: Mapping[str, tuple[float, float]]) -> dict[str, floa
 
 
 def is_interval(name: str) -> bool:
-    """Whether a metric is an end of another one's interval."""
+    """Whether a metric is an end of another metric's interval."""
     return name.endswith(("_low", "_high"))

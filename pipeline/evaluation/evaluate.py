@@ -1,4 +1,4 @@
-"""Judging a model: calibrated statistics, means over a whole set, and predictions."""
+"""A model's loss and metrics over a whole set of examples, and its outputs for each of them."""
 
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -7,20 +7,21 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pipeline import compiler
-from pipeline.data.batches import Batch, Examples, Sequences, by_length, evaluation_batches
-from pipeline.evaluation.classification import accuracy_metric
-from pipeline.evaluation.metrics import Metrics
-from pipeline.layers.base import Context, Layer, PyTree
-from pipeline.layers.objective import Objective
+from .. import compiler
+from ..data.batches import Batch, Examples, Sequences, by_length, evaluation_batches
+from ..layers.base import Context, Layer, PyTree
+from ..layers.objective import Objective
+from .classification import accuracy_metric
+from .metrics import Metrics
 
 
 def make_evaluation(
     objective: Objective, metrics: Metrics = accuracy_metric
 ) -> Callable[[PyTree, Iterable[Batch]], dict[str, float]]:
-    """A function ``(params, batches) -> {"loss": ..., **metrics}``: means over all that counts, never over padding.
+    """A function ``(params, batches) -> {"loss": ..., **metrics}``: means over all examples, without padding.
 
-    It is compiled once for batches of one shape; the sums stay on the device until the last batch is in.
+    It is compiled once for each shape of batches; the sums stay on the device until the last batch. Raises ValueError
+    for no batches.
     """
 
     @compiler.jit
@@ -33,8 +34,8 @@ def make_evaluation(
     def evaluate(params: PyTree, batches: Iterable[Batch]) -> dict[str, float]:
         totals = None
         for batch in batches:
-            its = sums(params, batch)
-            totals = its if totals is None else jax.tree.map(jnp.add, totals, its)
+            batch_sums = sums(params, batch)
+            totals = batch_sums if totals is None else jax.tree.map(jnp.add, totals, batch_sums)
         if totals is None:
             raise ValueError("evaluate was given no batches")
         totals = jax.device_get(totals)
@@ -45,7 +46,10 @@ def make_evaluation(
 
 
 def predict(model: Layer, params: PyTree, batches: Iterable[Batch]) -> np.ndarray:
-    """The model's outputs for every example that counts (padding has weight 0), in order: (examples, ...)."""
+    """The model's outputs for all examples of the batches, without padding: (examples, ...), in their order.
+
+    Padding is what has weight 0 in the targets: see ``data.evaluation_batches``.
+    """
     apply = compiler.jit(lambda params, inputs: model.apply(params, inputs, Context()))
     outputs = []
     for inputs, targets in batches:
@@ -55,6 +59,6 @@ def predict(model: Layer, params: PyTree, batches: Iterable[Batch]) -> np.ndarra
 
 
 def all_outputs(model: Layer, params: PyTree, examples: Examples, batch_size: int) -> np.ndarray:
-    """The model's outputs for every example, in their order: (examples, ...)."""
+    """The model's outputs for all examples, in their order: (examples, ...)."""
     outputs = predict(model, params, evaluation_batches(examples, batch_size))
     return outputs[np.argsort(by_length(examples))] if isinstance(examples, Sequences) else outputs

@@ -1,4 +1,4 @@
-"""Frame by frame: the log-probabilities that an acoustic model gives, and its loss on whole utterances."""
+"""An acoustic model's outputs for whole utterances: the log-probabilities of each frame, and the loss."""
 
 from collections.abc import Callable
 from typing import Any
@@ -6,11 +6,11 @@ from typing import Any
 import jax
 import numpy as np
 
-from pipeline import compiler
-from pipeline.data.batches import by_length, evaluation_batches
-from pipeline.data.utterances import Utterances
-from pipeline.layers.base import Context, PyTree
-from pipeline.layers.objective import Objective
+from .. import compiler
+from ..data.batches import by_length, evaluation_batches
+from ..data.utterances import Utterances
+from ..layers.base import Context, PyTree
+from ..layers.objective import Objective
 
 FrameEvaluation = Callable[[PyTree, Utterances, int], tuple[float, list[np.ndarray]]]
 
@@ -18,8 +18,8 @@ FrameEvaluation = Callable[[PyTree, Utterances, int], tuple[float, list[np.ndarr
 def make_frame_evaluation(objective: Objective) -> FrameEvaluation:
     """A function ``(params, utterances, batch_size) -> (loss, log_y)``.
 
-    loss: mean over the utterances. log_y: for every utterance, in order, (frames that count, symbols), the
-    log-probabilities of CTC's symbols.
+    loss: mean over the utterances. log_y: for every utterance, in order, the log-probabilities of CTC's symbols in its
+    own frames, (frames, symbols).
     """
 
     @compiler.jit

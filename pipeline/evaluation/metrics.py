@@ -5,7 +5,7 @@ from typing import Any
 
 from jaxtyping import Array
 
-from pipeline.layers.base import PyTree
+from ..layers.base import PyTree
 
 Metrics = Callable[[PyTree, Any], dict[str, Array]]
 """Means are weighted as the loss is: over what ``objective.count(targets)`` counts, without padding."""

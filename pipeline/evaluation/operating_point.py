@@ -11,8 +11,9 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 
-from pipeline.errors import UserError
-from pipeline.evaluation.calibration import Calibration, expected_calibration_error, fit_calibration
+from ..errors import UserError
+from ..extras import extra
+from .calibration import Calibration, expected_calibration_error, fit_calibration
 
 Decision = Literal["likeliest", "balanced", "specificity"]
 """Rules that choose a threshold: see ``threshold_for``."""
@@ -30,7 +31,8 @@ def threshold_for(labels: np.ndarray, score: np.ndarray, decision: Decision, spe
     decision: "likeliest": 0.5. "balanced": the threshold with the largest sum of sensitivity and specificity (Youden
         1950). "specificity": the threshold with the highest sensitivity at a specificity of at least ``specificity``.
     """
-    from sklearn.metrics import roc_curve
+    with extra("train"):
+        from sklearn.metrics import roc_curve
 
     if decision == "likeliest":
         return 0.5
@@ -112,7 +114,8 @@ def roc_auc(abnormal: np.ndarray, score: np.ndarray) -> float:
     >>> roc_auc(np.array([False, True, False, True]), np.array([0.1, 0.4, 0.4, 0.8]))
     0.875
     """
-    from scipy.stats import rankdata
+    with extra("train"):
+        from scipy.stats import rankdata
 
     positive = int(abnormal.sum())
     negative = len(abnormal) - positive

@@ -8,10 +8,10 @@ from typing import Any, Literal, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from pipeline import compiler
-from pipeline.data.baseline import Baseline, session_effects
-from pipeline.data.batches import Examples
-from pipeline.data.implicit_feedback import (
+from .. import compiler
+from ..data.baseline import Baseline, session_effects
+from ..data.batches import Examples
+from ..data.implicit_feedback import (
     LeaveOneOut,
     NegativeSampling,
     Pairs,
@@ -19,10 +19,10 @@ from pipeline.data.implicit_feedback import (
     WholeTable,
     ratings_matrix,
 )
-from pipeline.data.ratings import UNSEEN, RatingData, Ratings
-from pipeline.evaluation.ranking import ranking_metrics, ranks
-from pipeline.layers.base import Context, Layer, PyTree
-from pipeline.models.recommenders import item_vectors
+from ..data.ratings import UNSEEN, RatingData, Ratings
+from ..layers.base import Context, Layer, PyTree
+from ..models.recommenders import item_vectors
+from .ranking import ranking_metrics, ranks
 
 USERS, PAIRS = 64, 4096  # in one call of a compiled function
 SIMILAR = 3  # items that explain a recommendation

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..extras import extra
+
 
 def transcript_metrics(references: Sequence[str], hypotheses: Sequence[str]) -> dict[str, float]:
     """wer and cer, the word and character error rates; also accuracy, if every reference is a single word.
@@ -14,7 +16,8 @@ def transcript_metrics(references: Sequence[str], hypotheses: Sequence[str]) -> 
     >>> transcript_metrics(["turn the light on"], ["turn the lights"])["wer"]
     0.5
     """
-    import jiwer
+    with extra("speech"):
+        import jiwer
 
     rates = {
         "wer": float(jiwer.wer(list(references), list(hypotheses))),

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..extras import extra
+
 
 def translation_metrics(
     references: Sequence[str], hypotheses: Sequence[str], tokenize: str = "13a"
@@ -15,8 +17,9 @@ def translation_metrics(
     >>> translation_metrics(["ein Hund", "zwei Katzen"], ["ein Hund", "zwei Hunde"])["exact_match"]
     0.5
     """
-    from sacrebleu.metrics.bleu import BLEU
-    from sacrebleu.metrics.chrf import CHRF
+    with extra("text"):
+        from sacrebleu.metrics.bleu import BLEU
+        from sacrebleu.metrics.chrf import CHRF
 
     return {
         "bleu": BLEU(tokenize=tokenize, force=True).corpus_score(hypotheses, [references]).score,

@@ -1,4 +1,4 @@
-"""How sure a model is: its answers with other units dropped."""
+"""A model's uncertainty: the spread of its outputs under dropout."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -6,16 +6,16 @@ from typing import Any
 
 import jax
 
-from pipeline import compiler
-from pipeline.layers.base import Context, Layer, PyTree, leaves, map_children
-from pipeline.layers.dropout import Dropout
+from .. import compiler
+from ..layers.base import Context, Layer, PyTree, leaves, map_children
+from ..layers.dropout import Dropout
 
 
 def make_dropout_samples(model: Layer, samples: int) -> Callable[[PyTree, Any, Any], Any] | None:
-    """A function ``(params, x, key) -> outputs (samples, batch, ...)``: the model with units dropped as in training.
+    """A function ``(params, x, key) -> outputs (samples, batch, ...)`` with dropout as in training.
 
-    How far they lie apart says how unsure the model is (Monte Carlo dropout: Gal & Ghahramani 2016). All else is as in
-    evaluation. None for a model that drops nothing.
+    The spread of the outputs over samples measures the model's uncertainty (Monte Carlo dropout: Gal & Ghahramani
+    2016). Everything else is as in evaluation. None for a model without dropout.
     """
     if not any(isinstance(layer, Dropout) and layer.dropped_levels for _, layer in leaves(model)):
         return None
@@ -23,14 +23,16 @@ def make_dropout_samples(model: Layer, samples: int) -> Callable[[PyTree, Any, A
 
     @compiler.jit
     def outputs(params: PyTree, x: Any, key: Any) -> Any:
-        return jax.lax.map(lambda its: sampling.apply(params, x, Context(key=its)), jax.random.split(key, samples))
+        return jax.lax.map(
+            lambda sample_key: sampling.apply(params, x, Context(key=sample_key)), jax.random.split(key, samples)
+        )
 
     return outputs
 
 
 @dataclass(frozen=True)
 class SampledDropout(Dropout):
-    """Dropout that drops in evaluation, too."""
+    """Dropout that also drops in evaluation."""
 
     def keep_mask(self, x: Any, context: Context) -> Any:
         return super().keep_mask(x, replace(context, train=True))

@@ -1,7 +1,7 @@
 """Layers: each is its definition, a forward pass that saves residuals, and a backward pass written by hand.
 
 >>> import jax, jax.numpy as jnp
->>> from pipeline.layers import Context, Dense, ReLU, Serial
+>>> from backhand.layers import Context, Dense, ReLU, Serial
 >>> model, x = Serial((Dense(4), ReLU(), Dense(2))), jnp.ones((3, 5))
 >>> params = model.init(jax.random.key(0), x)
 >>> y, residuals = model.forward(params, x, Context())
@@ -10,7 +10,7 @@
 ((5, 4), (3, 5))
 """
 
-from pipeline.layers.activations import (
+from .activations import (
     ELU,
     GELU,
     Activation,
@@ -24,25 +24,25 @@ from pipeline.layers.activations import (
     Softplus,
     Tanh,
 )
-from pipeline.layers.attention import CrossAttention, SelfAttention
-from pipeline.layers.base import Context, Layer, Static, Wrapper
-from pipeline.layers.blockwise_attention import DotProductAttention
-from pipeline.layers.combinators import Cast, EncoderDecoder, Parallel, Remat, Residual, Serial, Transposed
-from pipeline.layers.convolution import Conv, ConvTranspose
-from pipeline.layers.dropout import Dropout, DropPath
-from pipeline.layers.embedding import Embedding
-from pipeline.layers.factorization import BiasedFactorization, Interaction, SVDPlusPlus
-from pipeline.layers.gated import GEGLU, GLU, SwiGLU
-from pipeline.layers.linear import Dense, Scale
-from pipeline.layers.masking import Masked, MaskedByLength, MaskPadding
-from pipeline.layers.normalization import BatchNorm, GroupNorm, LayerNorm, RMSNorm
-from pipeline.layers.objective import Objective
-from pipeline.layers.pooling import AveragePool, GlobalAveragePool, GlobalMaxPool, MaxPool
-from pipeline.layers.positions import LearnedPositions, Rotary, SinusoidalPositions
-from pipeline.layers.recurrent import GRU, LSTM, RNN, Bidirectional
-from pipeline.layers.repeat import Repeat
-from pipeline.layers.shape import Flatten, Reshape
-from pipeline.layers.tying import Tied
+from .attention import CrossAttention, SelfAttention
+from .base import Context, Layer, Static, Wrapper
+from .blockwise_attention import DotProductAttention
+from .combinators import Cast, EncoderDecoder, Parallel, Remat, Residual, Serial, Transposed
+from .convolution import Conv, ConvTranspose
+from .dropout import Dropout, DropPath
+from .embedding import Embedding
+from .factorization import BiasedFactorization, Interaction, SVDPlusPlus
+from .gated import GEGLU, GLU, SwiGLU
+from .linear import Dense, Scale
+from .masking import Masked, MaskedByLength, MaskPadding
+from .normalization import BatchNorm, GroupNorm, LayerNorm, RMSNorm
+from .objective import Objective
+from .pooling import AveragePool, GlobalAveragePool, GlobalMaxPool, MaxPool
+from .positions import LearnedPositions, Rotary, SinusoidalPositions
+from .recurrent import GRU, LSTM, RNN, Bidirectional
+from .repeat import Repeat
+from .shape import Flatten, Reshape
+from .tying import Tied
 
 __all__ = [
     "ELU",

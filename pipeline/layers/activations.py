@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from pipeline.layers.base import Context, Layer, reduction_dtype
+from .base import Context, Layer, reduction_dtype
 
 
 @dataclass(frozen=True)

@@ -8,11 +8,11 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from pipeline.layers.base import Context, Layer, PyTree
-from pipeline.layers.blockwise_attention import DotProductAttention, Heads, attend, weights
-from pipeline.layers.initializers import Initializer, lecun_normal
-from pipeline.layers.linear import Dense
-from pipeline.layers.positions import Rotary
+from .base import Context, Layer, PyTree
+from .blockwise_attention import DotProductAttention, Heads, attend, weights
+from .initializers import Initializer, lecun_normal
+from .linear import Dense
+from .positions import Rotary
 
 
 class _Cache(NamedTuple):

@@ -69,7 +69,7 @@ class Layer(ABC):
     decayed: names of the parameters that weight decay applies to.
     batch_statistics: names of the parameters that hold statistics of the data, which no gradient sets.
 
-    >>> from pipeline.layers.linear import Dense
+    >>> from backhand.layers.linear import Dense
     >>> layer, x = Dense(2), jnp.ones((3, 4))
     >>> params = layer.init(jax.random.key(0), x)
     >>> y, residuals = layer.forward(params, x, Context())
@@ -180,7 +180,7 @@ def children(layer: Layer) -> Iterator[tuple[str, Layer]]:
 def leaves(layer: Layer, path: str = "") -> Iterator[tuple[str, Layer]]:
     """Every layer that has no child layers, in the order of the fields, with its path in the parameter tree.
 
-    >>> from pipeline.layers import Dense, ReLU, Residual, Serial
+    >>> from backhand.layers import Dense, ReLU, Residual, Serial
     >>> [path for path, _ in leaves(Serial((Dense(4), Residual(ReLU()))))]
     ['layers/0', 'layers/1/layer']
     """

@@ -10,8 +10,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from pipeline.layers.base import Context, Layer, PyTree, reduction_dtype
-from pipeline.layers.cpu_cache import CACHE_BYTES
+from .base import Context, Layer, PyTree, reduction_dtype
+from .cpu_cache import CACHE_BYTES
 
 Heads = Float[Array, "batch time heads head_features"]
 Queries = Float[Array, "batch queries heads features"]

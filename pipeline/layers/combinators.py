@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from pipeline.layers.base import Context, Layer, PyTree, Static, output
+from .base import Context, Layer, PyTree, Static, output
 
 
 @dataclass(frozen=True)
@@ -21,7 +21,7 @@ class Serial(Layer):
     If some of the layers read a memory, the input is a pair (x, memory), and each of them gets the memory beside its
     own input.
 
-    >>> from pipeline.layers import Dense, ReLU
+    >>> from backhand.layers import Dense, ReLU
     >>> model, x = Serial((Dense(8), ReLU(), Dense(2))), jnp.ones((4, 3))
     >>> params = model.init(jax.random.key(0), x)
     >>> [sorted(layer) for layer in params["layers"]]

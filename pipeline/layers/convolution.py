@@ -12,10 +12,10 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from pipeline.layers.base import Context, Layer, reduction_dtype
-from pipeline.layers.cpu_cache import CACHE_BYTES, examples_in_cache
-from pipeline.layers.initializers import Initializer, lecun_normal
-from pipeline.layers.windows import Padding, check_axes, explicit_padding, spread_out
+from .base import Context, Layer, reduction_dtype
+from .cpu_cache import CACHE_BYTES, examples_in_cache
+from .initializers import Initializer, lecun_normal
+from .windows import Padding, check_axes, explicit_padding, spread_out
 
 
 def _dimensions(space: int) -> lax.ConvDimensionNumbers:

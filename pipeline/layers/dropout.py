@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from pipeline.layers.base import Context, Layer
+from .base import Context, Layer
 
 _LEVELS = 2**16
 

@@ -12,8 +12,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from pipeline.layers.base import Context, Layer, reduction_dtype
-from pipeline.layers.initializers import normal
+from .base import Context, Layer, reduction_dtype
+from .initializers import normal
 
 Ids = tuple[Int[Array, "*batch"], Int[Array, "*pairs"]]
 

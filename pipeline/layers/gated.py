@@ -7,10 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from pipeline.layers.activations import GELU, Sigmoid, SiLU
-from pipeline.layers.base import Context, Layer, PyTree
-from pipeline.layers.initializers import Initializer, lecun_normal
-from pipeline.layers.linear import Dense
+from .activations import GELU, Sigmoid, SiLU
+from .base import Context, Layer, PyTree
+from .initializers import Initializer, lecun_normal
+from .linear import Dense
 
 
 @dataclass(frozen=True)

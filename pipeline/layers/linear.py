@@ -7,8 +7,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from pipeline.layers.base import Context, Layer, reduction_dtype
-from pipeline.layers.initializers import Initializer, lecun_normal
+from .base import Context, Layer, reduction_dtype
+from .initializers import Initializer, lecun_normal
 
 
 @dataclass(frozen=True)

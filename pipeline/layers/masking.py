@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from pipeline.layers.base import Context, Layer, PyTree
+from .base import Context, Layer, PyTree
 
 Ids = Int[Array, "batch time"]
 

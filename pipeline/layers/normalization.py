@@ -13,7 +13,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from pipeline.layers.base import Context, Layer, PyTree, Static, reduction_dtype
+from .base import Context, Layer, PyTree, Static, reduction_dtype
 
 
 def _as_rows(x: Array, dtype: Any) -> Float[Array, "rows features"]:

@@ -5,8 +5,8 @@ from typing import Any
 
 import jax
 
-from pipeline.layers.base import Context, Layer, PyTree, output
-from pipeline.layers.tying import Ties, check_ties, expand_targets, remove_targets, sum_cotangents
+from .base import Context, Layer, PyTree, output
+from .tying import Ties, check_ties, expand_targets, remove_targets, sum_cotangents
 
 
 @dataclass(frozen=True)
@@ -17,8 +17,8 @@ class Objective(Layer):
         are left out of the parameters and read from their sources; see ``layers.tying``.
 
     >>> import jax.numpy as jnp
-    >>> from pipeline.layers import Dense
-    >>> from pipeline.losses import SoftmaxCrossEntropy, Targets
+    >>> from backhand.layers import Dense
+    >>> from backhand.losses import SoftmaxCrossEntropy, Targets
     >>> objective = Objective(Dense(3), SoftmaxCrossEntropy())
     >>> batch = jnp.ones((4, 2)), Targets(jnp.array([0, 2, 1, 1]))
     >>> params = objective.init(jax.random.key(0), batch)

@@ -12,9 +12,9 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from pipeline.layers.base import Context, Layer, Static, reduction_dtype
-from pipeline.layers.cpu_cache import examples_in_cache
-from pipeline.layers.windows import Padding, check_axes, explicit_padding, spread_out
+from .base import Context, Layer, Static, reduction_dtype
+from .cpu_cache import examples_in_cache
+from .windows import Padding, check_axes, explicit_padding, spread_out
 
 
 @dataclass(frozen=True)

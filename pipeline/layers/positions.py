@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from pipeline.layers.base import Context, Layer, reduction_dtype
-from pipeline.layers.initializers import normal
+from .base import Context, Layer, reduction_dtype
+from .initializers import normal
 
 
 @dataclass(frozen=True)

@@ -14,9 +14,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from pipeline.layers.base import Context, Layer, PyTree, reduction_dtype
-from pipeline.layers.initializers import glorot_uniform, orthogonal
-from pipeline.layers.scan_in_place import scan_in_place
+from .base import Context, Layer, PyTree, reduction_dtype
+from .initializers import glorot_uniform, orthogonal
+from .scan_in_place import scan_in_place
 
 State = tuple[Array, ...]
 """The arrays that one step passes to the next, each (batch, units); the first is h, the output."""

@@ -6,8 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pipeline.layers.base import Context, Layer, PyTree, Static
-from pipeline.layers.combinators import without_memory
+from .base import Context, Layer, PyTree, Static
+from .combinators import without_memory
 
 
 @dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Repeat(Layer):
     The layer's output must have the shape and dtype of its input. For an input (x, memory), the output must be like x,
     and every layer gets the same memory.
 
-    >>> from pipeline.layers import Dense
+    >>> from backhand.layers import Dense
     >>> layer, x = Repeat(Dense(3), times=4), jnp.ones((2, 3))
     >>> params = layer.init(jax.random.key(0), x)
     >>> params["layer"]["kernel"].shape, layer.apply(params, x, Context()).shape

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from pipeline.layers.base import PyTree
+from .base import PyTree
 
 
 def scan_in_place(

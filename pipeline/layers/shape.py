@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import jax
 from jaxtyping import Array, Shaped
 
-from pipeline.layers.base import Context, Layer, Static
+from .base import Context, Layer, Static
 
 
 @dataclass(frozen=True)

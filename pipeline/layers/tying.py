@@ -8,7 +8,7 @@ left out of the parameters; wherever it is used, the source takes its place. ``T
 from dataclasses import dataclass
 from typing import Any
 
-from pipeline.layers.base import Context, Layer, PyTree
+from .base import Context, Layer, PyTree
 
 Ties = tuple[tuple[str, str], ...]
 
@@ -47,7 +47,7 @@ class Tied(Layer):
     """``layer`` with tied parameters. ties: pairs (target, source) of parameter paths; see the module's docstring.
 
     >>> import jax
-    >>> from pipeline.layers import Dense, Serial
+    >>> from backhand.layers import Dense, Serial
     >>> layer = Tied(Serial((Dense(3), Dense(3))), (("layers/1/kernel", "layers/0/kernel"),))
     >>> params = layer.init(jax.random.key(0), jax.ShapeDtypeStruct((2, 3), "float32"))
     >>> [sorted(part) for part in params["layer"]["layers"]]

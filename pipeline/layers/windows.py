@@ -6,7 +6,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array
 
-from pipeline.layers.base import Layer
+from .base import Layer
 
 Padding = str | tuple[tuple[int, int], ...]
 

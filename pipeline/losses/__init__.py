@@ -1,22 +1,22 @@
 """Losses: layers over (outputs, targets) whose output is one number.
 
 >>> import jax.numpy as jnp
->>> from pipeline.layers import Context
->>> from pipeline.losses import SoftmaxCrossEntropy, Targets
+>>> from backhand.layers import Context
+>>> from backhand.losses import SoftmaxCrossEntropy, Targets
 >>> logits, labels = jnp.array([[2.0, 0.0], [0.0, 0.0]]), jnp.array([0, 1])
 >>> loss = SoftmaxCrossEntropy().apply({}, (logits, Targets(labels)), Context())
 >>> round(float(loss), 4)
 0.41
 """
 
-from pipeline.losses.base import ElementwiseLoss, Loss, Targets
-from pipeline.losses.cross_entropy import BinaryCrossEntropy, SoftmaxCrossEntropy
-from pipeline.losses.ctc import CTC, Transcripts
-from pipeline.losses.dice import Dice
-from pipeline.losses.focal import Focal
-from pipeline.losses.ranking import Candidates, PairwiseRanking, SampledSoftmax
-from pipeline.losses.regression import Huber, MeanAbsoluteError, MeanSquaredError
-from pipeline.losses.vocabulary import VocabularyCrossEntropy
+from .base import ElementwiseLoss, Loss, Targets
+from .cross_entropy import BinaryCrossEntropy, SoftmaxCrossEntropy
+from .ctc import CTC, Transcripts
+from .dice import Dice
+from .focal import Focal
+from .ranking import Candidates, PairwiseRanking, SampledSoftmax
+from .regression import Huber, MeanAbsoluteError, MeanSquaredError
+from .vocabulary import VocabularyCrossEntropy
 
 __all__ = [
     "CTC",

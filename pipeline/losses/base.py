@@ -7,7 +7,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from pipeline.layers.base import Context, Layer, PyTree, reduction_dtype
+from ..layers.base import Context, Layer, PyTree, reduction_dtype
 
 
 class Targets(NamedTuple):

@@ -8,10 +8,10 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from pipeline.layers.base import Context, PyTree, reduction_dtype
-from pipeline.losses import scaled_float
-from pipeline.losses.base import Loss, Targets
-from pipeline.losses.scaled_float import ScaledFloat
+from ..layers.base import Context, PyTree, reduction_dtype
+from . import scaled_float
+from .base import Loss, Targets
+from .scaled_float import ScaledFloat
 
 
 class Transcripts(NamedTuple):

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from pipeline.layers.base import Context, reduction_dtype
-from pipeline.losses.base import Loss, Targets
+from ..layers.base import Context, reduction_dtype
+from .base import Loss, Targets
 
 
 @dataclass(frozen=True)

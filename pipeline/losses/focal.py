@@ -7,9 +7,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from pipeline.layers.base import Context
-from pipeline.losses.base import Targets
-from pipeline.losses.cross_entropy import LabelLoss
+from ..layers.base import Context
+from .base import Targets
+from .cross_entropy import LabelLoss
 
 
 @dataclass(frozen=True)

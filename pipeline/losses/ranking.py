@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from pipeline.layers.activations import softplus
-from pipeline.layers.base import Context, reduction_dtype
-from pipeline.losses.base import Loss, Targets
+from ..layers.activations import softplus
+from ..layers.base import Context, reduction_dtype
+from .base import Loss, Targets
 
 Scores = Float[Array, "*rows candidates"]
 

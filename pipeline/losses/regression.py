@@ -5,15 +5,15 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from pipeline.losses.base import ElementwiseLoss
+from .base import ElementwiseLoss
 
 
 @dataclass(frozen=True)
 class MeanSquaredError(ElementwiseLoss):
     """The weighted mean of (z - t)^2.
 
-    >>> from pipeline.layers.base import Context
-    >>> from pipeline.losses.base import Targets
+    >>> from backhand.layers.base import Context
+    >>> from backhand.losses.base import Targets
     >>> z, t = jnp.array([1.0, 5.0]), jnp.array([3.0, 5.0])
     >>> float(MeanSquaredError().apply({}, (z, Targets(t)), Context()))
     2.0

@@ -8,10 +8,10 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from pipeline.layers.base import Context, reduction_dtype
-from pipeline.layers.initializers import normal
-from pipeline.losses.base import Loss, Targets
-from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
+from ..layers.base import Context, reduction_dtype
+from ..layers.initializers import normal
+from .base import Loss, Targets
+from .cross_entropy import SoftmaxCrossEntropy
 
 Inputs = tuple[Float[Array, "*batch time features"], Targets]
 

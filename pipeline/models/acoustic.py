@@ -2,19 +2,19 @@
 
 import numpy as np
 
-from pipeline.layers.activations import ReLU, SiLU
-from pipeline.layers.attention import SelfAttention
-from pipeline.layers.base import Context, Layer
-from pipeline.layers.combinators import Residual, Serial
-from pipeline.layers.convolution import Conv
-from pipeline.layers.dropout import Dropout
-from pipeline.layers.gated import GLU
-from pipeline.layers.initializers import he_normal
-from pipeline.layers.linear import Dense, Scale
-from pipeline.layers.masking import MaskPadding
-from pipeline.layers.normalization import LayerNorm
-from pipeline.layers.recurrent import GRU, LSTM, Bidirectional
-from pipeline.layers.repeat import Repeat
+from ..layers.activations import ReLU, SiLU
+from ..layers.attention import SelfAttention
+from ..layers.base import Context, Layer
+from ..layers.combinators import Residual, Serial
+from ..layers.convolution import Conv
+from ..layers.dropout import Dropout
+from ..layers.gated import GLU
+from ..layers.initializers import he_normal
+from ..layers.linear import Dense, Scale
+from ..layers.masking import MaskPadding
+from ..layers.normalization import LayerNorm
+from ..layers.recurrent import GRU, LSTM, Bidirectional
+from ..layers.repeat import Repeat
 
 
 def convolutional_recurrent(

@@ -6,13 +6,13 @@ from dataclasses import dataclass
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from pipeline.layers.activations import ReLU, Tanh
-from pipeline.layers.base import Context, Layer, PyTree, Wrapper
-from pipeline.layers.combinators import Serial
-from pipeline.layers.convolution import Conv, ConvTranspose
-from pipeline.layers.initializers import he_normal
-from pipeline.layers.linear import Dense
-from pipeline.layers.shape import Flatten, Reshape
+from ..layers.activations import ReLU, Tanh
+from ..layers.base import Context, Layer, PyTree, Wrapper
+from ..layers.combinators import Serial
+from ..layers.convolution import Conv, ConvTranspose
+from ..layers.initializers import he_normal
+from ..layers.linear import Dense
+from ..layers.shape import Flatten, Reshape
 
 
 def dense(shape: tuple[int, ...], widths: tuple[int, ...] = (32, 16), code: int = 4) -> Serial:

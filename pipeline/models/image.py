@@ -1,16 +1,16 @@
 """Classifiers of images (batch, height, width, channels) and signals (batch, time, channels): they return logits."""
 
-from pipeline.layers.activations import ReLU
-from pipeline.layers.base import Layer
-from pipeline.layers.combinators import Parallel, Residual, Serial
-from pipeline.layers.convolution import Conv
-from pipeline.layers.dropout import Dropout
-from pipeline.layers.initializers import he_normal
-from pipeline.layers.linear import Dense
-from pipeline.layers.normalization import BatchNorm
-from pipeline.layers.pooling import GlobalAveragePool, GlobalMaxPool, MaxPool
-from pipeline.layers.recurrent import GRU, Bidirectional
-from pipeline.layers.shape import Flatten
+from ..layers.activations import ReLU
+from ..layers.base import Layer
+from ..layers.combinators import Parallel, Residual, Serial
+from ..layers.convolution import Conv
+from ..layers.dropout import Dropout
+from ..layers.initializers import he_normal
+from ..layers.linear import Dense
+from ..layers.normalization import BatchNorm
+from ..layers.pooling import GlobalAveragePool, GlobalMaxPool, MaxPool
+from ..layers.recurrent import GRU, Bidirectional
+from ..layers.shape import Flatten
 
 
 def mlp(classes: int, widths: tuple[int, ...] = (256, 128), dropout: float = 0.2) -> Serial:

@@ -1,15 +1,15 @@
 """Language models: from ids (batch, time) to a vector at each position, and the objective that trains them."""
 
-from pipeline.layers.base import Layer
-from pipeline.layers.combinators import Serial
-from pipeline.layers.dropout import Dropout
-from pipeline.layers.embedding import Embedding
-from pipeline.layers.linear import Dense
-from pipeline.layers.normalization import RMSNorm
-from pipeline.layers.objective import Objective
-from pipeline.layers.recurrent import LSTM
-from pipeline.losses.vocabulary import VocabularyCrossEntropy
-from pipeline.models.transformer import block, stack
+from ..layers.base import Layer
+from ..layers.combinators import Serial
+from ..layers.dropout import Dropout
+from ..layers.embedding import Embedding
+from ..layers.linear import Dense
+from ..layers.normalization import RMSNorm
+from ..layers.objective import Objective
+from ..layers.recurrent import LSTM
+from ..losses.vocabulary import VocabularyCrossEntropy
+from .transformer import block, stack
 
 
 def transformer(vocabulary: int, width: int = 128, layers: int = 4, heads: int = 4, dropout: float = 0.0) -> Serial:

@@ -7,14 +7,14 @@ known of a user, or of the whole table, at once.
 
 from jaxtyping import Array
 
-from pipeline.layers.activations import ReLU, Sigmoid
-from pipeline.layers.base import Layer, PyTree, leaves
-from pipeline.layers.combinators import Parallel, Serial, Transposed
-from pipeline.layers.dropout import Dropout
-from pipeline.layers.factorization import BiasedFactorization, Interaction, SVDPlusPlus
-from pipeline.layers.initializers import zeros
-from pipeline.layers.linear import Dense
-from pipeline.layers.shape import Reshape
+from ..layers.activations import ReLU, Sigmoid
+from ..layers.base import Layer, PyTree, leaves
+from ..layers.combinators import Parallel, Serial, Transposed
+from ..layers.dropout import Dropout
+from ..layers.factorization import BiasedFactorization, Interaction, SVDPlusPlus
+from ..layers.initializers import zeros
+from ..layers.linear import Dense
+from ..layers.shape import Reshape
 
 
 def biased(users: int, items: int, features: int) -> BiasedFactorization:

@@ -2,19 +2,19 @@
 
 from typing import Literal
 
-from pipeline.layers.activations import ReLU
-from pipeline.layers.combinators import Parallel, Serial
-from pipeline.layers.convolution import Conv
-from pipeline.layers.dropout import Dropout
-from pipeline.layers.embedding import Embedding
-from pipeline.layers.initializers import he_normal
-from pipeline.layers.linear import Dense
-from pipeline.layers.masking import Masked, MaskPadding
-from pipeline.layers.normalization import RMSNorm
-from pipeline.layers.pooling import GlobalAveragePool, GlobalMaxPool
-from pipeline.layers.recurrent import GRU, Bidirectional
-from pipeline.layers.repeat import Repeat
-from pipeline.models.transformer import block
+from ..layers.activations import ReLU
+from ..layers.combinators import Parallel, Serial
+from ..layers.convolution import Conv
+from ..layers.dropout import Dropout
+from ..layers.embedding import Embedding
+from ..layers.initializers import he_normal
+from ..layers.linear import Dense
+from ..layers.masking import Masked, MaskPadding
+from ..layers.normalization import RMSNorm
+from ..layers.pooling import GlobalAveragePool, GlobalMaxPool
+from ..layers.recurrent import GRU, Bidirectional
+from ..layers.repeat import Repeat
+from .transformer import block
 
 Pooling = Literal["maximum", "mean"]
 

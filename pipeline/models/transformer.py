@@ -1,13 +1,13 @@
 """Transformer blocks (Vaswani et al. 2017) with the parts of Llama: RMSNorm, rotary positions, SwiGLU, no biases."""
 
-from pipeline.layers.attention import CrossAttention, SelfAttention
-from pipeline.layers.base import Layer
-from pipeline.layers.combinators import Residual, Serial
-from pipeline.layers.dropout import Dropout
-from pipeline.layers.embedding import Embedding
-from pipeline.layers.gated import SwiGLU
-from pipeline.layers.normalization import RMSNorm
-from pipeline.layers.repeat import Repeat
+from ..layers.attention import CrossAttention, SelfAttention
+from ..layers.base import Layer
+from ..layers.combinators import Residual, Serial
+from ..layers.dropout import Dropout
+from ..layers.embedding import Embedding
+from ..layers.gated import SwiGLU
+from ..layers.normalization import RMSNorm
+from ..layers.repeat import Repeat
 
 
 def block(

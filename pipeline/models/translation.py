@@ -1,16 +1,16 @@
 """Translation models: an encoder of the source sentence, and a decoder of the target that attends to it."""
 
-from pipeline.layers.activations import Tanh
-from pipeline.layers.attention import CrossAttention
-from pipeline.layers.base import Layer
-from pipeline.layers.combinators import EncoderDecoder, Residual, Serial
-from pipeline.layers.dropout import Dropout
-from pipeline.layers.embedding import Embedding
-from pipeline.layers.linear import Dense
-from pipeline.layers.objective import Objective
-from pipeline.layers.recurrent import GRU, Bidirectional
-from pipeline.losses.vocabulary import VocabularyCrossEntropy
-from pipeline.models.transformer import block, stack
+from ..layers.activations import Tanh
+from ..layers.attention import CrossAttention
+from ..layers.base import Layer
+from ..layers.combinators import EncoderDecoder, Residual, Serial
+from ..layers.dropout import Dropout
+from ..layers.embedding import Embedding
+from ..layers.linear import Dense
+from ..layers.objective import Objective
+from ..layers.recurrent import GRU, Bidirectional
+from ..losses.vocabulary import VocabularyCrossEntropy
+from .transformer import block, stack
 
 
 def transformer(

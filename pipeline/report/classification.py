@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.report import plots
-from pipeline.report.page import Plot, Table
+from ..extras import extra
+from . import plots
+from .page import Plot, Table
 
 
 def results(labels: np.ndarray, predictions: np.ndarray, classes: Sequence[str]) -> list[Plot | Table]:
@@ -20,7 +21,8 @@ def results(labels: np.ndarray, predictions: np.ndarray, classes: Sequence[str])
         "stand off the diagonal.",
         partial(plots.confusion_matrix, labels, predictions, classes),
     )
-    from sklearn.metrics import precision_recall_fscore_support
+    with extra("train"):
+        from sklearn.metrics import precision_recall_fscore_support
 
     scores: Any = precision_recall_fscore_support(
         labels,

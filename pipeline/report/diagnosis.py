@@ -10,15 +10,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pipeline import compiler
-from pipeline.attribution import integrated_gradients
-from pipeline.data.dataset import Split, visible
-from pipeline.data.diagnosis import Cases
-from pipeline.evaluation.calibration import reliability
-from pipeline.evaluation.operating_point import OperatingPoint, diagnostic_metrics, disease_probability, predict_labels
-from pipeline.layers.base import Layer, PyTree
-from pipeline.report import classification, plots
-from pipeline.report.page import Part, Plot, Section, Table
+from .. import compiler
+from ..attribution import integrated_gradients
+from ..data.dataset import Split, visible
+from ..data.diagnosis import Cases
+from ..evaluation.calibration import reliability
+from ..evaluation.operating_point import OperatingPoint, diagnostic_metrics, disease_probability, predict_labels
+from ..extras import extra
+from ..layers.base import Layer, PyTree
+from . import classification, plots
+from .page import Part, Plot, Section, Table
 
 EXAMPLES = 8  # test examples whose attributions are shown
 DESCRIBED = 256  # test examples that the picture of findings is a mean over
@@ -93,7 +94,8 @@ def _decisions(
     rules: Rules, labels: np.ndarray, probabilities: np.ndarray, point: OperatingPoint, test: Mapping[str, float]
 ) -> Sequence[Part]:
     """ROC curve, operating points, reliability and intervals."""
-    from sklearn.metrics import roc_curve
+    with extra("train"):
+        from sklearn.metrics import roc_curve
 
     false_positive_rate, true_positive_rate, _ = roc_curve(
         labels > 0, disease_probability(probabilities), drop_intermediate=False
@@ -123,7 +125,8 @@ def _combined_decisions(
     labels: np.ndarray, probabilities: np.ndarray, uncalibrated: np.ndarray, predictions: np.ndarray, models: str
 ) -> Sequence[Part]:
     """ROC curve and reliability of several models together. models: what they are together."""
-    from sklearn.metrics import roc_curve
+    with extra("train"):
+        from sklearn.metrics import roc_curve
 
     abnormal, metrics = labels > 0, diagnostic_metrics(labels, probabilities, 0.5)
     false_positive_rate, true_positive_rate, _ = roc_curve(

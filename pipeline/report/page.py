@@ -11,9 +11,11 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
-from markupsafe import Markup, escape
+from ..extras import extra
+from .plots import DARK, DPI, LIGHT, Figure, Theme, png
 
-from pipeline.report.plots import DARK, DPI, LIGHT, Figure, Theme, png
+with extra("report"):
+    from markupsafe import Markup, escape
 
 
 @dataclass(frozen=True)
@@ -145,12 +147,13 @@ def _drawn(page: Page) -> dict[Plot, Drawing]:
 
 
 def _html(page: Page, drawings: dict[Plot, Drawing]) -> str:
-    import jinja2
+    with extra("report"):
+        import jinja2
 
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     as_text = lambda file: base64.b64encode(file).decode()  # noqa: E731
     environment.filters |= {"base64": as_text, "prose": _prose, "breakable": _breakable}
-    template = environment.from_string(files("pipeline.report").joinpath("page.html").read_text(encoding="utf-8"))
+    template = environment.from_string(files(__package__).joinpath("page.html").read_text(encoding="utf-8"))
     kinds = {Plot: "plot", Table: "table", Section: "section"}
     return template.render(page=page, drawings=drawings, parts=[(kinds[type(part)], part) for part in page.parts])
 

@@ -6,10 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.evaluation.ranking import ranking_metrics
-from pipeline.evaluation.recommender import Recommender
-from pipeline.report import plots
-from pipeline.report.page import Plot, Table
+from ..evaluation.ranking import ranking_metrics
+from ..evaluation.recommender import Recommender
+from ..extras import extra
+from . import plots
+from .page import Plot, Table
 
 CUTOFFS = (1, 2, 3, 5, 10, 20, 30, 50, 100)
 NAMED = 18  # items of the map whose names stand in it
@@ -94,7 +95,8 @@ def _ranking(cutoffs: Sequence[int], metrics: Mapping[str, Mapping[str, float]],
 
 def _item_map(vectors: np.ndarray, values: np.ndarray, counts: np.ndarray, names: Sequence[str], scale: str) -> Plot:
     """The items' vectors in the plane. values: their colours, named by scale; counts: training ratings of each."""
-    from sklearn.decomposition import PCA
+    with extra("train"):
+        from sklearn.decomposition import PCA
 
     places = PCA(2, svd_solver="full").fit_transform(vectors)
     named = {i: str(names[i])[:34] for i in _apart(places, np.argsort(-counts, kind="stable"))[:NAMED]}

@@ -8,10 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.decoding.recogniser import Recogniser
-from pipeline.report import plots
-from pipeline.report.page import Plot, Table
-from pipeline.report.plots import WIDTH, Figure, Theme, figure_of, whole_numbers
+from ..decoding.recogniser import Recogniser
+from ..extras import extra
+from . import plots
+from .page import Plot, Table
+from .plots import WIDTH, Figure, Theme, figure_of, whole_numbers
 
 NOTHING = "(nothing)"
 """In the place of a word that is missing, or too many."""
@@ -52,7 +53,8 @@ class Heard:
 
 def listening(heard: Heard, theme: Theme) -> Figure:
     """The spectrogram with the characters where they are heard, and below it every symbol's probability over time."""
-    import matplotlib as mpl
+    with extra("report"):
+        import matplotlib as mpl
 
     figure = figure_of(WIDTH, 4.6, gap=0.03)
     above, below = figure.subplots(2, 1, sharex=True, height_ratios=(3, 2))
@@ -143,7 +145,8 @@ def learning(metrics: Sequence[Mapping[str, Any]]) -> list[Plot]:
 
 def pairs(texts: Sequence[str], recognised: Sequence[str]) -> Iterator[tuple[str, str]]:
     """Every word that was said and the one that it was taken for, NOTHING where there is none on a side."""
-    import jiwer
+    with extra("speech"):
+        import jiwer
 
     found = jiwer.process_words(list(texts), list(recognised))
     for said, heard, chunks in zip(found.references, found.hypotheses, found.alignments):
@@ -184,7 +187,8 @@ def confusions(texts: Sequence[str], recognised: Sequence[str]) -> Plot:
 
 def worst(texts: Sequence[str], recognised: Sequence[str], names: Sequence[str]) -> Table:
     """The utterances with most mistakes."""
-    import jiwer
+    with extra("speech"):
+        import jiwer
 
     rates = np.asarray([jiwer.wer(text, its) for text, its in zip(texts, recognised)])
     order = [row for row in np.argsort(-rates, kind="stable").tolist() if rates[row] > 0][:WORST]

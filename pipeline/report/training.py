@@ -4,8 +4,8 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any
 
-from pipeline.report import plots
-from pipeline.report.page import Plot, Table
+from . import plots
+from .page import Plot, Table
 
 
 def learning_sections(metrics: Sequence[Mapping[str, Any]], unit: str = "") -> list[Plot]:

@@ -5,8 +5,8 @@ from functools import partial
 
 import numpy as np
 
-from pipeline.report import plots
-from pipeline.report.page import Plot, Table
+from . import plots
+from .page import Plot, Table
 
 EXAMPLES = 12
 

@@ -3,9 +3,9 @@
 ``fit`` trains an objective; ``make_train_step`` is its step alone, for a loop of your own:
 
 >>> import jax, jax.numpy as jnp
->>> from pipeline.layers import Dense, Objective
->>> from pipeline.losses import MeanSquaredError, Targets
->>> from pipeline.training import OptimizerConfig, init_params, init_state, make_optimizer, make_train_step
+>>> from backhand.layers import Dense, Objective
+>>> from backhand.losses import MeanSquaredError, Targets
+>>> from backhand.training import OptimizerConfig, init_params, init_state, make_optimizer, make_train_step
 >>> objective, batch = Objective(Dense(1), MeanSquaredError()), (jnp.ones((8, 3)), Targets(jnp.ones((8, 1))))
 >>> params = init_params(objective, batch, seed=0)
 >>> optimizer = make_optimizer(OptimizerConfig(learning_rate=0.1), objective, params, total_steps=50)
@@ -16,18 +16,18 @@
 True
 """
 
-from pipeline.training.checkpoints import Checkpoints, load_params
-from pipeline.training.config import FoldsConfig, SeedsConfig, TaskConfig, TrainingConfig
-from pipeline.training.gradient_check import gradient_check, make_comparison
-from pipeline.training.loop import Batches, Result, fit
-from pipeline.training.nonfinite import NonFiniteError
-from pipeline.training.optimizer import OptimizerConfig, make_optimizer, make_schedule
-from pipeline.training.precision import in_precision
-from pipeline.training.run import Run, read_config
-from pipeline.training.sparse_updates import SparseTable, with_sparse_updates
-from pipeline.training.state import TrainState, init_params, init_state
-from pipeline.training.step import Augment, make_train_step
-from pipeline.training.stopping import StopConfig, Stopping
+from .checkpoints import Checkpoints, load_params
+from .config import FoldsConfig, SeedsConfig, TaskConfig, TrainingConfig
+from .gradient_check import gradient_check, make_comparison
+from .loop import Batches, Result, fit
+from .nonfinite import NonFiniteError
+from .optimizer import OptimizerConfig, make_optimizer, make_schedule
+from .precision import in_precision
+from .run import Run, read_config
+from .sparse_updates import SparseTable, with_sparse_updates
+from .state import TrainState, init_params, init_state
+from .step import Augment, make_train_step
+from .stopping import StopConfig, Stopping
 
 __all__ = [
     "Augment",

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
-from pipeline.errors import UserError
-from pipeline.layers.base import PyTree
-from pipeline.training.state import TrainState
+from ..errors import UserError
+from ..extras import extra
+from ..layers.base import PyTree
+from .state import TrainState
 
 if TYPE_CHECKING:
     import orbax.checkpoint as ocp
@@ -24,7 +25,8 @@ class Checkpoints:
     """The checkpoints in a folder: a context manager, since they are written in the background until it exits."""
 
     def __init__(self, directory: Path) -> None:
-        import orbax.checkpoint as ocp
+        with extra("train"):
+            import orbax.checkpoint as ocp
 
         self.directory = directory
         self._best = _manager(directory / "best", params=ocp.StandardCheckpointHandler())
@@ -43,13 +45,15 @@ class Checkpoints:
 
     def save_best(self, step: int, params: PyTree) -> None:
         """Replaces the best parameters by those of ``step``."""
-        import orbax.checkpoint as ocp
+        with extra("train"):
+            import orbax.checkpoint as ocp
 
         _save(self._best, step, params=ocp.args.StandardSave(params))
 
     def save_last(self, state: TrainState, progress: dict[str, Any]) -> None:
         """Replaces the last state. progress: whatever else is needed to resume, as JSON."""
-        import orbax.checkpoint as ocp
+        with extra("train"):
+            import orbax.checkpoint as ocp
 
         tree = _tree(state)
         _save(
@@ -64,7 +68,8 @@ class Checkpoints:
 
         like: a state of the same shapes and dtypes. Raises UserError if the checkpoint is of another model.
         """
-        import orbax.checkpoint as ocp
+        with extra("train"):
+            import orbax.checkpoint as ocp
 
         step = self._last.latest_step()
         if step is None:
@@ -76,7 +81,8 @@ class Checkpoints:
 
     def best(self, like: PyTree) -> PyTree | None:
         """The best parameters so far; None if none were saved. Raises UserError if they are another model's."""
-        import orbax.checkpoint as ocp
+        with extra("train"):
+            import orbax.checkpoint as ocp
 
         self._best.wait_until_finished()
         step = self._best.latest_step()
@@ -105,7 +111,8 @@ def load_params(run_directory: Path, like: PyTree) -> PyTree:
 
 
 def _manager(directory: Path, **handlers: "ocp.CheckpointHandler") -> "ocp.CheckpointManager":
-    import orbax.checkpoint as ocp
+    with extra("train"):
+        import orbax.checkpoint as ocp
 
     # Handlers are named so that a process that has saved nothing can read what a checkpoint holds.
     options = ocp.CheckpointManagerOptions(max_to_keep=1)
@@ -113,7 +120,8 @@ def _manager(directory: Path, **handlers: "ocp.CheckpointHandler") -> "ocp.Check
 
 
 def _save(manager: "ocp.CheckpointManager", step: int, **items: Any) -> None:
-    import orbax.checkpoint as ocp
+    with extra("train"):
+        import orbax.checkpoint as ocp
 
     # A run resumed from before its best step comes to the same best again, byte for byte.
     if step not in manager.all_steps():
@@ -125,7 +133,8 @@ def _tree(state: TrainState) -> dict[str, PyTree]:
 
 
 def _restore(like: PyTree) -> Any:
-    import orbax.checkpoint as ocp
+    with extra("train"):
+        import orbax.checkpoint as ocp
 
     return ocp.args.StandardRestore(jax.tree.map(ocp.utils.to_shape_dtype_struct, like))
 
@@ -137,8 +146,8 @@ def _check(manager: "ocp.CheckpointManager", step: int, item: str, like: PyTree,
         if stored.get(leaf) != wanted.get(leaf):
             has, needs = (shapes.get(leaf, "nothing") for shapes in (stored, wanted))
             raise UserError(
-                f"{where} is a checkpoint of another model or optimiser: at {leaf} it has {has}, where this one needs {needs}; "
-                "give the options that the run was trained with"
+                f"{where} is a checkpoint of another model or optimiser: at {leaf} it has {has}, where this one needs "
+                f"{needs}; give the options that the run was trained with"
             )
 
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from pipeline.backprop import Gradient
-from pipeline.errors import UserError
-from pipeline.options import require_at_least, require_shares
-from pipeline.training.optimizer import OptimizerConfig
-from pipeline.training.stopping import StopConfig
+from ..backprop import Gradient
+from ..errors import UserError
+from ..options import require_at_least, require_shares
+from .optimizer import OptimizerConfig
+from .stopping import StopConfig
 
 
 @dataclass(frozen=True)

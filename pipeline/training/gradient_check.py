@@ -6,14 +6,14 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from pipeline import compiler
-from pipeline.backprop import value_and_grad
-from pipeline.data.batches import Batch
-from pipeline.layers.base import PyTree, map_children
-from pipeline.layers.combinators import Cast
-from pipeline.layers.objective import Objective
-from pipeline.training.step import Augment, prepare_batch
-from pipeline.verify.measure import relative_errors
+from .. import compiler
+from ..backprop import value_and_grad
+from ..data.batches import Batch
+from ..layers.base import PyTree, map_children
+from ..layers.combinators import Cast
+from ..layers.objective import Objective
+from ..verify.measure import relative_errors
+from .step import Augment, prepare_batch
 
 
 def make_comparison(

@@ -11,25 +11,25 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pipeline import compiler
-from pipeline.data.batches import Batch
-from pipeline.evaluation.batch_statistics import make_batch_statistics
-from pipeline.evaluation.classification import accuracy_metric
-from pipeline.evaluation.metrics import Metrics
-from pipeline.layers.base import PyTree
-from pipeline.layers.objective import Objective
-from pipeline.training.checkpoints import Checkpoints
-from pipeline.training.config import TrainingConfig
-from pipeline.training.gradient_check import make_comparison
-from pipeline.training.metric_logger import MetricLogger, PendingStep
-from pipeline.training.nonfinite import NonFiniteError, locate
-from pipeline.training.optimizer import make_optimizer, make_schedule
-from pipeline.training.progress import Display
-from pipeline.training.run import Run
-from pipeline.training.sparse_updates import SparseTable, with_sparse_updates
-from pipeline.training.state import TrainState, init_state
-from pipeline.training.step import Augment, make_train_step, prepare_batch, split
-from pipeline.training.stopping import StopConfig, Stopping
+from .. import compiler
+from ..data.batches import Batch
+from ..evaluation.batch_statistics import make_batch_statistics
+from ..evaluation.classification import accuracy_metric
+from ..evaluation.metrics import Metrics
+from ..layers.base import PyTree
+from ..layers.objective import Objective
+from .checkpoints import Checkpoints
+from .config import TrainingConfig
+from .gradient_check import make_comparison
+from .metric_logger import MetricLogger, PendingStep
+from .nonfinite import NonFiniteError, locate
+from .optimizer import make_optimizer, make_schedule
+from .progress import Display
+from .run import Run
+from .sparse_updates import SparseTable, with_sparse_updates
+from .state import TrainState, init_state
+from .step import Augment, make_train_step, prepare_batch, split
+from .stopping import StopConfig, Stopping
 
 if TYPE_CHECKING:
     import optax

@@ -7,10 +7,10 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from pipeline.data.batches import Batch
-from pipeline.training.progress import Display
-from pipeline.training.run import Run
-from pipeline.training.state import TrainState
+from ..data.batches import Batch
+from .progress import Display
+from .run import Run
+from .state import TrainState
 
 
 class PendingStep(NamedTuple):

@@ -10,11 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jax.core import Tracer
 
-from pipeline.data.batches import Batch
-from pipeline.errors import UserError
-from pipeline.layers.base import Context, Layer, PyTree, Wrapper, children, map_children
-from pipeline.layers.repeat import Repeat
-from pipeline.training.state import TrainState
+from ..data.batches import Batch
+from ..errors import UserError
+from ..layers.base import Context, Layer, PyTree, Wrapper, children, map_children
+from ..layers.repeat import Repeat
+from .state import TrainState
 
 
 class NonFiniteError(UserError):

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Literal
 
 import jax
 
-from pipeline.layers.base import Layer, PyTree, layers_around, parameter_roles
-from pipeline.layers.repeat import Repeat
-from pipeline.options import require, require_at_least, require_shares
+from ..layers.base import Layer, PyTree, layers_around, parameter_roles
+from ..layers.repeat import Repeat
+from ..options import require, require_at_least, require_shares
 
 if TYPE_CHECKING:
     import optax

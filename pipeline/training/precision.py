@@ -2,11 +2,11 @@
 
 from dataclasses import replace
 
-from pipeline.layers.base import Layer
-from pipeline.layers.combinators import Cast, EncoderDecoder, Serial
-from pipeline.layers.embedding import Embedding
-from pipeline.layers.factorization import BiasedFactorization, Interaction, SVDPlusPlus
-from pipeline.layers.masking import Masked, MaskedByLength
+from ..layers.base import Layer
+from ..layers.combinators import Cast, EncoderDecoder, Serial
+from ..layers.embedding import Embedding
+from ..layers.factorization import BiasedFactorization, Interaction, SVDPlusPlus
+from ..layers.masking import Masked, MaskedByLength
 
 INPUTS_ARE_IDS = (Embedding, BiasedFactorization, SVDPlusPlus, Interaction)
 

@@ -10,7 +10,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-from pipeline.errors import UserError
+from ..errors import UserError
 
 C = TypeVar("C")
 

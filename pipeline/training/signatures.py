@@ -11,11 +11,11 @@ from typing import Any, NamedTuple, Self, TypeVar
 import jax
 import jax.numpy as jnp
 
-from pipeline.data import vocabulary as vocabularies
-from pipeline.data.dataset import Scaling
-from pipeline.data.table import Columns
-from pipeline.data.vocabulary import Characters, Words
-from pipeline.errors import UserError
+from ..data import vocabulary as vocabularies
+from ..data.dataset import Scaling
+from ..data.table import Columns
+from ..data.vocabulary import Characters, Words
+from ..errors import UserError
 
 T = TypeVar("T")
 

@@ -19,9 +19,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
-from pipeline.data.batches import Batch
-from pipeline.layers.base import PyTree
-from pipeline.training.state import TrainState
+from ..data.batches import Batch
+from ..layers.base import PyTree
+from .state import TrainState
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Any]]]
 
@@ -79,7 +79,7 @@ def _count(params: PyTree, paths: tuple[str, ...]) -> int:
     counts = {leaves[path].shape[0] for path in paths}
     if len(counts) > 1:
         raise ValueError(
-            f"with_sparse_updates: {', '.join(paths)} have {sorted(counts)} rows; all parameters of a table have the same ids"
+            f"with_sparse_updates: {', '.join(paths)} have {sorted(counts)} rows; a table has one number of rows"
         )
     return counts.pop()
 
@@ -102,7 +102,7 @@ def _renumbered(batch: Batch, paths: tuple[str, ...], rows: Int[Array, " rows"])
 
 
 def _map_tables(function: Callable[..., Array], rows: dict[str, Array], tree: PyTree, *rest: PyTree) -> PyTree:
-    """``tree`` with ``function(rows, leaf, *leaves of the rest)`` applied to every table and every array that mirrors one.
+    """``tree`` with ``function(rows, leaf, *leaves of the rest)`` applied to tables and the arrays that mirror them.
 
     The optimiser's moments and the moving average are trees like the parameters, so that their paths end with the
     parameter's path. rows: by a parameter's path.

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 import jax
 import jax.numpy as jnp
 
-from pipeline import compiler
-from pipeline.layers.base import Layer, PyTree
+from .. import compiler
+from ..layers.base import Layer, PyTree
 
 if TYPE_CHECKING:
     import optax

@@ -8,14 +8,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from pipeline.backprop import Gradient, value_and_grad
-from pipeline.data.batches import Batch
-from pipeline.errors import UserError
-from pipeline.evaluation.metrics import Metrics, no_metrics
-from pipeline.layers.base import Context, PyTree
-from pipeline.layers.objective import Objective
-from pipeline.training.optimizer import layer_of
-from pipeline.training.state import TrainState
+from ..backprop import Gradient, value_and_grad
+from ..data.batches import Batch
+from ..errors import UserError
+from ..evaluation.metrics import Metrics, no_metrics
+from ..layers.base import Context, PyTree
+from ..layers.objective import Objective
+from .optimizer import layer_of
+from .state import TrainState
 
 if TYPE_CHECKING:
     import optax

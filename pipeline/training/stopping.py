@@ -5,9 +5,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from typing import Any
 
-from pipeline.errors import UserError
-from pipeline.evaluation.metrics import LOWER_IS_BETTER
-from pipeline.options import require_at_least
+from ..errors import UserError
+from ..evaluation.metrics import LOWER_IS_BETTER
+from ..options import require_at_least
 
 
 @dataclass(frozen=True)

@@ -14,19 +14,19 @@
     square: fail
     x: off by the constant 1.5...
 
-``print(report)`` shows every check, ``report.raise_if_failed()`` raises in a test, and ``report.to_html(file)`` writes a
-page with pictures of the error. ``python -m pipeline.verify --help`` does the same from the command line.
+``print(report)`` shows every check, ``report.raise_if_failed()`` raises in a test, and ``report.to_html(file)`` writes
+a page with pictures of the error. ``python -m pipeline.verify --help`` explains the same on the command line.
 
-Where to read on: ``check`` holds the entry points, ``rule`` the form that everything checked is brought into, ``judge``
-the order of the checks, ``measure`` the relative error. ``checks/`` is one file for each kind of check, ``programs/``
-inspects and changes a function's program, ``diagnose/`` explains what is wrong, ``report/`` presents it.
+Where to read on: ``check`` has the entry points, ``rule`` the one form that every rule is brought into, ``judge`` the
+order of the checks, and ``measure`` the relative error. ``checks/`` has one file for each kind of check, ``programs/``
+inspects and changes a function's program, ``diagnose/`` explains what is wrong, and ``report/`` presents it.
 """
 
-from pipeline.verify.assertion import assert_gradients_agree
-from pipeline.verify.check import check_custom_vjp, check_gradient, check_vjp, verify
-from pipeline.verify.measure import relative_errors
-from pipeline.verify.report import Diagnosis, Place, Report, Row, VerificationError
-from pipeline.verify.trial import CHECKS, LIMIT
+from .assertion import assert_gradients_agree
+from .check import check_custom_vjp, check_gradient, check_vjp, verify
+from .measure import relative_errors
+from .report import Diagnosis, Place, Report, Row, VerificationError
+from .trial import CHECKS, LIMIT
 
 __all__ = [
     "CHECKS",

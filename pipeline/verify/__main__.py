@@ -14,14 +14,14 @@ import numpy as np
 import tyro
 from rich.console import Console
 
-from pipeline.errors import UserError
-from pipeline.layers.base import Context, Layer, PyTree
-from pipeline.verify.assertion import check_own_rule, report_on
-from pipeline.verify.check import check_custom_vjp, check_vjp, verify
-from pipeline.verify.faults import describe_error
-from pipeline.verify.make_rule import describe, name_of
-from pipeline.verify.report.report import Report
-from pipeline.verify.targets import call, draw, draw_params, resolve
+from ..errors import UserError
+from ..layers.base import Context, Layer, PyTree
+from .assertion import check_own_rule, report_on
+from .check import check_custom_vjp, check_vjp, verify
+from .faults import describe_error
+from .make_rule import describe, name_of
+from .report.report import Report
+from .targets import call, draw, draw_params, resolve
 
 
 def option(metavar: str, name: str | None = None) -> Any:

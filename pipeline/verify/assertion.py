@@ -7,12 +7,12 @@ from typing import Any
 
 import jax
 
-from pipeline.errors import UserError
-from pipeline.layers.base import Layer, PyTree
-from pipeline.verify.check import check_custom_vjp, check_gradient, check_vjp, verify
-from pipeline.verify.make_rule import name_of
-from pipeline.verify.report.report import Report
-from pipeline.verify.report.results import VerificationError
+from ..errors import UserError
+from ..layers.base import Layer, PyTree
+from .check import check_custom_vjp, check_gradient, check_vjp, verify
+from .make_rule import name_of
+from .report.report import Report
+from .report.results import VerificationError
 
 FORMS = """\
     (function, forward, backward, arguments)  a pair written for jax.custom_vjp

@@ -8,12 +8,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pipeline.layers.base import Context, Layer, PyTree, children
-from pipeline.verify.judge import judge
-from pipeline.verify.make_rule import of_custom_vjp, of_gradient, of_layer, of_vjp
-from pipeline.verify.report.report import Report
-from pipeline.verify.rule import Rule
-from pipeline.verify.trial import CHECKS, LIMIT
+from ..layers.base import Context, Layer, PyTree, children
+from .judge import judge
+from .make_rule import of_custom_vjp, of_gradient, of_layer, of_vjp
+from .report.report import Report
+from .rule import Rule
+from .trial import CHECKS, LIMIT
 
 
 def check_vjp(
@@ -120,7 +120,7 @@ def verify(
     seed: random seed of cotangents and probes, which differ from inputs drawn with the same seed.
 
     >>> import numpy as np
-    >>> from pipeline.layers.activations import ReLU
+    >>> from backhand.layers.activations import ReLU
     >>> verify(ReLU(), {}, np.array([[1.0, -2.0]]), checks=(), precisions=()).ok
     True
     """
@@ -137,8 +137,8 @@ def check_rule(rule: Rule, **options: Any) -> Report:
     judgement = judge(rule, **options)
     places, diagnoses = (), ()
     if not judgement.ok:
-        from pipeline.verify.diagnose import diagnose  # imported late: right rules never need it
-        from pipeline.verify.diagnose.locate import locate
+        from .diagnose import diagnose  # imported late: right rules never need it
+        from .diagnose.locate import locate
 
         if rule.layer is not None and any(children(rule.layer)):
             places, diagnoses = locate(rule)

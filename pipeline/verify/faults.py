@@ -1,6 +1,6 @@
 """Whose fault an exception is: that of the rule which is checked, or that of the verifier itself.
 
-The innermost frame decides that does not belong to JAX, NumPy or the standard library. Frames are told apart by the
+The innermost frame that is not of JAX, NumPy or the standard library decides. Frames are identified by the
 names of their modules, so that files may move and the package may be installed under another name.
 """
 
@@ -12,9 +12,9 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from pipeline import compiler
-from pipeline.verify import make_rule, rule
-from pipeline.verify.programs import jaxprs
+from .. import compiler
+from . import make_rule, rule
+from .programs import jaxprs
 
 VERIFIER = __name__.rpartition(".")[0]
 """The name of this package, which is not the same in a checkout and where it is installed."""

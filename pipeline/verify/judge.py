@@ -5,14 +5,14 @@ from typing import Any
 
 import jax
 
-from pipeline.verify.checks.behaviour import devices, eager, state, vmap
-from pipeline.verify.checks.contract import contract, look_at_dtypes
-from pipeline.verify.checks.gradients import gradients, linearity
-from pipeline.verify.checks.oracles import consult
-from pipeline.verify.checks.precision import in_precision
-from pipeline.verify.checks.sensitivity import sensitivity
-from pipeline.verify.rule import Rule
-from pipeline.verify.trial import Judgement, Trial, in_float64
+from .checks.behaviour import devices, eager, state, vmap
+from .checks.contract import contract, look_at_dtypes
+from .checks.gradients import gradients, linearity
+from .checks.oracles import consult
+from .checks.precision import in_precision
+from .checks.sensitivity import sensitivity
+from .rule import Rule
+from .trial import Judgement, Trial, in_float64
 
 
 def judge(rule: Rule, **options: Any) -> Judgement:

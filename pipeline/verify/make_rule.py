@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pipeline.errors import UserError
-from pipeline.layers.base import Context, Layer, PyTree
-from pipeline.verify.rule import Rule, as_pair, float_places, is_float, replaced
+from ..errors import UserError
+from ..layers.base import Context, Layer, PyTree
+from .rule import Rule, as_pair, float_places, is_float, replaced
 
 
 def argument_names(function: Callable, count: int, names: Sequence[str] | None = None) -> tuple[str, ...]:
@@ -157,7 +157,7 @@ def of_gradient(
 def describe(layer: Layer) -> str:
     """The layer as it would be written, without the fields that have their defaults.
 
-    >>> from pipeline.layers.linear import Dense
+    >>> from backhand.layers.linear import Dense
     >>> describe(Dense(4))
     'Dense(features=4)'
     """

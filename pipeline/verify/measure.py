@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from pipeline.layers.base import PyTree
+from ..layers.base import PyTree
 
 NOISE = 1e-13
 """A leaf whose largest number is below this share of its layer's is rounding noise (a bias before BatchNorm)."""

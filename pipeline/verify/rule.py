@@ -13,9 +13,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pipeline.errors import UserError
-from pipeline.layers.base import Context, Layer, PyTree
-from pipeline.verify.measure import path_of
+from ..errors import UserError
+from ..layers.base import Context, Layer, PyTree
+from .measure import path_of
 
 MISSING = object()
 """Stands for a leaf that a backward pass left out."""

@@ -18,10 +18,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pipeline.errors import UserError
-from pipeline.layers.base import Layer, PyTree
-from pipeline.verify.faults import describe_error
-from pipeline.verify.measure import path_of
+from ..errors import UserError
+from ..layers.base import Layer, PyTree
+from .faults import describe_error
+from .measure import path_of
 
 HOW = "a target is written module:name or path/to/file.py:name"
 SPEC = re.compile(r"\s*(\w+)\s*\[([\d,\s]*)\]\s*(?:<\s*(\d+))?\s*")

@@ -10,14 +10,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pipeline import compiler
-from pipeline.verify.checks.finite_differences import FiniteDifferences
-from pipeline.verify.checks.probes import Probe
-from pipeline.verify.faults import describe_error, is_own, run
-from pipeline.verify.measure import to_float64
-from pipeline.verify.programs import jaxprs
-from pipeline.verify.report.results import Row
-from pipeline.verify.rule import MISSING, Breach, Rule, is_float, is_key
+from .. import compiler
+from .checks.finite_differences import FiniteDifferences
+from .checks.probes import Probe
+from .faults import describe_error, is_own, run
+from .measure import to_float64
+from .programs import jaxprs
+from .report.results import Row
+from .rule import MISSING, Breach, Rule, is_float, is_key
 
 LIMIT = 1e-11
 """The largest relative error in float64 that rounding explains."""

@@ -1,4 +1,4 @@
-"""``check_vjp``, ``check_custom_vjp`` and ``check_gradient``: their arguments, and the diagnoses that only they give."""
+"""``check_vjp``, ``check_custom_vjp`` and ``check_gradient``: their arguments, and diagnoses of their own."""
 
 import json
 import subprocess

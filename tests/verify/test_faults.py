@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax.core import Tracer
 
 import pipeline.verify.checks.finite_differences
 import pipeline.verify.checks.gradients
@@ -89,7 +90,7 @@ def raises_for(condition):
 
 @pytest.mark.parametrize(
     "condition",
-    [lambda x: True, lambda x: isinstance(x, jax.core.Tracer), lambda x: not isinstance(x, jax.core.Tracer)],
+    [lambda x: True, lambda x: isinstance(x, Tracer), lambda x: not isinstance(x, Tracer)],
     ids=["always", "traced", "eager"],
 )
 def test_an_exception_of_the_rule_is_a_failure(condition):

@@ -8,10 +8,12 @@ import datetime
 import random
 from collections.abc import Callable
 
-from babel import Locale, UnknownLocaleError, dates, lists, numbers, units
-from babel.core import get_global
+from ...errors import UserError
+from ...extras import extra
 
-from pipeline.errors import UserError
+with extra("text"):
+    from babel import Locale, UnknownLocaleError, dates, lists, numbers, units
+    from babel.core import get_global
 
 CURRENCIES = ("EUR", "USD", "GBP", "CHF", "JPY", "SEK", "CNY", "INR", "BRL", "CAD", "PLN", "CZK")
 MEASURES = (

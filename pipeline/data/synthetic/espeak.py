@@ -13,8 +13,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import espeakng_loader
 import numpy as np
+
+from ...extras import extra
+
+with extra("speech"):
+    import espeakng_loader
 
 AUDIO_OUTPUT_SYNCHRONOUS, POSITION_CHARACTER, CHARACTERS_UTF8 = 2, 1, 1
 SPEED, PITCH = 1, 3

@@ -10,7 +10,10 @@ from importlib.resources import files
 from itertools import product
 from typing import NamedTuple
 
-from vaderSentiment.vaderSentiment import BOOSTER_DICT, N_SCALAR
+from ...extras import extra
+
+with extra("text"):
+    from vaderSentiment.vaderSentiment import BOOSTER_DICT, N_SCALAR
 
 SUBJECTS = (
     *("film", "movie", "story", "plot", "ending", "acting", "cast", "dialogue", "music", "soundtrack", "book", "poem"),

@@ -4,7 +4,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.data.rating_files import RatingColumns, RatingSource
+from ...extras import extra
+from ..rating_files import RatingColumns, RatingSource
 
 
 def wine_tasters() -> RatingSource:
@@ -19,7 +20,8 @@ def wine_tasters() -> RatingSource:
     deviations 0.4 and 0.5, and e with 0.5. Everyone has 50 wines, drawn with weights exp(what they would rate them),
     and drinks what they like best rather late. As the tasters are known, so is the least possible error.
     """
-    from sklearn.datasets import load_wine
+    with extra("train"):
+        from sklearn.datasets import load_wine
 
     data: Any = load_wine()
     measured = (data.data - data.data.mean(0)) / data.data.std(0)

@@ -1,9 +1,9 @@
 """Plots of runs and models: plain data in, a matplotlib figure out. ``png`` turns one into the bytes of a file."""
 
-from pipeline.report.plots.classification import confusion_matrix, filters, mistakes
-from pipeline.report.plots.diagnosis import attributions, bars, reliability, roc
-from pipeline.report.plots.recommendation import by_amount, points, ranking
-from pipeline.report.plots.theme import (
+from .classification import confusion_matrix, filters, mistakes
+from .diagnosis import attributions, bars, reliability, roc
+from .recommendation import by_amount, points, ranking
+from .theme import (
     DARK,
     DPI,
     LIGHT,
@@ -16,7 +16,7 @@ from pipeline.report.plots.theme import (
     shades,
     whole_numbers,
 )
-from pipeline.report.plots.training import (
+from .training import (
     EXACT,
     TOLERANCE,
     curves,
@@ -25,7 +25,7 @@ from pipeline.report.plots.training import (
     gradient_norms,
     progress,
 )
-from pipeline.report.plots.translation import alignment
+from .translation import alignment
 
 __all__ = [
     "DARK",

@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.report.plots.theme import WIDTH, Theme, figure_of, shades
+from ...extras import extra
+from .theme import WIDTH, Theme, figure_of, shades
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -16,7 +17,8 @@ else:  # matplotlib's import takes long, and only who draws needs it
 
 def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: Sequence[str], theme: Theme) -> Figure:
     """How often each true class (row) was taken for each class (column). Zeros are left blank."""
-    from sklearn.metrics import confusion_matrix as count_confusions
+    with extra("train"):
+        from sklearn.metrics import confusion_matrix as count_confusions
 
     counts = count_confusions(labels, predictions, labels=np.arange(len(classes)))
     side = max(4.2, 0.52 * len(classes) + 1.4)

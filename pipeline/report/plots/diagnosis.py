@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.report.plots.classification import bare
-from pipeline.report.plots.theme import WIDTH, Theme, figure_of
+from .classification import bare
+from .theme import WIDTH, Theme, figure_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

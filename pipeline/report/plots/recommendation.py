@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.report.plots.theme import WIDTH, Theme, figure_of, plain_ticks
+from .theme import WIDTH, Theme, figure_of, plain_ticks
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -10,6 +10,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from ...extras import extra
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
@@ -40,7 +42,8 @@ WIDTH = 9.0  # inches of a plot as broad as the page
 
 def png(draw: Callable[[Theme], Figure], theme: Theme = LIGHT) -> bytes:
     """The PNG file of ``draw(theme)``, drawn in the style that all plots share."""
-    import matplotlib as mpl
+    with extra("report"):
+        import matplotlib as mpl
 
     style: dict[Any, Any] = {
         "font.family": "sans-serif",
@@ -80,22 +83,25 @@ def png(draw: Callable[[Theme], Figure], theme: Theme = LIGHT) -> bytes:
 
 def figure_of(width: float, height: float, gap: float = 0.02) -> Figure:
     """width, height: inches; gap: between its axes, as a share of their size."""
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
+    with extra("report"):
+        from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     return Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(wspace=gap, hspace=gap))
 
 
 def whole_numbers(axis: Axes) -> None:
     """Ticks of the x axis at whole numbers only."""
-    from matplotlib.ticker import MaxNLocator
+    with extra("report"):
+        from matplotlib.ticker import MaxNLocator
 
     axis.xaxis.set_major_locator(MaxNLocator("auto", integer=True))
 
 
 def plain_ticks(axis: Any, multiples: tuple[int, ...]) -> None:
     """Ticks of a logarithmic axis at these multiples of powers of ten, as plain numbers: 0.2, 0.5, 1, 2."""
-    from matplotlib.ticker import LogLocator, NullLocator
+    with extra("report"):
+        from matplotlib.ticker import LogLocator, NullLocator
 
     axis.set_major_locator(LogLocator(subs=multiples))
     axis.set_major_formatter("{x:g}")
@@ -104,6 +110,7 @@ def plain_ticks(axis: Any, multiples: tuple[int, ...]) -> None:
 
 def shades(low: str, high: str, name: str = "share") -> Any:
     """The colour map from one colour to another."""
-    from matplotlib.colors import LinearSegmentedColormap
+    with extra("report"):
+        from matplotlib.colors import LinearSegmentedColormap
 
     return LinearSegmentedColormap.from_list(name, [low, high])

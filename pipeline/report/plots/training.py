@@ -5,7 +5,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.report.plots.theme import LIGHT, WIDTH, Line, Theme, figure_of, plain_ticks, whole_numbers
+from ...extras import extra
+from .theme import LIGHT, WIDTH, Line, Theme, figure_of, plain_ticks, whole_numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -81,7 +82,8 @@ def _upper_part(values: Sequence[float]) -> tuple[float, float]:
 
 def gradient_norms(metrics: Sequence[Line], theme: Theme) -> Figure:
     """The length of every layer's gradient against steps, on a logarithmic axis; dark lines are early layers."""
-    import matplotlib as mpl
+    with extra("report"):
+        import matplotlib as mpl
 
     steps = [line for line in metrics if line["kind"] == "step" and line.get("gradient_norm")]
     layers = sorted(steps[0]["gradient_norm"], key=_in_order) if steps else []

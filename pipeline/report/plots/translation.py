@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline.report.plots.theme import Theme, figure_of, shades
+from .theme import Theme, figure_of, shades
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -9,13 +9,13 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from pipeline import compiler
-from pipeline.verify.checks.probes import cotangents
-from pipeline.verify.checks.tolerance import require_equal, size_around
-from pipeline.verify.faults import raise_if_own, run
-from pipeline.verify.measure import to_float64
-from pipeline.verify.rule import MISSING, is_float, is_key, spread
-from pipeline.verify.trial import Trial, Values, as_numpy, on_device
+from ... import compiler
+from ..faults import raise_if_own, run
+from ..measure import to_float64
+from ..rule import MISSING, is_float, is_key, spread
+from ..trial import Trial, Values, as_numpy, on_device
+from .probes import cotangents
+from .tolerance import require_equal, size_around
 
 
 def state(trial: Trial, arrays: list[Any]) -> None:

@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.verify.checks.probes import cotangents
-from pipeline.verify.faults import describe_error
-from pipeline.verify.programs import jaxprs
-from pipeline.verify.rule import Breach
-from pipeline.verify.trial import UNTRACEABLE, Trial, bits
+from ..faults import describe_error
+from ..programs import jaxprs
+from ..rule import Breach
+from ..trial import UNTRACEABLE, Trial, bits
+from .probes import cotangents
 
 
 def contract(trial: Trial, arrays: list[Any]) -> bool:

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline import compiler
-from pipeline.verify.checks.probes import Probe, meaning
-from pipeline.verify.faults import run
-from pipeline.verify.rule import Rule, outputs, paired, replaced
+from ... import compiler
+from ..faults import run
+from ..rule import Rule, outputs, paired, replaced
+from .probes import Probe, meaning
 
 
 @dataclass(frozen=True)

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.verify.checks.probes import Probe, cotangents, other_sizes, same_sizes
-from pipeline.verify.checks.tolerance import comparison_row, require_equal, size_around
-from pipeline.verify.faults import describe_error, raise_if_own
-from pipeline.verify.measure import difference, largest
-from pipeline.verify.programs import code, jaxprs
-from pipeline.verify.report.results import Row, Verdict
-from pipeline.verify.trial import Observation, Trial, in_float64
+from ..faults import describe_error, raise_if_own
+from ..measure import difference, largest
+from ..programs import code, jaxprs
+from ..report.results import Row, Verdict
+from ..trial import Observation, Trial, in_float64
+from .probes import Probe, cotangents, other_sizes, same_sizes
+from .tolerance import comparison_row, require_equal, size_around
 
 _WRITES = {"scatter", "scatter-mul", "scatter_mul"}
 _INVERTS = {"lu", "cholesky", "triangular_solve", "eigh", "eig", "qr", "svd", "geqrf", "custom_linear_solve", "schur"}

@@ -12,15 +12,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pipeline import compiler
-from pipeline.verify.checks.finite_differences import Slope
-from pipeline.verify.checks.tolerance import size_around
-from pipeline.verify.faults import raise_if_own, run
-from pipeline.verify.measure import largest
-from pipeline.verify.programs import jaxprs
-from pipeline.verify.report.results import Verdict
-from pipeline.verify.rule import autodiff, float_places, outputs, paired, replaced
-from pipeline.verify.trial import Observation, Trial, Values, as_numpy
+from ... import compiler
+from ..faults import raise_if_own, run
+from ..measure import largest
+from ..programs import jaxprs
+from ..report.results import Verdict
+from ..rule import autodiff, float_places, outputs, paired, replaced
+from ..trial import Observation, Trial, Values, as_numpy
+from .finite_differences import Slope
+from .tolerance import size_around
 
 
 def consult(trial: Trial) -> None:

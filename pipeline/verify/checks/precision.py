@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pipeline.verify.checks.tolerance import size_around
-from pipeline.verify.measure import Difference, difference, largest
-from pipeline.verify.rule import Rule, is_float, outputs
-from pipeline.verify.trial import Trial, bits, in_float64
+from ..measure import Difference, difference, largest
+from ..rule import Rule, is_float, outputs
+from ..trial import Trial, bits, in_float64
+from .tolerance import size_around
 
 
 def in_precision(trial: Trial, dtype: str, arrays: list[Any]) -> None:

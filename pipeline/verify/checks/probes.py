@@ -15,8 +15,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pipeline.verify.faults import raise_if_own, run
-from pipeline.verify.rule import Rule, is_float, is_key, outputs
+from ..faults import raise_if_own, run
+from ..rule import Rule, is_float, is_key, outputs
 
 
 @dataclass(frozen=True, eq=False)

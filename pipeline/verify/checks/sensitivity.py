@@ -5,12 +5,12 @@ import math
 import jax.numpy as jnp
 import numpy as np
 
-from pipeline.verify.checks.tolerance import size_around
-from pipeline.verify.faults import raise_if_own
-from pipeline.verify.measure import difference
-from pipeline.verify.programs import jaxprs
-from pipeline.verify.rule import is_float
-from pipeline.verify.trial import Observation, Trial
+from ..faults import raise_if_own
+from ..measure import difference
+from ..programs import jaxprs
+from ..rule import is_float
+from ..trial import Observation, Trial
+from .tolerance import size_around
 
 
 def sensitivity(trial: Trial) -> None:

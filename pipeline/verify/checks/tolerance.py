@@ -11,12 +11,12 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from pipeline.layers.base import leaves
-from pipeline.verify.faults import raise_if_own, run
-from pipeline.verify.measure import Difference, difference, largest, scale
-from pipeline.verify.report.results import Row, Verdict
-from pipeline.verify.rule import is_float
-from pipeline.verify.trial import Observation, Trial, Values, bits
+from ...layers.base import leaves
+from ..faults import raise_if_own, run
+from ..measure import Difference, difference, largest, scale
+from ..report.results import Row, Verdict
+from ..rule import is_float
+from ..trial import Observation, Trial, Values, bits
 
 _EXCUSED = 1e-5
 """The largest relative error that an ill-conditioned input explains; a larger one is a jump, not rounding."""

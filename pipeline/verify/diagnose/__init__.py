@@ -12,21 +12,21 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
-from pipeline.verify.diagnose.chain_rule import chain_rule_terms, edits, mixups, stop_gradients
-from pipeline.verify.diagnose.edges import edge_words, edges
-from pipeline.verify.diagnose.functions import functions, options
-from pipeline.verify.diagnose.inputs import inputs
-from pipeline.verify.diagnose.numbers import describe_number
-from pipeline.verify.diagnose.places import by_place, by_place_alone
-from pipeline.verify.diagnose.relations import factors, rows, simple_relations
-from pipeline.verify.diagnose.shapes import of_shapes
-from pipeline.verify.diagnose.suspect import Suspect, constant_ratio, first_place, largest
-from pipeline.verify.faults import describe_error
-from pipeline.verify.measure import difference
-from pipeline.verify.report import Diagnosis
-from pipeline.verify.report.results import Row
-from pipeline.verify.rule import Breach
-from pipeline.verify.trial import Judgement
+from ..faults import describe_error
+from ..measure import difference
+from ..report import Diagnosis
+from ..report.results import Row
+from ..rule import Breach
+from ..trial import Judgement
+from .chain_rule import chain_rule_terms, edits, mixups, stop_gradients
+from .edges import edge_words, edges
+from .functions import functions, options
+from .inputs import inputs
+from .numbers import describe_number
+from .places import by_place, by_place_alone
+from .relations import factors, rows, simple_relations
+from .shapes import of_shapes
+from .suspect import Suspect, constant_ratio, first_place, largest
 
 KINDS = {
     "missing": "the cotangent is zero or None, and must not be",

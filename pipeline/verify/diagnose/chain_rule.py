@@ -8,16 +8,16 @@ from typing import Any
 import jax
 import numpy as np
 
-from pipeline import compiler
-from pipeline.layers.base import PyTree
-from pipeline.verify.diagnose.numbers import describe_number
-from pipeline.verify.diagnose.suspect import Hypothesis, Suspect, close, factors_along, largest, orders
-from pipeline.verify.programs import jaxprs
-from pipeline.verify.programs.edits import Edited
-from pipeline.verify.programs.mixups import Mixed, Mixup
-from pipeline.verify.programs.terms import EVERY, FIRST, LAST, Gated, Term
-from pipeline.verify.rule import Rule, autodiff
-from pipeline.verify.trial import Observation
+from ... import compiler
+from ...layers.base import PyTree
+from ..programs import jaxprs
+from ..programs.edits import Edited
+from ..programs.mixups import Mixed, Mixup
+from ..programs.terms import EVERY, FIRST, LAST, Gated, Term
+from ..rule import Rule, autodiff
+from ..trial import Observation
+from .numbers import describe_number
+from .suspect import Hypothesis, Suspect, close, factors_along, largest, orders
 
 
 def stop_gradients(suspect: Suspect) -> Iterator[Hypothesis]:

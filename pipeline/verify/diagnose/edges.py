@@ -5,11 +5,11 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pipeline.verify.diagnose.numbers import describe_number
-from pipeline.verify.diagnose.places import by_place
-from pipeline.verify.diagnose.relations import simple_relations
-from pipeline.verify.diagnose.suspect import Hypothesis, Suspect, as_observed, constant_ratio, largest, sample
-from pipeline.verify.rule import is_float
+from ..rule import is_float
+from .numbers import describe_number
+from .places import by_place
+from .relations import simple_relations
+from .suspect import Hypothesis, Suspect, as_observed, constant_ratio, largest, sample
 
 
 def edge_words(suspect: Suspect) -> str:

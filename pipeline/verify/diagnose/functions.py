@@ -8,11 +8,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pipeline import compiler
-from pipeline.verify.diagnose.suspect import Hypothesis, Suspect
-from pipeline.verify.faults import raise_if_own, run
-from pipeline.verify.make_rule import of_layer
-from pipeline.verify.trial import Observation
+from ... import compiler
+from ..faults import raise_if_own, run
+from ..make_rule import of_layer
+from ..trial import Observation
+from .suspect import Hypothesis, Suspect
 
 _DERIVATIVES: dict[str, Callable[[Any], Any]] = {
     "the tanh approximation of GELU": lambda x: jax.nn.gelu(x, approximate=True),

@@ -8,10 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from pipeline import compiler
-from pipeline.verify.diagnose.suspect import Hypothesis, Suspect, orders, shifted, without
-from pipeline.verify.rule import is_float, is_key, outputs, replaced
-from pipeline.verify.trial import Observation
+from ... import compiler
+from ..rule import is_float, is_key, outputs, replaced
+from ..trial import Observation
+from .suspect import Hypothesis, Suspect, orders, shifted, without
 
 
 def inputs(suspect: Suspect) -> Iterator[Hypothesis]:

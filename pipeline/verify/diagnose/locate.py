@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import jax
 import jax.numpy as jnp
 
-from pipeline.layers.base import Context, Layer, PyTree, Wrapper, children, map_children
-from pipeline.verify.diagnose import diagnose
-from pipeline.verify.judge import judge
-from pipeline.verify.make_rule import describe, of_layer
-from pipeline.verify.report import Diagnosis
-from pipeline.verify.report.results import Place
-from pipeline.verify.rule import Rule, is_float
+from ...layers.base import Context, Layer, PyTree, Wrapper, children, map_children
+from ..judge import judge
+from ..make_rule import describe, of_layer
+from ..report import Diagnosis
+from ..report.results import Place
+from ..rule import Rule, is_float
+from . import diagnose
 
 
 def locate(rule: Rule) -> tuple[tuple[Place, ...], tuple[Diagnosis, ...]]:

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from pipeline.verify.programs.jaxprs import numbers
-from pipeline.verify.rule import Rule, is_key
+from ..programs.jaxprs import numbers
+from ..rule import Rule, is_key
 
 
 def describe_number(number: float, rule: Rule, observation: Any) -> str:

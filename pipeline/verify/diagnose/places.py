@@ -4,9 +4,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from pipeline.verify.diagnose.numbers import describe_number
-from pipeline.verify.diagnose.suspect import Hypothesis, Suspect, as_observed, constant_ratio, first_place, spread_over
-from pipeline.verify.rule import is_float, is_key
+from ..rule import is_float, is_key
+from .numbers import describe_number
+from .suspect import Hypothesis, Suspect, as_observed, constant_ratio, first_place, spread_over
 
 
 def by_place(suspect: Suspect) -> Iterator[Hypothesis]:

@@ -7,8 +7,11 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from pipeline.verify.diagnose.numbers import describe_number
-from pipeline.verify.diagnose.suspect import (
+from ..programs import jaxprs
+from ..rule import is_key
+from ..trial import Observation
+from .numbers import describe_number
+from .suspect import (
     Hypothesis,
     Suspect,
     as_observed,
@@ -21,9 +24,6 @@ from pipeline.verify.diagnose.suspect import (
     shifted,
     spread_over,
 )
-from pipeline.verify.programs import jaxprs
-from pipeline.verify.rule import is_key
-from pipeline.verify.trial import Observation
 
 
 def simple_relations(suspect: Suspect) -> Iterator[Hypothesis]:

@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 
-from pipeline.verify.diagnose.suspect import join_axes, largest
+from .suspect import join_axes, largest
 
 
 def of_shapes(manual: np.ndarray, right: np.ndarray) -> tuple[str, str]:

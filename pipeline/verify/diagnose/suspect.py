@@ -10,9 +10,9 @@ from typing import Any, NamedTuple
 import jax.numpy as jnp
 import numpy as np
 
-from pipeline.verify.faults import raise_if_own
-from pipeline.verify.rule import Rule
-from pipeline.verify.trial import Judgement, Observation, Values
+from ..faults import raise_if_own
+from ..rule import Rule
+from ..trial import Judgement, Observation, Values
 
 _EXACT = 1e-8
 

@@ -8,8 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Jaxpr, Literal
 
-from pipeline.layers.base import PyTree
-from pipeline.verify.programs.jaxprs import Traced, has_gradient, inner_program, source_of
+from ...layers.base import PyTree
+from .jaxprs import Traced, has_gradient, inner_program, source_of
 
 _OTHER_COMPARISONS: dict[str, tuple[Callable, str, str]] = {
     "lt": (jnp.less_equal, "<", "<="),

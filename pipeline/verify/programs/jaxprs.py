@@ -17,7 +17,7 @@ import numpy as np
 from jax.core import Tracer
 from jax.extend.core import ClosedJaxpr, Jaxpr, Literal
 
-from pipeline.layers.base import PyTree
+from ...layers.base import PyTree
 
 CUSTOM_RULES = ("custom_jvp_call", "custom_vjp_call", "custom_vjp_call_jaxpr", "custom_lin")
 _INLINED = ("jit", "pjit", "closed_call", "core_call", "checkpoint", "remat", "remat2", "remat_call")

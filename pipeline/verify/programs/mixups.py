@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import Jaxpr, Literal
 
-from pipeline.layers.base import PyTree
-from pipeline.verify.programs.jaxprs import Interpreter, Traced, has_gradient, inner_program, scan_counts, source_of
+from ...layers.base import PyTree
+from .jaxprs import Interpreter, Traced, has_gradient, inner_program, scan_counts, source_of
 
 _SLOPES_OF_OUTPUTS: dict[str, Callable[[Any], Any]] = {
     "tanh": lambda y: 1 - y * y,

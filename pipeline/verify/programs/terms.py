@@ -14,8 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import Jaxpr, Literal
 
-from pipeline.layers.base import PyTree
-from pipeline.verify.programs.jaxprs import Traced, has_gradient, inner_program, scan_counts, source_of
+from ...layers.base import PyTree
+from .jaxprs import Traced, has_gradient, inner_program, scan_counts, source_of
 
 EVERY, FIRST, LAST = 0, 1, 2
 

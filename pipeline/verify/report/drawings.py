@@ -1,21 +1,25 @@
 """Arrays of any rank as pictures: laid out on a plane, reduced to as many cells as one can see, and drawn.
 
-Negative numbers are blue, positive ones red, and zero has the colour of the page. Errors grow from the colour of the page
-into that of failures. Colour-blind people can tell both pairs of colours apart.
+Negative numbers are blue, positive ones red, and zero has the colour of the page. Errors grow from the colour of the
+page into that of failures. Colour-blind people can tell both pairs of colours apart.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import matplotlib as mpl
 import numpy as np
-from matplotlib.axes import Axes
-from matplotlib.colors import Colormap, LinearSegmentedColormap
-from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
 
-from pipeline.report.plots import LIGHT, Theme
+from ...extras import extra
+from ...report.plots import LIGHT, Theme
+
+with extra("report"):
+    import matplotlib as mpl
+with extra("report"):
+    from matplotlib.axes import Axes
+    from matplotlib.colors import Colormap, LinearSegmentedColormap
+    from matplotlib.figure import Figure
+    from matplotlib.patches import Rectangle
 
 CELLS = 64
 """The most rows and columns of a picture; in that of a larger array, each cell is the largest number of a block."""

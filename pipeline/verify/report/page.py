@@ -7,10 +7,10 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.report.page import Cell, Page, Plot, Section, Table, render
-from pipeline.verify.measure import distances, largest
-from pipeline.verify.report.drawings import Sheet, heat_map, planes, profile, short
-from pipeline.verify.report.results import Diagnosis, Results, Row, Verdict
+from ...report.page import Cell, Page, Plot, Section, Table, render
+from ..measure import distances, largest
+from .drawings import Sheet, heat_map, planes, profile, short
+from .results import Diagnosis, Results, Row, Verdict
 
 PICTURED = 16
 """The most diagnoses that are drawn: each takes about half a second."""

@@ -11,7 +11,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from pipeline.verify.report.results import Diagnosis, Results, VerificationError
+from .results import Diagnosis, Results, VerificationError
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ class Report(Results):
 
     def to_html(self, file: Path | str | None = None) -> str:
         """One page that needs no network, with pictures of where each error is; also written to ``file``."""
-        from pipeline.verify.report.page import page  # drawing needs matplotlib: imported when it is asked for
+        from .page import page  # drawing needs matplotlib: imported when it is asked for
 
         html = page(self)
         if file is not None:

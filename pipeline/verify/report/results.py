@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from pipeline.verify.measure import Difference, distances
+from ..measure import Difference, distances
 
 Verdict = Literal["pass", "fail", "inconclusive", "oracles disagree"]
 
@@ -19,11 +19,11 @@ class VerificationError(AssertionError):
 class Row:
     """One check of one leaf in one precision, at the probe where it came out worst.
 
-    leaf: the key path of an argument's leaf ("kernel", "params/layers/0/bias"), "y" and what is below it for outputs;
+    leaf: the key path of an argument's leaf ("kernel", "params/layers/0/bias"), "y" or "y/..." for outputs;
         "" where the whole rule is meant.
     relative_error: infinite where there was nothing to measure: an exception, a wrong structure, NaN.
     probe: which arguments and cotangent: "as given", "large", "one example", "sizes (4, 9), (9, 5)", ...
-    message: where it does not pass: the worst element with both values, what was raised, or why nothing can be said.
+    message: where it does not pass: the worst element with both values, the exception, or why it cannot be judged.
     """
 
     leaf: str
@@ -51,12 +51,12 @@ class Row:
 class Diagnosis:
     """What is wrong with one leaf, in words.
 
-    kind: of mistake, one of ``pipeline.verify.diagnose.KINDS``.
+    kind: the kind of mistake, one of ``pipeline.verify.diagnose.KINDS``.
     text: the hypothesis that explains the leaf, with its numbers.
-    exact: whether it explains every element to rounding.
-    probe: where the two arrays were taken.
+    exact: whether it explains every element up to rounding.
+    probe: the arguments at which the two arrays were computed.
     worst: the element with the largest error; None where there is nothing to compare.
-    manual, reference: the leaf's cotangent by hand and by autodiff, in float64.
+    manual, reference: the leaf's manual cotangent and that of autodiff, in float64.
     """
 
     leaf: str
@@ -86,7 +86,7 @@ class Diagnosis:
         return tuple(shares.max(tuple(other for other in axes if other != axis)) for axis in axes)
 
     def picture(self) -> str:
-        """Where the error lies: a bar for each index (or block of indices) of every axis."""
+        """Where the error is: a bar for each index (or block of indices) of every axis."""
         parts = (f"axis {axis} {_bars(shares)}" for axis, shares in enumerate(self.profile) if shares.size > 1)
         return "   ".join(parts)
 
@@ -95,7 +95,7 @@ class Diagnosis:
         lines = [self.text]
         if self.worst is not None and self.manual is not None:
             error = f"relative error {self.worst.relative_error:.2e}, worst {self.worst}"
-            lines.append(f"{error}{f' ({self.probe})' if self.probe else ''}")
+            lines.append(f"{error}{f'; arguments: {self.probe}' if self.probe else ''}")
         if self.picture():
             lines.append(f"error along {self.picture()}")
         return lines
@@ -103,7 +103,7 @@ class Diagnosis:
 
 @dataclass(frozen=True)
 class Place:
-    """A part of a composed model whose own rule is wrong: its path, the layer as it is written, and in what."""
+    """A layer of a composed model whose own rule is wrong: its path, the layer as it would be written, and the mistake."""
 
     path: str
     layer: str

@@ -3,8 +3,8 @@
     def test_softmax(assert_gradients_agree):
         assert_gradients_agree(softmax, forward, backward, (x,))
 
-``pipeline.verify.assertion`` lists the arguments that it takes. With ``--gradient-report DIR`` each failing test writes a
-page into that folder.
+``backhand.verify.assertion`` lists the arguments that it takes. With ``--gradient-report DIR`` each failing test writes
+a page into that folder.
 """
 
 import re
@@ -35,8 +35,8 @@ def assert_gradients_agree(request: pytest.FixtureRequest) -> Callable[..., Any]
     (function, forward, backward, arguments); (function, reference, arguments); (custom_vjp, arguments);
     (gradient, params, *data, loss=loss); (layer, params, x, context); each with the options of its check.
     """
-    from pipeline.verify.assertion import report_on
-    from pipeline.verify.report import VerificationError
+    from backhand.verify.assertion import report_on
+    from backhand.verify.report import VerificationError
 
     folder = request.config.getoption("--gradient-report")
     page_count = 0
