@@ -1,9 +1,9 @@
-"""The one exception a user may cause."""
+"""The exception for a user's mistakes."""
 
 
 class UserError(Exception):
-    """A mistake in what the user gave us: options, files, data, shapes.
+    """A mistake in the user's options, files or data.
 
-    The message says what is wrong, where, and what to do; a command line prints it without a
-    traceback and exits with 2.
+    The message says what is wrong, where, and what to do. A command line prints it without a traceback and exits with
+    2.
     """

@@ -1,4 +1,4 @@
-"""What the values of options must be. A mistake is a UserError, which names the option as the command line does."""
+"""Checks of option values. They raise UserError, which names the option as it is typed on the command line."""
 
 import dataclasses
 from collections.abc import Iterator
@@ -8,35 +8,44 @@ from .errors import UserError
 
 
 def require_at_least(options: object, *, group: str = "", **least: int | float) -> None:
-    """Each named field of ``options`` is as large as is said. group: what the command line writes before it."""
+    """Raises UserError unless each named field of ``options`` is at least the number given for it.
+
+    group: prefix of the options on the command line, such as "stop.".
+    """
     for field, low in least.items():
         require(getattr(options, field) >= low, options, field, f"at least {low}", group)
 
 
 def require_shares(options: object, *fields: str, group: str = "") -> None:
-    """Each named field of ``options`` is a part of a whole, and not all of it."""
+    """Raises UserError unless each named field of ``options`` is at least 0 and less than 1."""
     for field in fields:
         require(0 <= getattr(options, field) < 1, options, field, "at least 0 and less than 1", group)
 
 
 def require(holds: bool, options: object, field: str, range_: str, group: str = "") -> None:
-    """range_: what the field must be, after "it must be"."""
+    """Raises UserError unless ``holds``. range_: what the field must be, to follow "it must be" in the message."""
     if not holds:
-        name = group + field.replace("_", "-")
-        raise UserError(f"--{name} is {getattr(options, field)}; it must be {range_}")
+        raise UserError(f"--{group}{flag(field)} is {getattr(options, field)}; it must be {range_}")
 
 
 def require_equal_heads(width: int, heads: int) -> None:
-    """Each head of attention has as many features, and an even number of them, since rotary positions turn pairs."""
+    """Raises UserError unless ``width`` can be divided into ``heads`` equal parts of an even size.
+
+    The size must be even because rotary positions rotate pairs of features.
+    """
     if width % (2 * heads):
         raise UserError(
-            f"--width is {width}, and --heads {heads}: each head needs an equal and even share of it; "
+            f"--width is {width} and --heads is {heads}, but each head needs an equal and even share of the width; "
             f"choose a width that is a multiple of {2 * heads}"
         )
 
 
 def flag(name: str) -> str:
-    """An option as it is typed: ``batch_size`` is ``batch-size``."""
+    """An option's name as it is typed on the command line.
+
+    >>> flag("batch_size")
+    'batch-size'
+    """
     return name.replace("_", "-")
 
 

@@ -44,8 +44,8 @@ def test_input_gradients_are_those_of_autodiff(name):
         score = log_odds if is_odds else log_probability
         return input_gradients(model, params, x, score=score), jax.value_and_grad(total)(x, is_odds)
 
-    attribution = jax.jit(lambda x: [both(x, is_odds) for is_odds in (False, True)])(x)
-    for attribution, (value, expected) in attribution:
+    results = jax.jit(lambda x: [both(x, is_odds) for is_odds in (False, True)])(x)
+    for attribution, (value, expected) in results:
         assert attribution.score.sum() == pytest.approx(float(value), rel=1e-11)
         assert max(relative_errors(attribution.d_x, expected).values()) < 1e-11
         assert attribution.d_x.shape == x.shape

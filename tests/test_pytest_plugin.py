@@ -82,8 +82,8 @@ def test_each_kind_of_rule(run, pytester):
     done = run(
         """
 import dataclasses
-from pipeline.layers.activations import ReLU
-from pipeline.layers.base import Context
+from backhand.layers.activations import ReLU
+from backhand.layers.base import Context
 
 @dataclasses.dataclass(frozen=True)
 class Wrong(ReLU):
@@ -142,6 +142,6 @@ def test_a_folder_that_cannot_be_made(run, pytester):
 
 
 def test_nothing_is_imported_before_a_test_asks_for_it():
-    source = "import sys, pipeline.pytest_plugin; print([name for name in sys.modules if name.split('.')[0] == 'jax'])"
+    source = "import sys, pytest_backhand; print([name for name in sys.modules if name.split('.')[0] == 'jax'])"
     done = subprocess.run([sys.executable, "-c", source], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

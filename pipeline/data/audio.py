@@ -1,7 +1,7 @@
-"""Recordings: read from files at one rate, turned into spectral features, and changed at random for training.
+"""Audio: reading files, spectral features, and random changes for training.
 
-A signal is float32 between -1 and 1, mono. Features are (batch, frames, features). Everything but reading is a pure
-function in jax.numpy of padded batches, (batch, samples) with the number of samples that count in each row.
+A signal is mono, float32 between -1 and 1. Except for reading, all functions are pure functions in jax.numpy of padded
+batches: signals (batch, samples) or features (batch, frames, features), with the length of each row, (batch,).
 """
 
 import struct
@@ -19,15 +19,16 @@ from ..errors import UserError
 from ..extras import extra
 
 LEAST_POWER = 1e-10
-"""What a mel band holds at least, before the logarithm: silence is a number, too. That of a full-scale sine is 1e4."""
+"""Lowest power of a mel band, so that the logarithm of silence is finite. A full-scale sine has about 1e4."""
 
 
 def read_audio(path: Path, rate: int) -> Float[np.ndarray, " samples"]:
-    """A WAV or FLAC file (or another that libsndfile reads) as a mono signal of ``rate`` samples a second.
+    """A WAV or FLAC file (or another that libsndfile reads) as a mono signal with ``rate`` samples per second.
 
-    Whole numbers of any size become -1 to 1, floats stay; channels are averaged; other rates are resampled (soxr).
+    Integer samples are scaled to between -1 and 1, floats are not; channels are averaged; other sampling rates are
+    resampled with soxr.
 
-    Raises UserError for what is no recording, is cut off, is empty, or has numbers in it that are not finite.
+    Raises UserError for a file that is not audio, is cut off or empty, or has samples that are not finite.
     """
     with extra("speech"):
         import soundfile
@@ -37,7 +38,7 @@ def read_audio(path: Path, rate: int) -> Float[np.ndarray, " samples"]:
         raise UserError(f"{path} is not a file; give the path of a WAV or FLAC file")
     try:
         with soundfile.SoundFile(path) as file:
-            expected, its_rate = file.frames, file.samplerate
+            expected, file_rate = file.frames, file.samplerate
             samples = file.read(dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError) as error:
         raise UserError(
@@ -45,21 +46,21 @@ def read_audio(path: Path, rate: int) -> Float[np.ndarray, " samples"]:
         ) from error
     if len(samples) < expected or _riff_is_cut_off(path):
         raise UserError(
-            f"{path} is cut off after {len(samples) / its_rate:.2f} seconds: the file is shorter than its header says; "
+            f"{path} is cut off after {len(samples) / file_rate:.2f} seconds: it is shorter than its header says; "
             "copy it again, or remove it"
         )
     if not len(samples):
-        raise UserError(f"{path} is a recording of no samples; remove it")
+        raise UserError(f"{path} is a recording without samples; remove it")
     if not np.isfinite(samples).all():
         raise UserError(f"{path} has samples that are not finite numbers; repair or remove it")
     mono = samples.mean(1)
-    return mono if its_rate == rate else soxr.resample(mono, its_rate, rate)
+    return mono if file_rate == rate else soxr.resample(mono, file_rate, rate)
 
 
 def _riff_is_cut_off(path: Path) -> bool:
-    """Whether a WAV file is shorter than it says, which libsndfile takes for its end.
+    """Whether a WAV file is shorter than its header says, which libsndfile does not report.
 
-    Programs that write into a pipe do not know the size, and leave 0 or the largest number in its place.
+    Programs that write into a pipe do not know the size, and write 0 or the largest number instead.
     """
     with path.open("rb") as file:
         header = file.read(8)
@@ -71,14 +72,14 @@ def _riff_is_cut_off(path: Path) -> bool:
 
 @dataclass(frozen=True)
 class Spectrum:
-    """How features are taken from signals.
+    """The parameters of spectral features.
 
-    rate: samples a second. window, hop: length and distance of frames, in seconds. mels: bands, equally wide on the mel
-    scale between the frequencies low and high, in Hz; high None: half the rate.
+    rate: samples per second. window, hop: length of a frame, and distance between frames, in seconds. mels: number of
+    bands, equally wide on the mel scale between the frequencies low and high, in Hz; high None: half the rate.
 
-    Frame i begins at sample i hop, and all of it lies within the signal; a signal shorter than one window has zeros
-    behind it. The window is Hann's (periodic), the FFT's length the next power of two. The mel scale is HTK's,
-    2595 log10(1 + f / 700), and a band's weights are a triangle of height 1 over the power spectrum.
+    Frame i begins at sample i hop and lies within the signal; a signal shorter than one window is padded with zeros.
+    The window is a periodic Hann window, and the FFT's length the next power of two. The mel scale is HTK's, 2595
+    log10(1 + f / 700), and a band's weights are a triangle of height 1 over the power spectrum.
     """
 
     rate: int = 16_000
@@ -91,7 +92,7 @@ class Spectrum:
     def __post_init__(self) -> None:
         if self.hop_samples < 1 or self.window_samples < 2:
             raise UserError(
-                f"features: a window of {self.window} s every {self.hop} s is less than a sample at {self.rate} Hz; "
+                f"features: a window of {self.window} s or a hop of {self.hop} s is too short at {self.rate} Hz; "
                 "both are in seconds, usually 0.025 and 0.01"
             )
         if not 0 <= self.low < self.highest <= self.rate / 2:
@@ -108,29 +109,37 @@ class Spectrum:
 
     @property
     def window_samples(self) -> int:
+        """Number of samples of a frame."""
         return round(self.window * self.rate)
 
     @property
     def hop_samples(self) -> int:
+        """Number of samples between the beginnings of two frames."""
         return round(self.hop * self.rate)
 
     @property
     def fft(self) -> int:
+        """Length of the FFT."""
         return 1 << (self.window_samples - 1).bit_length()
 
     @property
     def highest(self) -> float:
+        """Upper end of the highest band, in Hz."""
         return self.rate / 2 if self.high is None else self.high
 
     def frames(self, samples: Any) -> Any:
-        """How many frames a signal of so many samples has: at least 1. An int, or an array of ints."""
+        """Number of frames of a signal with so many samples, at least 1. samples: an int, or an array of ints.
+
+        >>> Spectrum(rate=16_000).frames(16_000)
+        98
+        """
         rest = samples - self.window_samples
         return 1 + rest * (rest > 0) // self.hop_samples
 
 
 @lru_cache(maxsize=8)
 def mel_weights(config: Spectrum) -> Float[np.ndarray, "frequencies mels"]:
-    """What each frequency of the FFT adds to each band: triangles between the centres of a band's neighbours."""
+    """The weight of each frequency of the FFT in each band: triangles between the centres of the neighbouring bands."""
     frequencies = np.arange(config.fft // 2 + 1) * config.rate / config.fft
     ends = 2595 * np.log10(1 + np.array([config.low, config.highest]) / 700)
     corners = 700 * (10 ** (np.linspace(ends[0], ends[1], config.mels + 2) / 2595) - 1)
@@ -141,7 +150,7 @@ def mel_weights(config: Spectrum) -> Float[np.ndarray, "frequencies mels"]:
 
 
 def log_mel(config: Spectrum, signals: Float[Array, "batch samples"]) -> Float[Array, "batch frames mels"]:
-    """The natural logarithm of every frame's power in every mel band, of at least ``LEAST_POWER``."""
+    """Log-mel features: the natural logarithm of each frame's power in each mel band (at least ``LEAST_POWER``)."""
     short = config.window_samples - signals.shape[1]
     signals = jnp.pad(signals, ((0, 0), (0, max(0, short))))
     starts = np.arange(config.frames(signals.shape[1])) * config.hop_samples
@@ -155,7 +164,7 @@ def log_mel(config: Spectrum, signals: Float[Array, "batch samples"]) -> Float[A
 def mfcc(
     config: Spectrum, signals: Float[Array, "batch samples"], coefficients: int = 13
 ) -> Float[Array, "batch frames coefficients"]:
-    """The first coefficients of the orthonormal cosine transform (DCT-II) of ``log_mel`` over its bands."""
+    """Mel-frequency cepstral coefficients: the first of the orthonormal DCT-II of ``log_mel`` over its bands."""
     if not 1 <= coefficients <= config.mels:
         raise UserError(f"features: {coefficients} coefficients of {config.mels} mel bands; choose 1 to {config.mels}")
     order, band = np.arange(coefficients), np.arange(config.mels)[:, None]
@@ -165,18 +174,18 @@ def mfcc(
 
 
 class Scale(NamedTuple):
-    """A mean and a deviation for every feature."""
+    """Mean and standard deviation of every feature."""
 
     mean: Float[Array, " features"]
     deviation: Float[Array, " features"]
 
 
 LEAST_VARIANCE = 1e-5
-"""Added to variances, so that what never changes (silence) becomes 0."""
+"""Added to variances, so that a constant feature (silence) becomes 0."""
 
 
 def scale_of(features: Float[Array, "batch frames features"], lengths: Int[Array, " batch"]) -> Scale:
-    """That of a whole training set: over all frames that count."""
+    """The scale of a whole training set: over all frames, without padding."""
     counts = (jnp.arange(features.shape[1]) < lengths[:, None])[..., None]
     total = counts.sum()
     mean = jnp.where(counts, features, 0).sum((0, 1)) / total
@@ -185,7 +194,7 @@ def scale_of(features: Float[Array, "batch frames features"], lengths: Int[Array
 
 
 def level_of(features: Float[Array, "batch frames features"], lengths: Int[Array, " batch"]) -> Scale:
-    """Each utterance's own, but one for all its features: the volume, and nothing of what is said."""
+    """The level of each utterance: one mean and deviation for all its features, which depend mostly on the volume."""
     counts = (jnp.arange(features.shape[1]) < lengths[:, None])[..., None]
     total = counts.sum((1, 2), keepdims=True) * features.shape[2]
     mean = jnp.where(counts, features, 0).sum((1, 2), keepdims=True) / total
@@ -196,10 +205,10 @@ def level_of(features: Float[Array, "batch frames features"], lengths: Int[Array
 def normalise(
     features: Float[Array, "batch frames features"], lengths: Int[Array, " batch"], scale: Scale | None = None
 ) -> Float[Array, "batch frames features"]:
-    """Features of mean 0 and deviation 1, with zeros at padding.
+    """Features with mean 0 and deviation 1, and 0 in padding.
 
-    scale: that of a training set, or ``level_of`` the utterances; None: each utterance's own, in which neither the
-    microphone nor the volume is left, and of a short one not much else.
+    scale: ``scale_of`` a training set, or ``level_of`` the utterances; None: each utterance's own scale, which removes
+    the effects of microphone and volume, but from a short utterance much of its content, too.
     """
     counts = (jnp.arange(features.shape[1]) < lengths[:, None])[..., None]
     if scale is None:
@@ -210,29 +219,30 @@ def normalise(
 
 @dataclass(frozen=True)
 class SpecAugment:
-    """Stripes of normalised features that are set to 0, their mean (Park et al. 2019; without its time warping).
-
-    feature_stripes, feature_width: how many, and how many neighbouring features each hides at most. time_stripes,
-    time_width: the same of frames, and time_share: of an utterance's frames a stripe hides at most this share.
-    """
+    """Random stripes of normalised features become 0, their mean (SpecAugment without warping: Park et al. 2019)."""
 
     feature_stripes: int = 2
+    """Number of stripes across the features of each utterance."""
     feature_width: int = 8
+    """Largest number of neighbouring features in a stripe."""
     time_stripes: int = 2
+    """Number of stripes across the frames of each utterance."""
     time_width: int = 20
+    """Largest number of frames in a stripe."""
     time_share: float = 0.2
+    """Largest share of an utterance's frames in a stripe."""
 
     def __post_init__(self) -> None:
         if min(self.feature_stripes, self.feature_width, self.time_stripes, self.time_width) < 0:
             raise UserError(f"{self} has a negative number; 0 turns stripes off")
         if not 0 <= self.time_share <= 1:
-            raise UserError(f"SpecAugment: time_share is {self.time_share}; it must be 0 to 1")
+            raise UserError(f"SpecAugment: time_share is {self.time_share}; it must be from 0 to 1")
 
 
 def spec_augment(
     config: SpecAugment, key: Any, features: Float[Array, "batch frames features"], lengths: Int[Array, " batch"]
 ) -> Float[Array, "batch frames features"]:
-    """Stripes of random width, from 0 on, at random places, anew for every utterance."""
+    """Features with stripes of random width and place set to 0, drawn for each utterance."""
     batch, frames, bands = features.shape
     feature_key, time_key = jax.random.split(key)
     all_bands = jnp.full(batch, bands, jnp.int32)
@@ -244,7 +254,7 @@ def spec_augment(
 
 
 def _stripes(key: Any, count: int, lengths: Array, most: Array, size: int) -> Array:
-    """Which of ``size`` places lie in one of ``count`` stripes of up to ``most``, within each row's length."""
+    """Which of ``size`` places lie in one of ``count`` stripes of width 0 to ``most``, within each row's length."""
     width_key, place_key = jax.random.split(key)
     shape = (len(lengths), count)
     widths = jnp.floor(jax.random.uniform(width_key, shape, jnp.float32) * (most[:, None] + 1)).astype(jnp.int32)
@@ -257,12 +267,13 @@ def _stripes(key: Any, count: int, lengths: Array, most: Array, size: int) -> Ar
 def change_speed(
     key: Any, signals: Float[Array, "batch samples"], lengths: Int[Array, " batch"], most: float
 ) -> tuple[Float[Array, "batch longer"], Int[Array, " batch"]]:
-    """Each signal faster or slower, and so higher or lower, by a factor from 1 - most to 1 + most (Ko et al. 2015).
+    """Speed perturbation: plays each signal faster or slower, by a factor from 1 - most to 1 + most (Ko et al. 2015).
 
-    Interpolated linearly. All rows grow to what the slowest may need; zeros stand behind each row's new length.
+    The pitch changes with the speed. Signals are interpolated linearly. All rows become as long as the slowest may be,
+    with zeros after each row's new length. Returns the signals and their new lengths.
     """
     if not 0 <= most < 1:
-        raise UserError(f"speed: signals change by up to {most}; it must be at least 0 and less than 1")
+        raise UserError(f"speed: the largest change is {most}; it must be at least 0 and less than 1")
     batch, samples = signals.shape
     factors = jax.random.uniform(key, (batch, 1), jnp.float32, 1 - most, 1 + most)
     longest = int(np.ceil(samples / (1 - most)))
@@ -273,19 +284,21 @@ def change_speed(
     signals = jnp.where(jnp.arange(samples) < lengths[:, None], signals, 0)
     left = jnp.take_along_axis(signals, before, 1)
     right = jnp.take_along_axis(jnp.pad(signals, ((0, 0), (0, 1))), before + 1, 1)
-    moved = (1 - share) * left + share * right
-    return jnp.where(jnp.arange(longest) < new_lengths[:, None], moved, 0), new_lengths
+    interpolated = (1 - share) * left + share * right
+    return jnp.where(jnp.arange(longest) < new_lengths[:, None], interpolated, 0), new_lengths
 
 
 def add_noise(
     key: Any, signals: Float[Array, "batch samples"], lengths: Int[Array, " batch"], least: float, most: float
 ) -> Float[Array, "batch samples"]:
-    """White noise, as many decibels below each signal's own power as is drawn between ``least`` and ``most``.
+    """Adds white noise at a random level, from ``least`` to ``most`` decibels below each signal's power.
 
-    Silence stays silent, and so does what stands behind a signal.
+    Silent signals and padding stay silent.
     """
     if least > most:
-        raise UserError(f"noise: from {least} to {most} decibels below the signal; the first must not be larger")
+        raise UserError(
+            f"noise: from {least} to {most} decibels below the signal; the first must not be the larger one"
+        )
     level_key, noise_key = jax.random.split(key)
     counts = jnp.arange(signals.shape[1]) < lengths[:, None]
     power = jnp.where(counts, jnp.square(signals), 0).sum(1) / jnp.maximum(lengths, 1)

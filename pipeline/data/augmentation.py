@@ -1,9 +1,8 @@
-"""Random changes of images, signals, findings and texts that keep their label: pure functions of a key, for a jitted
-step.
+"""Random changes of images, signals, findings and texts that preserve labels: pure functions of a key and a batch.
 
 Images (batch, height, width, channels), signals (batch, time, channels) and findings (batch, features) are
-standardised, texts are ids (batch, time), and every example draws its own change. What comes in at an image's edge
-repeats or reflects the edge, so no background colour need be known.
+standardised; texts are ids (batch, time). Changes are drawn for each example. Pixels from outside an image repeat or
+reflect its edge, so that no background colour is needed.
 """
 
 import dataclasses
@@ -18,36 +17,37 @@ from jaxtyping import Array, Float, Int
 from ..errors import UserError
 from .vocabulary import PADDING, UNKNOWN_WORD
 
-# Pixels between the points at which elastic displacements are drawn.
 ELASTIC_SPACING = 6
+"""Distance in pixels between the points at which elastic displacements are drawn."""
 
 
 @dataclass(frozen=True)
 class Augmentation:
-    """How strongly training inputs are changed at random; 0 (or False) turns a change off."""
+    """Random changes of training inputs; 0 (or False) turns a change off."""
 
     shift: int = 0
-    """Largest translation in pixels, repeating the edge; of signals in time steps, circular."""
+    """Largest translation of images, in pixels, repeating the edge; of signals, in time steps, wrapping around."""
     crop_padding: int = 0
-    """Pad images by this many reflected pixels on each side, then crop the old size at random (He et al. 2016)."""
+    """Number of reflected pixels added on each side of an image, which is then cropped to its size at a random place
+    (He et al. 2016)."""
     flip: bool = False
     """Mirror half of the images left to right."""
     cutout: int = 0
-    """Side in pixels of a square at a random place that is set to the mean (DeVries and Taylor 2017)."""
+    """Side of a square at a random place of an image that is set to the mean, in pixels (DeVries and Taylor 2017)."""
     rotate: float = 0.0
     """Largest rotation of images, in degrees."""
     scale: float = 0.0
-    """Enlarge or shrink images by up to a factor of 1 + this; of signals the amplitude."""
+    """Largest relative change of an image's size or of a signal's amplitude: by a factor of up to 1 + this."""
     shear: float = 0.0
-    """Largest horizontal displacement of image rows, in pixels a row; of signals the rise of an added straight line."""
+    """Largest shear of images, in pixels per row; for signals, largest rise of a straight line that is added."""
     elastic: float = 0.0
-    """Deviation in pixels of a smooth random displacement of images (after Simard et al. 2003)."""
+    """Standard deviation of a smooth random displacement of image pixels, in pixels (Simard et al. 2003)."""
     contrast: float = 0.0
-    """Stretch or squeeze an image's values about their own mean, by up to a factor of 1 + this."""
+    """Largest relative change of an image's contrast: by a factor of up to 1 + this."""
     brightness: float = 0.0
-    """Largest change of all of an image's values, which have deviation 1."""
+    """Largest change of an image's brightness, in standard deviations of the training pixels."""
     noise: float = 0.0
-    """Deviation of added normal noise; standardised inputs have deviation 1."""
+    """Standard deviation of added normal noise, in standard deviations of the training inputs."""
 
     def __post_init__(self) -> None:
         for field in dataclasses.fields(self):
@@ -58,7 +58,10 @@ class Augmentation:
 
 
 def augment(config: Augmentation, key: Any, inputs: Float[Array, "batch ..."]) -> Float[Array, "batch ..."]:
-    """A batch of images, signals or findings, changed at random as ``config`` says; UserError where it cannot be."""
+    """A batch of images, signals or findings with the random changes of ``config``.
+
+    Raises UserError for a change that does not exist for this kind of input, or is too large for it.
+    """
     change = {4: _augment_images, 3: _augment_signals, 2: _augment_findings}[inputs.ndim]
     keys = jax.random.split(key, 8)
     inputs = change(config, keys, inputs)
@@ -76,7 +79,7 @@ def _augment_images(
                 f"{images.shape[2]} pixels; it must be below {size}"
             )
     if config.rotate or config.scale or config.shear or config.elastic:
-        # One resampling for all, since each blurs a little.
+        # A single resampling for all four, since each blurs a little.
         points = affine(keys[0], images.shape, config.rotate, config.scale, config.shear)
         if config.elastic:
             points += elastic(keys[1], images.shape, config.elastic)
@@ -97,7 +100,7 @@ def _augment_signals(
 ) -> Float[Array, "batch time channels"]:
     for name in ("crop_padding", "flip", "cutout", "rotate", "elastic", "contrast", "brightness"):
         if getattr(config, name):
-            raise UserError(f"augmentation: {name} is for images, and these are signals; leave it at 0")
+            raise UserError(f"augmentation: {name} is for images, but these are signals; leave it at 0")
     if config.shift:
         signals = circular_shift(keys[0], signals, config.shift)
     if config.scale:
@@ -111,15 +114,18 @@ def _augment_findings(
     del keys
     for field in dataclasses.fields(config):
         if field.name != "noise" and getattr(config, field.name):
-            raise UserError(f"augmentation: {field.name} is for images or signals, and these are tables; leave it at 0")
+            raise UserError(f"augmentation: {field.name} is for images or signals, but these are tables; leave it at 0")
     return findings
 
 
 def relight(
     key: Any, images: Float[Array, "batch height width channels"], contrast: float, brightness: float
 ) -> Float[Array, "batch height width channels"]:
-    """Stretch values about each image's mean by up to 1 + contrast (uniform in the logarithm), then shift them by up to
-    ``brightness``: as if it had been exposed otherwise."""
+    """Change contrast and brightness of each image, as a different exposure would.
+
+    Deviations from the image's mean are multiplied by a factor between 1 / (1 + contrast) and 1 + contrast, uniform in
+    its logarithm; then a number from -brightness to brightness is added to all values.
+    """
     stretch, offset = jax.random.uniform(key, (2, len(images), 1, 1, 1), images.dtype, -1, 1)
     mean = images.mean((1, 2, 3), keepdims=True)
     return mean + jnp.exp(math.log1p(contrast) * stretch) * (images - mean) + brightness * offset
@@ -142,7 +148,7 @@ def crop(
 
 
 def _moved(key: Any, shape: tuple[int, ...], most: int) -> tuple[Int[Array, "batch height"], Int[Array, "batch width"]]:
-    """Row and column numbers of translated images, outside the image too."""
+    """Row and column numbers of the pixels of translated images, which may lie outside the image."""
     offsets = jax.random.randint(key, (shape[0], 2), -most, most + 1, jnp.int32)
     rows, columns = (jnp.arange(size, dtype=jnp.int32)[None] for size in shape[1:3])
     return rows + offsets[:, :1], columns + offsets[:, 1:]
@@ -170,8 +176,10 @@ def flip(key: Any, images: Float[Array, "batch height width channels"]) -> Float
 def cutout(
     key: Any, images: Float[Array, "batch height width channels"], side: int
 ) -> Float[Array, "batch height width channels"]:
-    """Set a square of each image to 0, the mean of standardised inputs; its centre is any pixel, and the rest falls
-    outside."""
+    """Set a square of each image to 0, the mean of standardised inputs.
+
+    Its centre is a uniformly random pixel, so that a part of the square may lie outside the image.
+    """
     batch, height, width, _ = images.shape
     row_key, column_key = jax.random.split(key)
     inside = [
@@ -188,8 +196,10 @@ def cutout(
 def affine(
     key: Any, shape: tuple[int, ...], degrees: float, scale: float, shear: float
 ) -> Float[Array, "2 batch height width"]:
-    """For each pixel of images of this shape, the row and column it comes from under a random linear map about the
-    centre: sheared, rotated and scaled, each uniformly within its limit (the scale in its logarithm)."""
+    """The row and column from which each pixel comes under a random linear map about the centre of the image.
+
+    The map is a shear, a rotation and a scaling, each uniform within its limit (the scaling in its logarithm).
+    """
     batch, height, width, _ = shape
     limits = jnp.array([[jnp.radians(degrees)], [jnp.log1p(scale)], [shear]], jnp.float32)
     angle, log_scale, slope = (limits * jax.random.uniform(key, (3, batch), jnp.float32, -1, 1))[:, :, None, None]
@@ -201,7 +211,7 @@ def affine(
 
 
 def elastic(key: Any, shape: tuple[int, ...], deviation: float) -> Float[Array, "2 batch height width"]:
-    """Smooth random displacements of rows and columns: normal ones on a coarse grid, with cubic curves between them."""
+    """Smooth random displacements of rows and columns: normal on a coarse grid, interpolated with cubic curves."""
     batch, height, width, _ = shape
     grid = (2, batch, *(max(2, -(-size // ELASTIC_SPACING)) for size in (height, width)))
     coarse = deviation * jax.random.normal(key, grid, jnp.float32)
@@ -211,12 +221,12 @@ def elastic(key: Any, shape: tuple[int, ...], deviation: float) -> Float[Array, 
 def sample(
     images: Float[Array, "batch height width channels"], points: Float[Array, "2 batch height width"]
 ) -> Float[Array, "batch height width channels"]:
-    """The images' values at these rows and columns, between pixels by bilinear interpolation, outside by the edge."""
+    """The images' values at these rows and columns: bilinear between pixels, those of the edge outside."""
     batch, height, width, channels = images.shape
     (row, rest_row), (column, rest_column) = (
         _whole_and_rest(points[axis], size) for axis, size in ((0, height), (1, width))
     )
-    # One flat index for all four neighbours: XLA gathers by it twice as fast as by three.
+    # XLA gathers twice as fast with one flat index for the four neighbours as with three indices.
     flat = images.reshape(-1, channels)
     corner = jnp.arange(batch, dtype=jnp.int32)[:, None, None] * (height * width) + row * width + column
     v, u = rest_row[..., None].astype(images.dtype), rest_column[..., None].astype(images.dtype)
@@ -231,7 +241,7 @@ def sample(
 def _whole_and_rest(
     positions: Float[Array, "batch height width"], size: int
 ) -> tuple[Int[Array, "batch height width"], Float[Array, "batch height width"]]:
-    """The pixel before each position, one that has a next, and the distance from it, 0 to 1."""
+    """The pixel before each position, at most the last but one, and the distance from it, 0 to 1."""
     positions = jnp.clip(positions, 0, size - 1)
     whole = jnp.minimum(positions.astype(jnp.int32), max(size - 2, 0))
     return whole, positions - whole.astype(positions.dtype)
@@ -240,7 +250,7 @@ def _whole_and_rest(
 def circular_shift(
     key: Any, signals: Float[Array, "batch time channels"], most: int
 ) -> Float[Array, "batch time channels"]:
-    """Move each signal in time, uniformly from -most to most steps; what leaves at one end comes in at the other."""
+    """Shift each signal in time by -most to most steps, uniformly, wrapping around."""
     batch, time, _ = signals.shape
     offsets = jax.random.randint(key, (batch, 1), -most, most + 1, jnp.int32)
     steps = (jnp.arange(time, dtype=jnp.int32)[None] + offsets) % time
@@ -254,19 +264,21 @@ def amplify(key: Any, signals: Float[Array, "batch time channels"], most: float)
 
 
 def tilt(key: Any, signals: Float[Array, "batch time channels"], most: float) -> Float[Array, "batch time channels"]:
-    """Add a straight line through 0 in the middle, that rises by -most to most over the signal's length."""
+    """Add to each signal a straight line that is 0 in the middle and rises by -most to most over its length."""
     rise = most * jax.random.uniform(key, (len(signals), 1, 1), jnp.float32, -1, 1)
     line = jnp.linspace(-0.5, 0.5, signals.shape[1], dtype=jnp.float32)[None, :, None]
     return signals + (rise * line).astype(signals.dtype)
 
 
 def add_noise(key: Any, inputs: Float[Array, "batch ..."], deviation: float) -> Float[Array, "batch ..."]:
-    """Add normal noise, independent in every value."""
+    """Add independent normal noise to every value."""
     return inputs + (deviation * jax.random.normal(key, inputs.shape, jnp.float32)).astype(inputs.dtype)
 
 
 def drop_words(rate: float, key: Any, ids: Int[Array, "batch time"]) -> Int[Array, "batch time"]:
-    """Take a share ``rate`` of the words for unknown ones (word dropout: Iyyer et al. 2015), so that these are known to
-    the model, and no text is learnt by a single word."""
+    """Word dropout (Iyyer et al. 2015): replaces each word by the unknown word with probability ``rate``.
+
+    The model thus learns what to do with unknown words, and not to rely on a single word.
+    """
     dropped = jax.random.bernoulli(key, jnp.float32(rate), ids.shape)
     return jnp.where(dropped & (ids != PADDING), jnp.asarray(UNKNOWN_WORD, ids.dtype), ids)

@@ -180,8 +180,8 @@ def in_folds(
             f"{name} has {counts.min()} examples of class {classes[present[counts.argmin()]]!r}, which are too few for "
             f"{folds} folds with at least one in each; choose a smaller --folds, or add examples of this class"
         )
-    drawn = StratifiedKFold(folds, shuffle=True, random_state=0).split(labels, labels)
-    rest, test = next(islice(drawn, fold - 1, None))
+    splits = StratifiedKFold(folds, shuffle=True, random_state=0).split(labels, labels)
+    rest, test = next(islice(splits, fold - 1, None))
     return {"train": (inputs[rest], labels[rest]), "test": (inputs[test], labels[test])}
 
 

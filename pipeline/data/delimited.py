@@ -41,15 +41,15 @@ def named_rows(path: Path, content: str, needed: tuple[str, str]) -> Iterator[tu
     needed: columns that must be there. Raises UserError if one is missing, or if a row has more or fewer fields than
     the first line.
     """
-    read = rows(path, content)
-    columns = [name.strip().lower() for name in next(read)[1]]
+    lines = rows(path, content)
+    columns = [name.strip().lower() for name in next(lines)[1]]
     for name in needed:
         if name not in columns:
             raise UserError(
                 f"{path} has no column {name!r}: its first line names {', '.join(map(repr, columns))}; it must name "
                 f"{' and '.join(needed)}"
             )
-    for line, row in read:
+    for line, row in lines:
         if any(row) and len(row) != len(columns):
             raise UserError(f"{path}: line {line} has {len(row)} fields, and the first line {len(columns)}; correct it")
         # Reversed, so that of two columns with the same name the first one counts.

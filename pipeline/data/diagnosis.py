@@ -179,7 +179,7 @@ def _files(path: Path) -> dict[str, Path]:
 
 
 PartsClassesNotes = tuple[dict[str, Arrays], tuple[str, ...], tuple[str, ...]]
-"""Parts, classes, notes."""
+"""Labelled examples by part, the names of the classes, and notes for the user."""
 
 
 def _table(name: str, label: str, ignore: Sequence[str]) -> tuple[tuple[str, ...], *PartsClassesNotes]:
@@ -213,7 +213,7 @@ def _images(name: str) -> PartsClassesNotes:
 
 
 def _numbered(parts: Mapping[str, Arrays]) -> tuple[dict[str, Arrays], tuple[str, ...]]:
-    """Labels as positions of their classes, which are in numerical order if all are numbers, else in alphabetical order."""
+    """Labels as positions of their classes, which are in numerical order if all are numbers, else in alphabetical."""
     names = sorted({str(label) for _, labels in parts.values() for label in labels})
     try:
         names.sort(key=float)
@@ -236,5 +236,5 @@ def _with_normal_first(
         raise UserError(f"--normal is {normal!r}, but the classes of {name} are {', '.join(classes)}; name one of them")
     order = [classes.index(normal), *(i for i, other in enumerate(classes) if other != normal)]
     places = np.argsort(order).astype(np.int32)
-    moved = {part: (inputs, places[labels]) for part, (inputs, labels) in parts.items()}
-    return moved, tuple(classes[i] for i in order)
+    renumbered = {part: (inputs, places[labels]) for part, (inputs, labels) in parts.items()}
+    return renumbered, tuple(classes[i] for i in order)

@@ -1,4 +1,4 @@
-"""Data sets known by name: embedded in a package we depend on, or public and downloaded once."""
+"""Data sets with a name: contained in a package that this one depends on, or public and downloaded once."""
 
 import os
 import random
@@ -31,21 +31,23 @@ PNEUMONIA = {"pneumoniamnist.npz": "md5:28209eda62fecd6e6a2d98b1501bb15f"}  # wh
 
 
 def digits() -> Source:
-    """Scikit-learn's 1,797 handwritten digits, 8x8 with 17 levels of grey. There is no official test split: it is a
-    stratified quarter, as in published figures on "a 25 % split"."""
+    """Scikit-learn's 1,797 handwritten digits, 8x8 pixels with 17 levels of grey.
+
+    There is no official test split; a stratified quarter is held out, as in published results with "a 25 % split".
+    """
     with extra("train"):
         from sklearn.datasets import load_digits
 
     pixels, labels = load_digits(return_X_y=True)
-    # Levels 0 to 16 become floats from 0 to 1, so that an image file to predict is on the same scale.
+    # Levels 0 to 16 become floats from 0 to 1, which is also the scale of an image file to predict.
     pixels = pixels.reshape(-1, 8, 8, 1) / 16
     return Source({"train": (pixels, labels)}, DIGITS)
 
 
 def mnist() -> Source:
-    """MNIST (LeCun, Cortes and Burges 1998): 60,000 and 10,000 handwritten digits, 28x28.
+    """MNIST (LeCun, Cortes and Burges 1998): 60,000 training and 10,000 test images of handwritten digits, 28x28.
 
-    Read from ``$PIPELINE_DATA/mnist`` or the user's cache; where it is in neither, downloaded into the cache.
+    Read from ``$PIPELINE_DATA/mnist`` or the user's cache; otherwise downloaded into the cache.
     """
     with extra("train"):
         import pooch
@@ -61,10 +63,12 @@ def mnist() -> Source:
 
 
 def folder_of(files: Mapping[str, str], mirrors: Sequence[str], shared: str, cached: str) -> Path:
-    """The folder with these files, each a name and its checksum: ``$PIPELINE_DATA/<shared>`` where all are there.
+    """The folder that contains the files of a data set, which are downloaded if necessary.
 
-    Else ``cached`` in the user's cache, into which those that are missing are downloaded. Raises UserError where one
-    cannot be.
+    It is ``$PIPELINE_DATA/<shared>`` if all files are there, else the folder ``cached`` in the user's cache.
+
+    files: checksums by file name; mirrors: URLs of folders with these files.
+    Raises UserError if a file is missing and cannot be downloaded.
     """
     with extra("train"):
         import pooch
@@ -82,7 +86,7 @@ def folder_of(files: Mapping[str, str], mirrors: Sequence[str], shared: str, cac
 def pneumonia_mnist() -> Source:
     """PneumoniaMNIST (Yang et al. 2023, MedMNIST v2; Kermany et al. 2018): 5,856 chest X-rays of children, 28x28.
 
-    Read from ``$PIPELINE_DATA/pneumoniamnist`` or the user's cache; where it is in neither, downloaded into the cache.
+    Read from ``$PIPELINE_DATA/pneumoniamnist`` or the user's cache; otherwise downloaded into the cache.
     """
     folder = folder_of(PNEUMONIA, PNEUMONIA_MIRRORS, shared="pneumoniamnist", cached="pneumoniamnist")
     (file,) = PNEUMONIA
@@ -90,7 +94,7 @@ def pneumonia_mnist() -> Source:
 
 
 class KnownTable(NamedTuple):
-    """names: of the columns; values (examples, columns); labels: positions of ``classes``."""
+    """A table of numbers. names: of the columns; values: (examples, columns); labels: positions in ``classes``."""
 
     names: tuple[str, ...]
     values: np.ndarray
@@ -99,20 +103,22 @@ class KnownTable(NamedTuple):
 
 
 def breast_cancer() -> KnownTable:
-    """Wisconsin diagnostic breast cancer (Street, Wolberg & Mangasarian 1993), scikit-learn's copy: 569 tumours by 30
-    measures of their cells' nuclei. It has no splits."""
+    """Wisconsin diagnostic breast cancer (Street, Wolberg & Mangasarian 1993), from scikit-learn, without splits.
+
+    569 tumours, each described by 30 measurements of its cells' nuclei.
+    """
     with extra("train"):
         from sklearn.datasets import load_breast_cancer
 
-    found: Any = load_breast_cancer()
-    return KnownTable(tuple(map(str, found.feature_names)), found.data, 1 - found.target, ("benign", "malignant"))
+    data: Any = load_breast_cancer()
+    return KnownTable(tuple(map(str, data.feature_names)), data.data, 1 - data.target, ("benign", "malignant"))
 
 
 def download(file: str, checksum: str, mirrors: Sequence[str], folder: Path, put: str) -> None:
-    """Fetches a file into a folder, from the first mirror that has it. Raises UserError where none does.
+    """Downloads a file into a folder from the first mirror that has it. Raises UserError if none has.
 
-    checksum: SHA-256, or another kind's name and its own, as in "md5:...".
-    put: what to put where by hand: it becomes part of the message.
+    checksum: SHA-256, or another checksum after its name, as in "md5:...".
+    put: for the message, what the user can put where instead: "Put ... into ..., or into a folder ...".
     """
     with extra("train"):
         import pooch
@@ -123,7 +129,7 @@ def download(file: str, checksum: str, mirrors: Sequence[str], folder: Path, put
         try:
             pooch.retrieve(mirror + file, known_hash=checksum, fname=file, path=folder)
             return
-        except (OSError, ValueError) as error:  # no network, no such file; another checksum
+        except (OSError, ValueError) as error:  # OSError: no network or no such file; ValueError: another checksum
             failures.append(f"{mirror}: {error}")
     raise UserError(
         f"{file} is not on this machine and could not be downloaded:\n  " + "\n  ".join(failures) + f"\n{put} in the "
@@ -132,20 +138,21 @@ def download(file: str, checksum: str, mirrors: Sequence[str], folder: Path, put
 
 
 def mnist1d() -> Source:
-    """MNIST-1D (Greydanus and Kobak 2020, "Scaling Down Deep Learning with MNIST-1D"): 4,000 and 1,000 signals of 40
-    values, generated with its published arguments by the authors' own package."""
-    # The package seeds the process's global generators; they go on as if nothing had been.
+    """MNIST-1D (Greydanus and Kobak 2020, "Scaling Down Deep Learning with MNIST-1D"), from its package.
+
+    4,000 training and 1,000 test signals of 40 values, generated by the authors' package with the published arguments.
+    """
+    # The package seeds the global random generators, whose states are restored afterwards.
     states = random.getstate(), np.random.get_state()
     try:
         with extra("train"):
             from mnist1d.data import get_dataset_args, make_dataset  # only here: it imports a plotting library
 
-        found = make_dataset(get_dataset_args())
+        data = make_dataset(get_dataset_args())
     finally:
         random.setstate(states[0])
         np.random.set_state(states[1])
     parts = {
-        part: (found[f"x{suffix}"][..., None], found[f"y{suffix}"])
-        for part, suffix in (("train", ""), ("test", "_test"))
+        part: (data[f"x{suffix}"][..., None], data[f"y{suffix}"]) for part, suffix in (("train", ""), ("test", "_test"))
     }
     return Source(parts, DIGITS)

@@ -1,4 +1,4 @@
-"""Labelled texts by name or path, ready for training: sentences, lines or whole files, each of a class."""
+"""Labelled texts by name or path, ready for training: sentences, lines or whole files."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from .vocabulary import UNKNOWN_WORD, Words
 
 LEXICON_SIZES = {"train": 6_000, "validation": 600, "test": 600}
 POLARITY = {"negative": "neg", "positive": "pos"}
-"""Classes by the endings of their files, each of which has one text a line."""
+"""Suffixes of the files of each class, which have one text in each line."""
 MOVIE_REVIEW = {
     "rt-polarity.neg": "4ace77d558c3714723843f1d65b60c01e3417b208180f0728808d76ad0eeeaca",
     "rt-polarity.pos": "2da124ec187a9d5a29c9f04e91c540e02baed5af8868f550a26bd6fd4dbf8bf0",
@@ -29,9 +29,10 @@ KNOWN = ("lexicon", "movie-review")
 
 @dataclass(frozen=True, eq=False)
 class Texts:
-    """Texts of one split, their labels, and their words as ids.
+    """The texts of one split with their labels.
 
-    texts: as they were found (objects, (examples,)); ids: int32 of each, none empty; labels: int32, (examples,).
+    texts: strings, an object array (examples,); ids: those of each text's words, int32, never empty; labels: int32,
+    (examples,).
     """
 
     texts: np.ndarray
@@ -43,17 +44,18 @@ class Texts:
 
     @cached_property
     def lengths(self) -> np.ndarray:
+        """Number of words of each text."""
         return np.asarray([len(ids) for ids in self.ids])
 
     def take(self, rows: np.ndarray | slice) -> tuple[np.ndarray, np.ndarray]:
-        """Ids (rows, time), with 0 behind those of shorter texts, and labels (rows,)."""
+        """Ids (rows, time), padded with 0 after the end of each text, and labels (rows,)."""
         chosen = np.arange(len(self))[rows]
         return padded([self.ids[row] for row in chosen]), self.labels[chosen]
 
 
 @dataclass(frozen=True, eq=False)
 class LabelledText:
-    """A labelled set of texts, in words that its training split has. notes: what was left out or cut, and why."""
+    """Labelled texts in three splits. vocabulary: of the training split; notes: which texts were left out or cut."""
 
     name: str
     train: Texts
@@ -66,7 +68,11 @@ class LabelledText:
 
 @dataclass(frozen=True)
 class TextSource:
-    """What a reader found: texts (objects) and labels by part, the classes, and notes on what it left out."""
+    """Labelled texts as a reader returns them, before splits are held out.
+
+    parts: texts (object arrays) and labels of "train", and of "validation" and "test" if the data have these splits.
+    classes: their names; notes: what was left out.
+    """
 
     parts: Mapping[str, Arrays]
     classes: tuple[str, ...]
@@ -83,41 +89,41 @@ def load(
     folds: int = 0,
     fold: int = 1,
 ) -> LabelledText:
-    """The texts of that name, or the user's own at that path.
+    """Loads known texts by their name, or the user's own texts from a path.
 
     name_or_path: "lexicon" or "movie-review"; a ``.tsv`` or ``.csv`` file with the columns ``label`` and ``text``; a
-        folder of class-named folders of ``.txt`` files (or of train/, val/ and test/ folders with such folders in
-        them); a folder with a file ``*.pos`` and a file ``*.neg``, one text a line.
-    seed: of what is held out for validation where the data come without a validation split.
-    words: how many the vocabulary has at most; what else there is becomes one unknown word.
-    longest: words of a text that are seen; its end is cut off.
+        folder of class-named folders of ``.txt`` files (or of folders train/, val/ and test/ with such folders in
+        them); a folder with a file ``*.pos`` and a file ``*.neg``, with one text in each line.
+    seed: random seed of the validation split, for data without one.
+    words: largest size of the vocabulary; all other words become one unknown word.
+    longest: number of words after which a text is cut off.
     encoding: of the files; "": UTF-8, and latin-1 for Movie Review.
-    folds, fold: of a cross-validation, whose part ``fold`` of so many is the test split; 0 folds: none.
+    folds, fold: the test split is part ``fold`` of a cross-validation with ``folds`` parts; 0 folds: none.
 
-    Raises UserError, saying what is wrong and where, for anything that cannot be trained on.
+    Raises UserError, with file and line, for data that cannot be trained on.
     """
-    found = _find(name_or_path, encoding)
-    parts = in_folds(name_or_path, found.parts, found.classes, folds, fold) if folds else found.parts
-    parts = with_held_out(name_or_path, parts, found.classes, seed)
+    source = _read(name_or_path, encoding)
+    parts = in_folds(name_or_path, source.parts, source.classes, folds, fold) if folds else source.parts
+    parts = with_held_out(name_or_path, parts, source.classes, seed)
     vocabulary = Words.learn(parts["train"][0].tolist(), words)
-    notes = list(found.notes)
+    notes = list(source.notes)
     splits = {}
     for part in ("train", "validation", "test"):
         texts, labels = parts[part]
         ids = vocabulary.encode_all(texts.tolist())
-        cut = sum(len(its) > longest for its in ids)
+        cut = sum(len(text) > longest for text in ids)
         if cut:
             notes.append(f"{cut} {part} texts have more than --longest {longest} words: their ends are cut off")
-        splits[part] = Texts(texts, [its[:longest] for its in ids], labels.astype(np.int32))
+        splits[part] = Texts(texts, [text[:longest] for text in ids], labels.astype(np.int32))
     unknown = np.mean([id_ == UNKNOWN_WORD for ids in splits["train"].ids for id_ in ids])
     if unknown:
         notes.append(
-            f"the training texts have more than --words {words} words: {unknown:.1%} of what they say is unknown"
+            f"the training texts have more than --words {words} different words: {unknown:.1%} of all words are unknown"
         )
-    return LabelledText(name_or_path, **splits, classes=found.classes, vocabulary=vocabulary, notes=tuple(notes))
+    return LabelledText(name_or_path, **splits, classes=source.classes, vocabulary=vocabulary, notes=tuple(notes))
 
 
-def _find(name: str, encoding: str) -> TextSource:
+def _read(name: str, encoding: str) -> TextSource:
     if name == "lexicon":
         return lexicon_sentences()
     if name == "movie-review":
@@ -135,47 +141,47 @@ def _find(name: str, encoding: str) -> TextSource:
 
 
 def lexicon_sentences() -> TextSource:
-    """Sentences that ``pipeline.data.lexicon`` composes: what they are follows from people's ratings of words."""
+    """The sentences of ``synthetic.lexicon``, whose labels follow from people's ratings of single words."""
     from .synthetic import lexicon
 
     parts = {}
-    for part, found in lexicon.sentences(LEXICON_SIZES, seed=0).items():
-        parts[part] = _arrays([(sentence.text, int(sentence.valence > 0)) for sentence in found])
+    for part, sentences in lexicon.sentences(LEXICON_SIZES, seed=0).items():
+        parts[part] = _arrays([(sentence.text, int(sentence.valence > 0)) for sentence in sentences])
     return TextSource(parts, tuple(POLARITY))
 
 
 def movie_review(encoding: str) -> TextSource:
-    """Movie Review, sentence polarity 1.0 (Pang & Lee 2005): 10,662 snippets, in latin-1. It has no splits.
+    """Movie Review, sentence polarity 1.0 (Pang & Lee 2005): 10,662 snippets in latin-1, without splits.
 
-    Read from ``$PIPELINE_DATA/mr-polarity`` or the user's cache; where it is in neither, downloaded into the cache.
+    Read from ``$PIPELINE_DATA/mr-polarity`` or the user's cache; otherwise downloaded into the cache.
     """
     folder = folder_of(MOVIE_REVIEW, MOVIE_REVIEW_MIRRORS, shared="mr-polarity", cached="mr-polarity")
     return read_folder(folder, encoding)
 
 
 def read_folder(path: Path, encoding: str) -> TextSource:
-    """The texts of ``*.pos`` and ``*.neg`` files, one a line, or those of files in class-named folders, one each."""
+    """The texts of ``*.pos`` and ``*.neg`` files, one in each line, or of class-named folders, one in each file."""
     files = {name: sorted(path.glob(f"*.{ending}")) for name, ending in POLARITY.items()}
     if all(files.values()):
         return _read_lines(files, encoding)
     if any(files.values()):
         has, lacks = sorted(POLARITY, key=lambda name: not files[name])
         raise UserError(f"{path} has {files[has][0].name} but no file *.{POLARITY[lacks]}; both classes need one")
-    found, classes = labelled_files(path, (".txt",))
+    files_of, classes = labelled_files(path, (".txt",))
     if not classes:
         raise UserError(
             f"{path} has no folders in it, and no files *.pos and *.neg; put the texts of each class into a folder "
             "with its name, as .txt files, or the texts of all into a .tsv file with the columns label and text"
         )
-    read = {part: [(read_encoded(file, encoding), label) for file, label in files] for part, files in found.items()}
-    return _without_empty(path, read, classes, "files")
+    parts = {part: [(read_encoded(file, encoding), label) for file, label in pairs] for part, pairs in files_of.items()}
+    return _without_empty(path, parts, classes, "files")
 
 
 def _read_lines(files: Mapping[str, Sequence[Path]], encoding: str) -> TextSource:
     pairs = []
-    for label, its in enumerate(files.values()):
-        for file in its:
-            # A line may hold control bytes that str.splitlines would break it at.
+    for label, files_of_class in enumerate(files.values()):
+        for file in files_of_class:
+            # A line may contain control characters, at which str.splitlines would break it.
             lines = read_encoded(file, encoding).removesuffix("\n").split("\n")
             pairs += [(line, label) for line in lines]
     folder = next(iter(files.values()))[0].parent
@@ -183,7 +189,7 @@ def _read_lines(files: Mapping[str, Sequence[Path]], encoding: str) -> TextSourc
 
 
 def read_table(path: Path, encoding: str) -> TextSource:
-    """Lines of a ``.tsv`` (split at tabs alone) or rows of a ``.csv`` file; the first one names the columns."""
+    """The texts in a ``.tsv`` or ``.csv`` file whose first line has the columns ``label`` and ``text``."""
     pairs, blank = [], 0
     for line, fields in named_rows(path, read_encoded(path, encoding), ("label", "text")):
         if not fields:
@@ -200,14 +206,17 @@ def read_table(path: Path, encoding: str) -> TextSource:
 def _without_empty(
     path: Path, parts: Mapping[str, Sequence[tuple[str, int]]], classes: tuple[str, ...], what: str, blank: int = 0
 ) -> TextSource:
-    """blank: how many of ``what`` were empty, besides those that are found here."""
-    kept = {part: [(text.strip(), label) for text, label in pairs if text.strip()] for part, pairs in parts.items()}
-    for part, pairs in kept.items():
+    """The texts that are not empty, and a note on the others.
+
+    what: the unit in which the texts were read, for the note; blank: number of empty ones that ``parts`` does not have.
+    """
+    texts = {part: [(text.strip(), label) for text, label in pairs if text.strip()] for part, pairs in parts.items()}
+    for part, pairs in texts.items():
         if not pairs:
             raise UserError(f"{path} has no {part} texts: it is empty")
-    left_out = blank + sum(len(pairs) - len(kept[part]) for part, pairs in parts.items())
+    left_out = blank + sum(len(pairs) - len(texts[part]) for part, pairs in parts.items())
     notes = (f"{left_out} {what} of {path} left out: they are empty",) if left_out else ()
-    return TextSource({part: _arrays(pairs) for part, pairs in kept.items()}, classes, notes)
+    return TextSource({part: _arrays(pairs) for part, pairs in texts.items()}, classes, notes)
 
 
 def _arrays(pairs: Sequence[tuple[str, int]]) -> Arrays:

@@ -1,4 +1,4 @@
-"""Sentences in two languages, line by line: their files, and the ids that a translation model is trained on."""
+"""Parallel text: files with the same sentences in two languages, and their ids as training examples."""
 
 import gzip
 import random
@@ -20,7 +20,7 @@ from .vocabulary import BEGIN, END, Subwords
 CLDR_SIZES = {"train": 20_000, "validation": 500, "test": 500}
 HELD_OUT_SHARE, HELD_OUT_MOST = 0.1, 1_000
 PARTS = {"train": ("train",), "validation": ("val", "valid", "validation", "dev"), "test": ("test",)}
-"""How the names of each part's files begin."""
+"""Prefixes of the names of each part's files."""
 MULTI30K = {
     "train.lc.norm.tok.en": "08925f8e0572bcd5a006702fc5fe20e2d77c6917d4eebd576fc20de6693c2119",
     "train.lc.norm.tok.de": "cb5a23529b65ec2061f1dc446192a9c37382b63cc75f81a0be59d34894b3a505",
@@ -36,7 +36,7 @@ Pairs = list[tuple[str, str]]
 
 @dataclass(frozen=True, eq=False)
 class ParallelText:
-    """Sentences and their translations, in three parts. notes: what was left out, and why."""
+    """Sentences and their translations in three parts. notes: which pairs were left out, and why."""
 
     name: str
     train: Pairs
@@ -46,12 +46,12 @@ class ParallelText:
 
 
 def load(name_or_path: str, source: str = "en", target: str = "de", seed: int = 0) -> ParallelText:
-    """The sentences of that name, "cldr" or "multi30k", or the user's own folder of files.
+    """Loads known sentences by their name, "cldr" or "multi30k", or the user's own from a folder of files.
 
-    source, target: codes of languages: the endings of the files' names. seed: of what is held out where a folder has
-    files for training alone.
+    source, target: language codes, which are the suffixes of the files. seed: random seed of the validation part, for a
+    folder without one.
 
-    Raises UserError for files that are not there, are not UTF-8, or whose numbers of lines differ.
+    Raises UserError for files that are missing, are not UTF-8, or have different numbers of lines.
     """
     if source == target:
         raise UserError(f"--source and --target are both {source!r}; choose two languages")
@@ -71,28 +71,28 @@ def load(name_or_path: str, source: str = "en", target: str = "de", seed: int = 
 
 
 def _multi30k() -> Path:
-    """Multi30k (Elliott et al. 2016), descriptions of images: 29,000, 1,014 and 1,000 pairs, tokenised, in lower case.
+    """The folder of Multi30k (Elliott et al. 2016): descriptions of images, tokenised and in lower case.
 
-    Read from ``$PIPELINE_DATA/multi30k-en-de/tok`` or the user's cache; where it is in neither, downloaded there.
+    29,000 training, 1,014 validation and 1,000 test pairs. Read from ``$PIPELINE_DATA/multi30k-en-de/tok`` or the
+    user's cache; otherwise downloaded into the cache.
     """
     return folder_of(MULTI30K, MULTI30K_MIRRORS, shared="multi30k-en-de/tok", cached="multi30k")
 
 
 def _read_folder(folder: Path, name: str, source: str, target: str, seed: int) -> ParallelText:
-    found = {part: _find(folder, part, source, target) for part in PARTS}
-    files = found["train"]
-    if files is None:
+    files = {part: _find(folder, part, source, target) for part in PARTS}
+    if files["train"] is None:
         languages = sorted({_language(file) for file in folder.iterdir() if file.name.startswith("train")})
-        has = f"it has training files in {', '.join(languages)}" if languages else "it has no file whose name so begins"
+        has = f"it has training files in {', '.join(languages)}" if languages else "it has no file named train.*"
         raise UserError(
-            f"{folder} has no pair of files train.{source} and train.{target} (plain or .gz; more may stand between, "
-            f"as in train.tok.{source}); {has}. Name two languages by --source and --target"
+            f"{folder} has no pair of files train.{source} and train.{target} (plain or .gz, or with more in between, "
+            f"as in train.tok.{source}); {has}. Name two languages with --source and --target"
         )
     notes: list[str] = []
     parts: dict[str, Pairs] = {}
-    for part, its in found.items():
-        if its is not None:
-            parts[part] = _read_pairs(*its, notes)
+    for part, pair in files.items():
+        if pair is not None:
+            parts[part] = _read_pairs(*pair, notes)
     for part in ("test", "validation"):
         if part not in parts:
             parts["train"], parts[part] = _held_out(parts["train"], folder, part, seed if part != "test" else 0)
@@ -104,7 +104,7 @@ def _language(file: Path) -> str:
 
 
 def _find(folder: Path, part: str, source: str, target: str) -> tuple[Path, Path] | None:
-    """The first pair of files, by name, for a part."""
+    """The first pair of files of a part, in alphabetical order; None if there is none."""
     names: Mapping[str, Path] = {file.name.removesuffix(".gz"): file for file in sorted(folder.iterdir())}
     for name, file in names.items():
         stem, _, language = name.rpartition(".")
@@ -119,7 +119,7 @@ def _read_pairs(source: Path, target: Path, notes: list[str]) -> Pairs:
     if len(first) != len(second):
         raise UserError(
             f"{source} has {len(first)} lines and {target} has {len(second)}; each line must be the translation of the "
-            "one at its place: look for a sentence that is missing, or broken in two"
+            "same line in the other file: look for a sentence that is missing, or broken into two lines"
         )
     pairs = [(a, b) for a, b in zip(first, second) if a and b]
     if not pairs:
@@ -130,16 +130,16 @@ def _read_pairs(source: Path, target: Path, notes: list[str]) -> Pairs:
 
 
 def read_lines(path: Path) -> list[str]:
-    """The lines of a UTF-8 file, plain or gzipped, without spaces at their ends; they end at "\\n" and nothing else.
+    """The lines of a UTF-8 file, plain or gzipped, without leading and trailing spaces; only "\\n" ends a line.
 
-    Raises UserError for a file that cannot be read.
+    Raises UserError if the file cannot be read.
     """
     try:
         content = path.read_bytes()
         if path.suffix == ".gz":
             content = gzip.decompress(content)
     except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path} cannot be read: {error}; fetch it again") from error
+        raise UserError(f"{path} cannot be read: {error}; copy or download it again") from error
     text = decoded(path, content, "UTF-8", f"convert it first, as with: iconv -f latin1 -t utf-8 {path.name}")
     if not text.strip():
         raise UserError(f"{path} is empty")
@@ -147,22 +147,21 @@ def read_lines(path: Path) -> list[str]:
 
 
 def _held_out(pairs: Pairs, folder: Path, part: str, seed: int) -> tuple[Pairs, Pairs]:
-    """The rest, and a tenth (1,000 at most) of the pairs."""
+    """The rest of the pairs, and a random tenth of them, at most 1,000."""
     size = min(round(HELD_OUT_SHARE * len(pairs)), HELD_OUT_MOST)
     if size < 1:
         raise UserError(
             f"{folder} has no {part} files, and its {len(pairs)} training pairs are too few to hold some out"
         )
-    drawn = random.Random(seed).sample(range(len(pairs)), size)
-    held = set(drawn)
-    return [pair for i, pair in enumerate(pairs) if i not in held], [pairs[i] for i in sorted(held)]
+    held_out = set(random.Random(seed).sample(range(len(pairs)), size))
+    return [pair for i, pair in enumerate(pairs) if i not in held_out], [pairs[i] for i in sorted(held_out)]
 
 
 @dataclass(frozen=True, eq=False)
 class Sentences:
-    """Pairs as ids: an example is (source, target), and as its labels the target one position on.
+    """Pairs of sentences as ids: an example has the inputs (source, target), and as labels the target shifted by one.
 
-    sources, targets: int32 ids of each, without the special ones. lengths: how many positions a pair needs.
+    sources, targets: ids of each sentence, int32, without special ids.
     """
 
     sources: Sequence[np.ndarray]
@@ -170,6 +169,7 @@ class Sentences:
 
     @classmethod
     def of(cls, pairs: Pairs, vocabulary: Subwords) -> "Sentences":
+        """Pairs of texts as ids of a vocabulary."""
         return cls(*(encode(texts, vocabulary) for texts in zip(*pairs)))
 
     def __len__(self) -> int:
@@ -177,18 +177,19 @@ class Sentences:
 
     @cached_property
     def lengths(self) -> np.ndarray:
+        """Number of positions that each pair needs: of its longer sentence with its END."""
         pairs = zip(self.sources, self.targets)
         return np.asarray([max(len(source), len(target)) + 1 for source, target in pairs])
 
     def at_most(self, length: int) -> "Sentences":
-        """Those that need no more positions."""
+        """The pairs that need at most ``length`` positions."""
         rows = np.flatnonzero(self.lengths <= length)
         return Sentences(*([side[row] for row in rows.tolist()] for side in (self.sources, self.targets)))
 
     def take(self, rows: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], Targets]:
-        """(source, target) and Targets, each (rows, time): ``source END``, ``BEGIN target`` and ``target END``.
+        """Inputs ``source END`` and ``BEGIN target``, and labels ``target END``, each (rows, time).
 
-        All are padded to the same length, so that few shapes compile; padding has weight 0.
+        All three are padded to the same length, so that there are few different shapes; padding has weight 0.
         """
         width = int(self.lengths[rows].max())
         sources = padded([np.append(self.sources[row], np.int32(END)) for row in rows], width=width)
@@ -198,11 +199,11 @@ class Sentences:
 
 
 def encode(texts: Sequence[str], vocabulary: Subwords) -> list[np.ndarray]:
-    """With a space in front of every sentence, as in front of every other word: a word has one set of ids."""
+    """The ids of each text: int32. A space is put before it, so that its first word has the same ids as elsewhere."""
     return vocabulary.encode_all([f" {text}" for text in texts])
 
 
 def decode(ids: np.ndarray, vocabulary: Subwords) -> str:
-    """The sentence that ends at the first END."""
+    """The text of ids up to the first END."""
     ends = np.flatnonzero(ids == END)
     return vocabulary.decode(ids[: ends[0]] if ends.size else ids).strip()

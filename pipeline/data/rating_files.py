@@ -1,4 +1,4 @@
-"""Files of ratings: lines 'user item rating [timestamp]', MovieLens' files as they come, and titles of items."""
+"""Files of ratings: lines 'user item rating [timestamp]', MovieLens' own files, and titles of items."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ COLUMNS = {
     "rating": ("rating", "ratings", "value", "score", "stars"),
     "timestamp": ("timestamp", "time", "unix_timestamp"),
 }
-"""What a first line may call them."""
+"""Names of the columns in a first line."""
 
 
 RATING_FILES = ("u.data", "ratings.csv", "ratings.dat", "ratings.tsv")
@@ -27,7 +27,10 @@ TITLE_FILES = ("u.item", "movies.csv", "movies.dat")
 
 
 class RatingColumns(NamedTuple):
-    """A file's columns, line by line: names, numbers, and the number of the line each stood in."""
+    """The columns of a file of ratings: arrays (ratings,).
+
+    users, items: names; values: float32; times: seconds, float64; lines: numbers of the lines in the file.
+    """
 
     users: np.ndarray
     items: np.ndarray
@@ -37,7 +40,11 @@ class RatingColumns(NamedTuple):
 
 
 class RatingSource(NamedTuple):
-    """What a reader found. parts: "train", and "test" where the data have their own."""
+    """Ratings as a reader returns them, before splits are held out.
+
+    parts: "train", and "test" if the data have their own test split; titles: of items, by name; notes: for the user;
+    floor: see ``ratings.RatingData``.
+    """
 
     parts: Mapping[str, RatingColumns]
     titles: Mapping[str, str]
@@ -46,10 +53,12 @@ class RatingSource(NamedTuple):
 
 
 def read_folder(path: Path, encoding: str, folds: int, fold: int, ranking: bool) -> RatingSource:
-    """MovieLens' files: ``u.data``, ``ratings.csv``, ``.dat`` or ``.tsv``; official folds, and titles, where they are.
+    """The ratings in a folder with MovieLens' files: ``u.data``, or ``ratings.csv``, ``.dat`` or ``.tsv``; and titles.
 
-    The folds of MovieLens 100K are ``u1.base``, ``u1.test`` and so on; or, where these are not there, lines 1 to 20,000
-    of ``u.data`` and so on, which is how they were made. Without folds the first one's test split is the test split.
+    MovieLens 100K has five official folds: ``u1.base``, ``u1.test`` and so on. If these files are missing, the folds
+    are
+    made as the official ones were: lines 1 to 20,000 of ``u.data`` are the first test split, and so on. With ``folds``
+    0, the first fold's test split is used. ranking: the official folds do not apply.
     """
     titles: dict[str, str] = {}
     for name in TITLE_FILES:
@@ -62,16 +71,16 @@ def read_folder(path: Path, encoding: str, folds: int, fold: int, ranking: bool)
     whole = next((path / name for name in RATING_FILES if (path / name).is_file()), None)
     if whole is None:
         raise UserError(f"{path} has none of the files {', '.join(RATING_FILES)}; put the ratings into one of these")
-    read = read_table(whole, encoding)
+    ratings = read_table(whole, encoding)
     if not ranking and folds in (0, MOVIELENS_FOLDS) and path.name == "movielens-100k":
-        part = len(read.lines) // MOVIELENS_FOLDS
-        test = np.arange(len(read.lines)) // part == fold - 1
-        return RatingSource({"train": take_rows(read, ~test), "test": take_rows(read, test)}, titles)
-    return RatingSource({"train": read}, titles)
+        part = len(ratings.lines) // MOVIELENS_FOLDS
+        test = np.arange(len(ratings.lines)) // part == fold - 1
+        return RatingSource({"train": take_rows(ratings, ~test), "test": take_rows(ratings, test)}, titles)
+    return RatingSource({"train": ratings}, titles)
 
 
 def read_titles(path: Path, encoding: str = "") -> dict[str, str]:
-    """Titles of items by their names: ``u.item`` (split at "|"), ``movies.csv`` or ``movies.dat`` (at "::")."""
+    """Titles of items, by name: from ``u.item`` (separated by "|"), ``movies.csv``, or ``movies.dat`` (by "::")."""
     titles = {}
     with_bars = path.name == "u.item"
     rows = (
@@ -81,24 +90,25 @@ def read_titles(path: Path, encoding: str = "") -> dict[str, str]:
     )
     for line, fields in rows:
         if len(fields) < 2:
-            raise UserError(f"{path}: line {line} has no title: an item and its title must stand in it; correct it")
+            raise UserError(f"{path}: line {line} has no title: it must have an item and its title; correct it")
         titles[fields[0].strip()] = fields[1].strip()
     return titles
 
 
 def read_table(path: Path, encoding: str = "") -> RatingColumns:
-    """A file of lines ``user item rating [timestamp]`` between tabs, commas, "::" or spaces, as its first line says.
+    """A file with lines ``user item rating [timestamp]``, separated by tabs, commas, semicolons, "::" or spaces.
 
-    The first line may name the columns (MovieLens' ``userId,movieId,rating,timestamp``), which then stand in any order;
-    without a rating column every line is an item that the user chose. Names are any strings.
+    The separator is that of the first line. The first line may name the columns (MovieLens'
+    ``userId,movieId,rating,timestamp``), which may then be in any order; without a rating column, every line is an item
+    that the user chose. Names of users and items are any strings.
 
-    Raises UserError for an empty file and, with its number, for a line that cannot be read.
+    Raises UserError for an empty file and, with the number, for a line that cannot be read.
     """
     content = read_encoded(path, encoding or ("latin-1" if path.suffix == ".dat" else "utf-8"))
     first = next((line for line in content.split("\n") if line.strip()), None)
     if first is None:
         raise UserError(f"{path} is empty; it must have lines 'user item rating [timestamp]'")
-    separator = next((its for its in ("::", "\t", ",", ";") if its in first), None)
+    separator = next((mark for mark in ("::", "\t", ",", ";") if mark in first), None)
     if separator == ",":
         rows: Iterator[tuple[int, list[str]]] = comma_separated(path, content)
     else:
@@ -123,11 +133,11 @@ def read_table(path: Path, encoding: str = "") -> RatingColumns:
         users.append(user)
         items.append(item)
         lines.append(line)
-        for kind, its in (("rating", values), ("timestamp", times)):
+        for kind, numbers in (("rating", values), ("timestamp", times)):
             if kind in columns:
-                its.append(_number(path, line, kind, fields[columns[kind]]))
+                numbers.append(_number(path, line, kind, fields[columns[kind]]))
     if not lines:
-        raise UserError(f"{path} has no ratings: it has nothing but the names of its columns")
+        raise UserError(f"{path} has no ratings: its only line has the names of the columns")
     return RatingColumns(
         np.array(users, object),
         np.array(items, object),
@@ -138,11 +148,11 @@ def read_table(path: Path, encoding: str = "") -> RatingColumns:
 
 
 def _columns(path: Path, fields: Sequence[str]) -> tuple[dict[str, int], bool]:
-    """Where each column stands, and whether the file's first line, which this is, names them."""
+    """The place of each column, and whether ``fields``, those of the first line, are the columns' names."""
     names = [name.lower() for name in fields]
-    found = {kind: next((i for i, name in enumerate(names) if name in known), None) for kind, known in COLUMNS.items()}
-    if found["user"] is not None and found["item"] is not None:
-        return {kind: i for kind, i in found.items() if i is not None}, True
+    places = {kind: next((i for i, name in enumerate(names) if name in known), None) for kind, known in COLUMNS.items()}
+    if places["user"] is not None and places["item"] is not None:
+        return {kind: i for kind, i in places.items() if i is not None}, True
     if not 2 <= len(fields) <= 4:
         raise UserError(
             f"{path} has {len(fields)} columns, and its first line does not name them; it must have user, item, rating "
@@ -155,7 +165,7 @@ def _number(path: Path, line: int, kind: str, text: str) -> float:
     try:
         value = float(text)
     except ValueError as error:
-        raise UserError(f"{path}: line {line} has the {kind} {text!r}, which is no number; correct it") from error
+        raise UserError(f"{path}: line {line} has the {kind} {text!r}, which is not a number; correct it") from error
     if not np.isfinite(value):
         raise UserError(f"{path}: line {line} has the {kind} {text!r}, which is not finite; correct it")
     return value
@@ -165,6 +175,7 @@ def _lines(path: Path, encoding: str) -> list[str]:
     return [line for line in read_encoded(path, encoding).split("\n") if line.strip()]
 
 
-def take_rows(read: RatingColumns, rows: np.ndarray) -> RatingColumns:
-    values, times = (None if column is None else column[rows] for column in (read.values, read.times))
-    return RatingColumns(read.users[rows], read.items[rows], values, times, read.lines[rows])
+def take_rows(columns: RatingColumns, rows: np.ndarray) -> RatingColumns:
+    """The rows with these numbers, or where ``rows`` is True."""
+    values, times = (None if column is None else column[rows] for column in (columns.values, columns.times))
+    return RatingColumns(columns.users[rows], columns.items[rows], values, times, columns.lines[rows])

@@ -1,6 +1,7 @@
-"""Signals in rows: each line of a ``.csv`` or ``.tsv`` file is one signal's samples and its class, without a heading.
+"""Signals in rows: each line of a ``.csv`` or ``.tsv`` file has the samples of one signal and its class, as numbers.
 
-So come the MIT-BIH heartbeats (the class last) and the UCR archive's ECG200 (the class first).
+There is no line of names. Of this format are the MIT-BIH heartbeats (class last) and the UCR archive's ECG200 (class
+first).
 """
 
 from collections.abc import Sequence
@@ -17,7 +18,7 @@ MOST_CLASSES = 50
 
 
 def has_no_heading(path: Path) -> bool:
-    """Whether already the first line of a file is of numbers."""
+    """Whether the first line of a file consists of numbers."""
     _, first = next(rows(path, read_encoded(path, "utf-8", REMEDY)))
     try:
         return bool(first) and [float(field) for field in first] != []
@@ -26,10 +27,9 @@ def has_no_heading(path: Path) -> bool:
 
 
 def read_signals(path: Path, label: str) -> tuple[np.ndarray, np.ndarray]:
-    """Signals (examples, time, 1) in float32, and what the class column says (texts, (examples,)).
+    """Signals, float32 (examples, time, 1), and their classes as texts, (examples,).
 
-    label: "first" or "last", where the class stands in each line; else it is the one of the two columns that is of few
-    whole numbers.
+    label: "first" or "last": the class's column. Anything else: whichever of the two has few different integers.
     """
     numbers = _numbers(path)
     place = _place(path, numbers, label)
@@ -39,7 +39,7 @@ def read_signals(path: Path, label: str) -> tuple[np.ndarray, np.ndarray]:
 
 
 def read_unlabelled(path: Path, length: int) -> np.ndarray:
-    """Signals of ``length`` samples, one a line: (examples, time, 1) in float32."""
+    """Signals of ``length`` samples without a class, one in each line: float32, (examples, time, 1)."""
     numbers = _numbers(path)
     if numbers.shape[1] != length:
         raise UserError(
@@ -50,20 +50,20 @@ def read_unlabelled(path: Path, length: int) -> np.ndarray:
 
 
 def _numbers(path: Path) -> np.ndarray:
-    """(lines, fields), float64."""
-    found: list[list[float]] = []
+    """All fields of a file: float64, (lines, fields)."""
+    numbers: list[list[float]] = []
     for line, row in rows(path, read_encoded(path, "utf-8", REMEDY)):
         if not any(field.strip() for field in row):
             continue
-        if found and len(row) != len(found[0]):
+        if numbers and len(row) != len(numbers[0]):
             raise UserError(
-                f"{path}: line {line} has {len(row)} fields, and the first line {len(found[0])}; all signals must be "
+                f"{path}: line {line} has {len(row)} fields, and the first line {len(numbers[0])}; all signals must be "
                 "equally long: cut them, or pad them with zeros"
             )
-        found.append([_number(path, line, i, field) for i, field in enumerate(row, 1)])
-    if not found or len(found[0]) < 2:
-        raise UserError(f"{path} has no signals; each line must have the samples of one, and its class")
-    return np.asarray(found)
+        numbers.append([_number(path, line, i, field) for i, field in enumerate(row, 1)])
+    if not numbers or len(numbers[0]) < 2:
+        raise UserError(f"{path} has no signals; each line must have the samples of one signal and its class")
+    return np.asarray(numbers)
 
 
 def _number(path: Path, line: int, place: int, field: str) -> float:
@@ -84,8 +84,8 @@ def _place(path: Path, numbers: np.ndarray, label: str) -> int:
         return fitting[0]
     which = "both the first and the last" if fitting else "neither the first nor the last"
     raise UserError(
-        f"{path}: {which} column looks like classes (few different whole numbers); say which has them by --label first "
-        "or --label last"
+        f"{path}: {which} column looks like classes (few different whole numbers); choose it with --label first or "
+        "--label last"
     )
 
 

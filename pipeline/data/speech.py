@@ -1,4 +1,4 @@
-"""Spoken utterances by name or path, with what is said in them, ready for training."""
+"""Speech by name or path: recordings with their transcripts, in three parts."""
 
 import json
 import os
@@ -27,26 +27,26 @@ VOICES = {
     "validation": "m6 Michael linda victor",
     "test": "Nguyen Hugo aunty announcer caleb marcelo miguel rob",
 }
-"""espeak-ng's variants. Nobody speaks in two parts."""
+"""Voices of espeak-ng by part: no voice is in two parts."""
 SPEEDS, PITCHES = (140, 200), (25, 75)
 FSDD_DIGITS = commands.DIGITS
 FSDD_TEST = range(5)
 MANIFESTS = (".tsv", ".csv", ".jsonl")
 PARTS = {"train": ("train",), "validation": ("val", "valid", "validation", "dev"), "test": ("test",)}
-"""How the names of manifests of parts begin."""
+"""Prefixes of the names of each part's manifest."""
 HELD_OUT_SHARE = 0.1
-JOINED_ROUNDS = 5  # how often a held-out recording stands in connected utterances
+JOINED_ROUNDS = 5  # number of connected utterances that a held-out recording is part of
 PAUSES = (0.05, 0.35)  # seconds between connected recordings
-LOUDER = 3.0  # decibels by which recordings differ at most when connected for training
-QUIET = 0.01  # seconds of the stretches whose quietest give the level of pauses
+LOUDER = 3.0  # largest random change of a recording's level when connected for training, in decibels
+QUIET = 0.01  # length of the stretches from whose levels the noise floor is estimated, in seconds
 
 
 @dataclass(frozen=True, eq=False)
 class Recordings:
-    """Utterances, each a signal and what is said in it.
+    """Recorded utterances with their transcripts.
 
-    signals: float32 between -1 and 1, all of one rate; texts: see ``normal``; speakers: who speaks, "" where nobody
-    knows; names: of the files, or what else tells them apart.
+    signals: float32 between -1 and 1, all with the same sampling rate; texts: transcripts, see ``normal``; speakers:
+    names, "" if unknown; names: of the files, or another description that tells the recordings apart.
     """
 
     signals: Sequence[np.ndarray]
@@ -58,6 +58,7 @@ class Recordings:
         return len(self.signals)
 
     def of(self, rows: Sequence[int]) -> "Recordings":
+        """The recordings with these numbers."""
         return Recordings(
             [self.signals[row] for row in rows],
             [self.texts[row] for row in rows],
@@ -68,7 +69,10 @@ class Recordings:
 
 @dataclass(frozen=True, eq=False)
 class Speech:
-    """Recordings in three parts. texts: as training utterances have them. notes: what was left out, and why."""
+    """Recordings in three parts.
+
+    texts: the transcripts of training utterances, which may be connected recordings; notes: what was left out, and why.
+    """
 
     name: str
     train: Recordings
@@ -79,17 +83,18 @@ class Speech:
 
 
 def load(name_or_path: str, *, rate: int, seed: int, connected: int = 1, hold_out_speaker: str = "") -> Speech:
-    """The utterances of that name, or the user's own at that path, as signals of ``rate`` samples a second.
+    """Loads known recordings by their name, or the user's own recordings from a path.
 
-    name_or_path: "commands", spoken by espeak-ng; "fsdd", recorded digits; a manifest: a ``.tsv``, ``.csv`` or
-        ``.jsonl`` file with the columns ``path`` and ``text``, and maybe ``speaker``; or a folder with one in it, or
-        with train.*, and maybe dev.* or val.*, and test.*.
-    seed: of what is held out for validation where the data come without a validation part.
-    connected: of how many recordings of one speaker an utterance is made. The parts stay apart. The training part is
-        left as it is: ``AugmentedUtterances`` connects it anew for each epoch.
-    hold_out_speaker: all recordings of this speaker are the test part, and nobody else's are.
+    name_or_path: "commands", sentences spoken by espeak-ng; "fsdd", recorded digits; a manifest, that is a ``.tsv``,
+        ``.csv`` or ``.jsonl`` file with the columns ``path`` and ``text`` and maybe ``speaker``; a folder with one
+        manifest, or with one for each part: train.*, test.* and dev.* or val.*.
+    rate: samples per second, to which the signals are resampled.
+    seed: random seed of the validation part, for data without one.
+    connected: number of recordings of one speaker that make up an utterance. The recordings of the training part are
+        left as they are: ``AugmentedUtterances`` connects them anew for each epoch.
+    hold_out_speaker: name of the speaker whose recordings, and no others, are the test part.
 
-    Raises UserError, saying what is wrong and where, for anything that cannot be trained on.
+    Raises UserError, with file and line, for data that cannot be trained on.
     """
     if name_or_path == "commands":
         parts, notes = _commands(rate), ()
@@ -99,60 +104,65 @@ def load(name_or_path: str, *, rate: int, seed: int, connected: int = 1, hold_ou
         parts, notes = _manifests(Path(name_or_path), rate)
     if hold_out_speaker:
         parts = _without_speaker(name_or_path, parts, hold_out_speaker)
-    for part, its_seed in (("test", 0), ("validation", seed)):
+    for part, part_seed in (("test", 0), ("validation", seed)):
         if part not in parts:
-            parts["train"], parts[part] = _held_out(parts["train"], name_or_path, part, its_seed)
+            parts["train"], parts[part] = _held_out(parts["train"], name_or_path, part, part_seed)
     joined = parts["train"]
     if connected > 1:
-        drawn = np.random.default_rng(0)
+        generator = np.random.default_rng(0)
         for part in ("validation", "test"):
-            parts[part] = _concatenated([join(parts[part], connected, rate, drawn) for _ in range(JOINED_ROUNDS)])
-        joined = join(parts["train"], connected, rate, drawn)
-        if not all(len(its) for its in (parts["validation"], parts["test"], joined)):
+            parts[part] = _concatenated([join(parts[part], connected, rate, generator) for _ in range(JOINED_ROUNDS)])
+        joined = join(parts["train"], connected, rate, generator)
+        if not all(map(len, (parts["validation"], parts["test"], joined))):
             raise UserError(
-                f"--connected is {connected}, and no speaker of a part of {name_or_path} has so many recordings; "
-                "choose fewer"
+                f"--connected is {connected}, but in one of the parts of {name_or_path} no speaker has so many "
+                "recordings; choose fewer"
             )
     return Speech(name_or_path, parts["train"], parts["validation"], parts["test"], joined.texts, tuple(notes))
 
 
 def normal(text: str) -> str:
-    """In lower case, with single spaces between words."""
+    """A transcript in lower case, with single spaces between words.
+
+    >>> normal(" Turn  the Light on")
+    'turn the light on'
+    """
     return " ".join(text.lower().split())
 
 
 def _commands(rate: int) -> dict[str, Recordings]:
-    """The language of ``pipeline.data.commands``, by voices of espeak-ng; those of the parts are different ones."""
+    """The sentences of ``synthetic.commands``, spoken by voices of espeak-ng that differ from part to part."""
     with extra("speech"):
         import soxr
 
     texts = iter(commands.sentences(sum(COMMANDS_SIZES.values()), seed=0))
     parts = {}
     for part, size in COMMANDS_SIZES.items():
-        drawn = random.Random(part)
-        spoken = [
+        choose = random.Random(part)
+        sentences = [
             espeak.Spoken(
                 next(texts),
-                f"{drawn.choice(ACCENTS)}+{drawn.choice(VOICES[part].split())}",
-                drawn.randint(*SPEEDS),
-                drawn.randint(*PITCHES),
+                f"{choose.choice(ACCENTS)}+{choose.choice(VOICES[part].split())}",
+                choose.randint(*SPEEDS),
+                choose.randint(*PITCHES),
             )
             for _ in range(size)
         ]
-        signals, its_rate = espeak.synthesise(spoken)
+        signals, espeak_rate = espeak.synthesise(sentences)
         parts[part] = Recordings(
-            [soxr.resample(signal, its_rate, rate) for signal in signals],
-            [its.text for its in spoken],
-            [its.voice for its in spoken],
-            [f"{its.voice}, {its.speed} words a minute, pitch {its.pitch}" for its in spoken],
+            [soxr.resample(signal, espeak_rate, rate) for signal in signals],
+            [sentence.text for sentence in sentences],
+            [sentence.voice for sentence in sentences],
+            [f"{sentence.voice}, {sentence.speed} words a minute, pitch {sentence.pitch}" for sentence in sentences],
         )
     return parts
 
 
 def _fsdd(rate: int) -> tuple[dict[str, Recordings], tuple[str, ...]]:
-    """Free Spoken Digit Dataset (Jackson 2016): 3,000 digits by six speakers. The first five of each are the test part.
+    """Free Spoken Digit Dataset (Jackson 2016): 3,000 recordings, in which six speakers say each digit 50 times.
 
-    Read from ``$PIPELINE_DATA/fsdd/recordings`` or the user's cache.
+    The first five recordings of each digit and speaker are the test part. Read from ``$PIPELINE_DATA/fsdd/recordings``
+    or the user's cache.
     """
     with extra("train"):
         import pooch
@@ -160,7 +170,7 @@ def _fsdd(rate: int) -> tuple[dict[str, Recordings], tuple[str, ...]]:
     cached = Path(pooch.os_cache("backhand")) / "fsdd" / "recordings"
     own = os.environ.get("PIPELINE_DATA")
     folders = [Path(own) / "fsdd" / "recordings", cached] if own else [cached]
-    files = next((found for folder in folders if (found := sorted(folder.glob("*.wav")))), [])
+    files = next(filter(None, (sorted(folder.glob("*.wav")) for folder in folders)), [])
     if not files:
         raise UserError(
             "the Free Spoken Digit Dataset is not on this machine. Fetch it from "
@@ -169,16 +179,16 @@ def _fsdd(rate: int) -> tuple[dict[str, Recordings], tuple[str, ...]]:
         )
     entries: dict[str, list[_Entry]] = {"train": [], "test": []}
     for file in files:
-        found = re.fullmatch(r"(\d)_([^_]+)_(\d+)", file.stem)
-        if not found:
+        match = re.fullmatch(r"(\d)_([^_]+)_(\d+)", file.stem)
+        if not match:
             raise UserError(f"{file} is not named {{digit}}_{{speaker}}_{{index}}.wav; remove it")
-        part = "test" if int(found[3]) in FSDD_TEST else "train"
-        entries[part].append(_Entry(file, FSDD_DIGITS[int(found[1])], found[2]))
-    return {part: _recordings(its, rate) for part, its in entries.items()}, ()
+        part = "test" if int(match[3]) in FSDD_TEST else "train"
+        entries[part].append(_Entry(file, FSDD_DIGITS[int(match[1])], match[2]))
+    return {part: _recordings(files_of_part, rate) for part, files_of_part in entries.items()}, ()
 
 
 class _Entry(NamedTuple):
-    """A line of a manifest. place: where it stands, for messages."""
+    """A line of a manifest. place: file and line, for messages."""
 
     path: Path
     text: str
@@ -214,20 +224,20 @@ def _manifests(path: Path, rate: int) -> tuple[dict[str, Recordings], tuple[str,
         )
     notes: list[str] = []
     entries = {part: _read_manifest(file, notes) for part, file in files.items()}
-    return {part: _recordings(its, rate) for part, its in entries.items()}, tuple(notes)
+    return {part: _recordings(lines, rate) for part, lines in entries.items()}, tuple(notes)
 
 
 def _find_manifests(folder: Path) -> dict[str, Path]:
-    """A folder's only manifest, or those of its parts."""
-    found = [file for file in sorted(folder.iterdir()) if file.suffix in MANIFESTS]
+    """The only manifest in a folder, or the manifests of its parts."""
+    files = [file for file in sorted(folder.iterdir()) if file.suffix in MANIFESTS]
     parts = {
-        part: file for part, names in PARTS.items() for file in found if re.split(r"[^a-z]", file.stem)[0] in names
+        part: file for part, names in PARTS.items() for file in files if re.split(r"[^a-z]", file.stem)[0] in names
     }
     if "train" in parts:
         return parts
-    if len(found) == 1:
-        return {"train": found[0]}
-    has = ", ".join(file.name for file in found) or "it has none"
+    if len(files) == 1:
+        return {"train": files[0]}
+    has = f"it has {', '.join(file.name for file in files)}" if files else "it has none"
     raise UserError(
         f"{folder} must have one manifest, a {', '.join(MANIFESTS)} file with the columns path and text, or one whose "
         f"name begins with train; {has}"
@@ -235,7 +245,7 @@ def _find_manifests(folder: Path) -> dict[str, Path]:
 
 
 def _read_manifest(path: Path, notes: list[str]) -> list[_Entry]:
-    """Its lines, whose files are looked for, but not read. Paths are relative to the manifest's folder."""
+    """The lines of a manifest, whose recordings must exist. Paths are relative to the manifest's folder."""
     content = decoded(path, path.read_bytes(), "UTF-8", f"convert it first, as with: iconv -f latin1 {path.name}")
     entries, empty = [], 0
     for line, fields in (_json_lines if path.suffix == ".jsonl" else _table_lines)(path, content):
@@ -246,7 +256,7 @@ def _read_manifest(path: Path, notes: list[str]) -> list[_Entry]:
             entries.append(_Entry(file, text, fields["speaker"], f"{path}: line {line}: "))
         empty += not text
     if not entries:
-        raise UserError(f"{path} names no recordings with a text")
+        raise UserError(f"{path} has no recordings with a text; add lines with a path and a text")
     if empty:
         notes.append(f"{empty} lines of {path} left out: they have no text")
     return entries
@@ -263,65 +273,69 @@ def _json_lines(path: Path, content: str) -> Iterator[tuple[int, dict[str, str]]
         if not line.strip():
             continue
         try:
-            found = json.loads(line)
+            fields = json.loads(line)
         except json.JSONDecodeError as error:
             raise UserError(f"{path}: line {number} is not JSON ({error}); correct it") from error
-        if not isinstance(found, dict) or not all(isinstance(found.get(name), str) for name in ("path", "text")):
-            raise UserError(f'{path}: line {number} must be an object as {{"path": "a.wav", "text": "hello"}}')
-        yield number, {"speaker": ""} | {name: str(value) for name, value in found.items()}
+        if not isinstance(fields, dict) or not all(isinstance(fields.get(name), str) for name in ("path", "text")):
+            raise UserError(f'{path}: line {number} must be an object like {{"path": "a.wav", "text": "hello"}}')
+        yield number, {"speaker": ""} | {name: str(value) for name, value in fields.items()}
 
 
 def _without_speaker(name: str, parts: dict[str, Recordings], speaker: str) -> dict[str, Recordings]:
-    """The speaker's recordings as the test part, and all others."""
+    """The speaker's recordings as the test part, and all others as the training part."""
     recordings = _concatenated(list(parts.values()))
-    speakers = sorted({its for its in recordings.speakers if its})
+    speakers = sorted(set(recordings.speakers) - {""})
     if speaker not in speakers:
-        whose = f"its speakers are {', '.join(speakers)}" if speakers else "it does not say who speaks"
-        raise UserError(f"--hold-out-speaker is {speaker!r}, of whom {name} has no recording; {whose}")
+        known = f"its speakers are {', '.join(speakers)}" if speakers else "it does not say who speaks"
+        raise UserError(f"--hold-out-speaker is {speaker!r}, of whom {name} has no recording; {known}")
     if len(speakers) == 1:
         raise UserError(f"--hold-out-speaker is {speaker!r}, the only speaker of {name}: nothing is left to train on")
     rows = {"train": [], "test": []}
-    for row, its in enumerate(recordings.speakers):
-        rows["test" if its == speaker else "train"].append(row)
-    return {part: recordings.of(its) for part, its in rows.items()}
+    for row, other in enumerate(recordings.speakers):
+        rows["test" if other == speaker else "train"].append(row)
+    return {part: recordings.of(chosen) for part, chosen in rows.items()}
 
 
 def _held_out(recordings: Recordings, name: str, part: str, seed: int) -> tuple[Recordings, Recordings]:
-    """The rest, and a tenth."""
+    """The rest of the recordings, and a random tenth."""
     size = round(HELD_OUT_SHARE * len(recordings))
     if size < 1:
         raise UserError(f"{name} has no {part} part, and its {len(recordings)} recordings are too few to hold some out")
-    held = set(random.Random(seed).sample(range(len(recordings)), size))
-    rest = [row for row in range(len(recordings)) if row not in held]
-    return recordings.of(rest), recordings.of(sorted(held))
+    held_out = set(random.Random(seed).sample(range(len(recordings)), size))
+    rest = [row for row in range(len(recordings)) if row not in held_out]
+    return recordings.of(rest), recordings.of(sorted(held_out))
 
 
 def _concatenated(several: Sequence[Recordings]) -> Recordings:
     return Recordings(
-        [signal for its in several for signal in its.signals],
-        [text for its in several for text in its.texts],
-        [speaker for its in several for speaker in its.speakers],
-        [name for its in several for name in its.names],
+        [signal for recordings in several for signal in recordings.signals],
+        [text for recordings in several for text in recordings.texts],
+        [speaker for recordings in several for speaker in recordings.speakers],
+        [name for recordings in several for name in recordings.names],
     )
 
 
-def join(recordings: Recordings, count: int, rate: int, drawn: np.random.Generator, louder: float = 0.0) -> Recordings:
-    """Utterances of ``count`` recordings of one speaker, with pauses between; no recording stands in two.
+def join(
+    recordings: Recordings, count: int, rate: int, generator: np.random.Generator, louder: float = 0.0
+) -> Recordings:
+    """Utterances that consist of ``count`` recordings of one speaker, with pauses in between.
 
-    A pause is noise as loud as the quietest stretches of the recording before it. louder: decibels by which each
-    recording is made louder, or less loud, at most.
+    The recordings are grouped at random; each is part of one utterance, or of none if some are left over. A pause is
+    noise as loud as the quietest stretches of the recording before it.
+
+    louder: largest random change of each recording's level, in decibels.
     """
     signals: list[np.ndarray] = []
     groups: list[list[int]] = []
     for speaker in dict.fromkeys(recordings.speakers):
-        rows = [row for row, its in enumerate(recordings.speakers) if its == speaker]
-        rows = drawn.permutation(rows)[: len(rows) // count * count].reshape(-1, count)
+        rows = [row for row, other in enumerate(recordings.speakers) if other == speaker]
+        rows = generator.permutation(rows)[: len(rows) // count * count].reshape(-1, count)
         for group in rows.tolist():
             parts = []
             for row in group:
-                signal = recordings.signals[row] * np.float32(10 ** (drawn.uniform(-louder, louder) / 20))
-                samples = round(drawn.uniform(*PAUSES) * rate)
-                pause = _noise_floor(signal, rate) * drawn.standard_normal(samples, np.float32)
+                signal = recordings.signals[row] * np.float32(10 ** (generator.uniform(-louder, louder) / 20))
+                samples = round(generator.uniform(*PAUSES) * rate)
+                pause = _noise_floor(signal, rate) * generator.standard_normal(samples, np.float32)
                 parts += [signal, pause]
             signals.append(np.concatenate(parts[:-1]))
             groups.append(group)
@@ -334,7 +348,7 @@ def join(recordings: Recordings, count: int, rate: int, drawn: np.random.Generat
 
 
 def _noise_floor(signal: np.ndarray, rate: int) -> np.float32:
-    """The root mean square of the stretch that a twentieth of all are quieter than."""
+    """The 5 % quantile of the root mean square of short stretches of a signal."""
     size = min(round(QUIET * rate), len(signal))
     stretches = signal[: len(signal) // size * size].reshape(-1, size)
     return np.float32(np.quantile(np.sqrt(np.square(stretches).mean(1)), 0.05))

@@ -1,4 +1,4 @@
-"""Which recordings can be trained on, and what a user should know of those that cannot."""
+"""Checks of recordings before training: which of them can be trained on, and notes on the others."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -12,9 +12,9 @@ from .vocabulary import Characters
 
 
 def trainable(utterances: Utterances, name: str, rate: int, longest: float) -> tuple[Utterances, list[str]]:
-    """The utterances that are neither too long nor too short for their texts nor silent, and notes on the others.
+    """The utterances that can be trained on, and notes on others: too long, too short for their texts, or silent.
 
-    name: of the data. rate: samples per second. longest: seconds. Raises UserError where none is left.
+    name: of the data, for messages; rate: samples per second; longest: in seconds. Raises UserError if none is left.
     """
     notes, signals = [], utterances.recordings.signals
     fits = np.asarray([len(signal) <= longest * rate for signal in signals])
@@ -35,7 +35,7 @@ def trainable(utterances: Utterances, name: str, rate: int, longest: float) -> t
 
 
 def unknown_characters(alphabet: Characters, speech: Speech) -> Sequence[str]:
-    """Notes on characters that no training text has, so that the model never writes them."""
+    """Notes on characters in validation and test texts that no training text has: the model never writes them."""
     notes = []
     for part in ("validation", "test"):
         texts = getattr(speech, part).texts

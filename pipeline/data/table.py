@@ -1,4 +1,4 @@
-"""Tables of findings: a row an example, a column a finding, one of the columns the diagnosis."""
+"""Tables of findings: each row is an example, each column a finding, and one column the diagnosis."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,18 +12,18 @@ from .delimited import rows
 from .text import read_encoded
 
 MISSING = frozenset({"", "?", ".", "-", "na", "n/a", "nan", "null", "none"})
-"""What stands where nothing is known, in lower case."""
+"""Texts that stand for a missing value, in lower case."""
 MOST_CATEGORIES = 20
 REMEDY = "convert it to UTF-8"
 
 
 @dataclass(frozen=True)
 class Column:
-    """How a column becomes features, learnt from the training rows.
+    """How a column of a table becomes features, learnt from the training rows.
 
-    A column of numbers is one feature, with its ``median`` where the number is missing; and, where some training rows
-    lacked it (``indicated``), a second one says by 1 that it was. A column of texts is a feature for each of its
-    ``categories``, 1 for the one that is there.
+    A column of numbers becomes one feature, in which a missing number is replaced by the ``median``. If some training
+    rows lack the number (``indicated``), a second feature is 1 where it is missing and 0 elsewhere. A column of texts
+    becomes one feature for each of its ``categories``: 1 for the row's own category, 0 for all others.
     """
 
     name: str
@@ -33,7 +33,7 @@ class Column:
 
     @classmethod
     def learn(cls, name: str, values: np.ndarray) -> "Column":
-        """values: floats, NaN where missing; or texts, empty where missing (objects)."""
+        """The column of training rows. values: an object array of floats (NaN: missing) or texts ("": missing)."""
         if any(isinstance(value, str) for value in values):
             return cls(name, categories=tuple(sorted({str(value) for value in values if value})))
         numbers = values.astype(np.float64)
@@ -42,12 +42,13 @@ class Column:
 
     @property
     def features(self) -> tuple[str, ...]:
+        """Names of the features."""
         if self.categories:
             return tuple(f"{self.name} = {category}" for category in self.categories)
         return (self.name, f"{self.name} is missing") if self.indicated else (self.name,)
 
     def encode(self, values: np.ndarray) -> np.ndarray:
-        """(rows, features); a category that training did not have is none of those it had."""
+        """The features of ``values``: float32, (rows, features). An unknown category has 0 in all features."""
         if self.categories:
             return (values[:, None] == np.asarray(self.categories, object)[None]).astype(np.float32)
         numbers = values.astype(np.float64)
@@ -58,38 +59,41 @@ class Column:
 
 @dataclass(frozen=True)
 class Columns:
-    """All of a table, in the order of its file."""
+    """The columns of a table, in the order of its file."""
 
     columns: tuple[Column, ...]
 
     @classmethod
     def learn(cls, names: Sequence[str], values: np.ndarray) -> "Columns":
-        """names: of the columns; values: objects, (rows, columns), as in ``Table``."""
+        """The columns of training rows. names, values: see ``Table``."""
         return cls(tuple(Column.learn(name, values[:, i]) for i, name in enumerate(names)))
 
     @property
     def features(self) -> tuple[str, ...]:
+        """Names of all features."""
         return tuple(feature for column in self.columns for feature in column.features)
 
     def encode(self, values: np.ndarray) -> np.ndarray:
-        """float32, (rows, features)."""
+        """The features of ``values`` (rows, columns): float32, (rows, features)."""
         return np.concatenate([column.encode(values[:, i]) for i, column in enumerate(self.columns)], 1)
 
     def stored(self) -> list[dict[str, Any]]:
-        """As JSON."""
+        """The columns as JSON."""
         return [vars(column) for column in self.columns]
 
     @classmethod
     def read(cls, stored: Sequence[Mapping[str, Any]]) -> "Columns":
-        return cls(tuple(Column(**{**its, "categories": tuple(its["categories"])}) for its in stored))
+        """The inverse of ``stored``."""
+        return cls(tuple(Column(**{**column, "categories": tuple(column["categories"])}) for column in stored))
 
 
 @dataclass(frozen=True, eq=False)
 class Table:
-    """names: of the columns but the label's; values: objects, (rows, columns): floats, NaN where missing, in a column
-    of numbers, texts, empty where missing, in one of texts.
+    """The content of a table's file.
 
-    labels: texts, (rows,), empty where the file has none. notes: what was left out, and why.
+    names: of the columns, without the label's. values: an object array (rows, columns): a column of numbers has floats,
+    with NaN for a missing one; a column of texts has strings, with "" for a missing one. labels: texts, (rows,).
+    notes: which columns were left out, and how many values are missing.
     """
 
     names: tuple[str, ...]
@@ -99,22 +103,22 @@ class Table:
 
 
 def read_table(path: Path, label: str, ignore: Sequence[str] = ()) -> Table:
-    """The rows of a ``.csv`` or ``.tsv`` file whose first line names the columns.
+    """Reads a ``.csv`` or ``.tsv`` file whose first line has the columns' names.
 
-    label: the column with the diagnosis; ignore: columns to leave out.
+    label: the column with the diagnosis; ignore: columns to leave out. Raises UserError, with the line, for a file that
+    cannot be read.
     """
-    names, found = _cells(path)
+    names, lines = _cells(path)
     for name in (label, *ignore):
         if name not in names:
             option = "label" if name == label else "ignore"
             raise UserError(
                 f"{path} has no column {name!r}: its first line names {', '.join(map(repr, names))}; name one of these "
-                f"by --{option}"
+                f"with --{option}"
             )
     table, labels, notes = [], None, []
-    kept = [name for name in names if name not in ignore]
-    for name in kept:
-        cells = [(line, row[names.index(name)]) for line, row in found]
+    for name in (name for name in names if name not in ignore):
+        cells = [(line, row[names.index(name)]) for line, row in lines]
         if name == label:
             labels = _labels(path, name, cells)
         elif all(_is_missing(cell) for _, cell in cells):
@@ -122,23 +126,24 @@ def read_table(path: Path, label: str, ignore: Sequence[str] = ()) -> Table:
         else:
             table.append((name, _column(path, name, cells)))
     if not table:
-        raise UserError(f"{path} has no column besides {label!r}; give at least one finding to judge by")
+        raise UserError(f"{path} has no column besides {label!r}; give at least one finding")
     values = np.stack([column for _, column in table], 1)
     missing = sum(value == "" or value != value for value in values.flat)
     if missing:
         notes.append(
-            f"{missing} values are missing: a number is replaced by the training median, beside a feature that says so"
+            f"{missing} values are missing: a missing number is replaced by the training median, and a feature says so"
         )
     assert labels is not None
     return Table(tuple(name for name, _ in table), values, labels, tuple(notes))
 
 
 def read_rows(path: Path, columns: Columns) -> np.ndarray:
-    """A file's rows, encoded by the columns of a trained model, in whatever order and among whatever others they stand.
+    """The features of a file's rows, for a model trained on ``columns``: float32, (rows, features).
 
-    float32, (rows, features). Raises UserError where one is not there, or has what training did not have.
+    The file may have its columns in any order, and others besides. Raises UserError if a column is missing, or has a
+    category that the training rows do not have.
     """
-    names, found = _cells(path)
+    names, lines = _cells(path)
     absent = [column.name for column in columns.columns if column.name not in names]
     if absent:
         raise UserError(
@@ -147,13 +152,13 @@ def read_rows(path: Path, columns: Columns) -> np.ndarray:
         )
     encoded = []
     for column in columns.columns:
-        cells = [(line, row[names.index(column.name)]) for line, row in found]
+        cells = [(line, row[names.index(column.name)]) for line, row in lines]
         if column.categories:
             for line, cell in cells:
                 if cell not in column.categories and not _is_missing(cell):
                     raise UserError(
                         f"{path}: line {line} has {cell!r} in column {column.name!r}, where training had "
-                        f"{', '.join(column.categories)}; the model cannot judge it"
+                        f"{', '.join(column.categories)}; the model has not learnt it"
                     )
             encoded.append(column.encode(_objects("" if _is_missing(cell) else cell for _, cell in cells)))
         else:
@@ -162,20 +167,20 @@ def read_rows(path: Path, columns: Columns) -> np.ndarray:
 
 
 def _cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """The columns' names, and every row's line and fields, without spaces around them; empty lines are left out."""
-    read = rows(path, read_encoded(path, "utf-8", REMEDY))
-    names = [name.strip() for name in next(read)[1]]
+    """The columns' names, and the line number and stripped fields of every row that is not empty."""
+    lines = rows(path, read_encoded(path, "utf-8", REMEDY))
+    names = [name.strip() for name in next(lines)[1]]
     twice = {name for name in names if names.count(name) > 1}
     if twice or "" in names:
         what = f"names {sorted(twice)[0]!r} twice" if twice - {""} else "has a column without a name"
         raise UserError(f"{path}: the first line {what}; every column needs a name of its own")
-    found = [(line, [field.strip() for field in row]) for line, row in read if any(field.strip() for field in row)]
-    for line, row in found:
+    cells = [(line, [field.strip() for field in row]) for line, row in lines if any(field.strip() for field in row)]
+    for line, row in cells:
         if len(row) != len(names):
             raise UserError(f"{path}: line {line} has {len(row)} fields, and the first line {len(names)}; correct it")
-    if not found:
-        raise UserError(f"{path} has no rows; below the line with the columns' names it needs one an example")
-    return names, found
+    if not cells:
+        raise UserError(f"{path} has no rows; after the line with the columns' names it needs one row for each example")
+    return names, cells
 
 
 def _labels(path: Path, name: str, cells: Sequence[tuple[int, str]]) -> np.ndarray:
@@ -186,15 +191,15 @@ def _labels(path: Path, name: str, cells: Sequence[tuple[int, str]]) -> np.ndarr
 
 
 def _column(path: Path, name: str, cells: Sequence[tuple[int, str]]) -> np.ndarray:
-    """Numbers, if most of what is there is one; else texts, of a few kinds."""
-    there = [cell for _, cell in cells if not _is_missing(cell)]
-    if 2 * sum(_is_number(cell) for cell in there) >= len(there):
+    """The values of a column: numbers if at least half of those that are not missing are numbers, else texts."""
+    present = [cell for _, cell in cells if not _is_missing(cell)]
+    if 2 * sum(_is_number(cell) for cell in present) >= len(present):
         return _objects(_number(path, name, line, cell) for line, cell in cells)
-    kinds = len(set(there))
-    if kinds > MOST_CATEGORIES:
+    categories = len(set(present))
+    if categories > MOST_CATEGORIES:
         raise UserError(
-            f"{path}: column {name!r} has {kinds} different texts, such as {there[0]!r}; a column of texts may have "
-            f"{MOST_CATEGORIES}, each of which becomes a finding. Write numbers, or leave it out by --ignore {name}"
+            f"{path}: column {name!r} has {categories} different texts, such as {present[0]!r}; a column of texts may "
+            f"have {MOST_CATEGORIES}, each of which becomes a feature. Write numbers, or use --ignore {name}"
         )
     return _objects("" if _is_missing(cell) else cell for _, cell in cells)
 
@@ -204,8 +209,8 @@ def _number(path: Path, name: str, line: int, cell: str) -> float:
         return np.nan
     if not _is_number(cell):
         raise UserError(
-            f"{path}: line {line} has {cell!r} in column {name!r}, which is of numbers; write a number, leave it empty "
-            f"where none is known, or leave the column out by --ignore {name}"
+            f"{path}: line {line} has {cell!r} in column {name!r}, a column of numbers; write a number, leave the "
+            f"field empty if it is unknown, or leave the column out with --ignore {name}"
         )
     return float(cell)
 
@@ -222,7 +227,7 @@ def _is_number(cell: str) -> bool:
 
 
 def _objects(values: Iterator[Any]) -> np.ndarray:
-    found = list(values)
-    array = np.empty(len(found), object)
-    array[:] = found
+    elements = list(values)
+    array = np.empty(len(elements), object)
+    array[:] = elements
     return array

@@ -1,4 +1,4 @@
-"""Running text for a language model: its files, and the windows that a model is trained on."""
+"""Text for a language model: a file, and the windows of it that are training examples."""
 
 import sysconfig
 from dataclasses import dataclass
@@ -18,9 +18,13 @@ SHAKESPEARE_MIRRORS = ("https://raw.githubusercontent.com/karpathy/char-rnn/mast
 
 @dataclass(frozen=True, eq=False)
 class Windows:
-    """A text cut into windows of ``length`` positions, side by side; what is left at its end is not seen.
+    """A text cut into adjacent windows of ``length`` positions, without the incomplete one at its end.
 
-    ids: int32, (characters,). An example is a window's ids and, as its labels, the ids that follow each of them.
+    ids: int32, (tokens,). An example is a window's ids; its labels are the ids one position later.
+
+    >>> inputs, labels = Windows(np.arange(7), length=3).take(np.array([1]))
+    >>> inputs.tolist(), labels.tolist()
+    ([[3, 4, 5]], [[4, 5, 6]])
     """
 
     ids: np.ndarray
@@ -30,7 +34,7 @@ class Windows:
         return max(0, len(self.ids) - 1) // self.length
 
     def take(self, rows: np.ndarray | slice) -> tuple[np.ndarray, np.ndarray]:
-        """Ids and the ids that follow them, each int32, (rows, length)."""
+        """Ids, and the ids one position later, each int32, (rows, length)."""
         starts = np.arange(len(self))[rows, None] * self.length
         places = starts + np.arange(self.length)
         return self.ids[places], self.ids[places + 1]
@@ -38,9 +42,9 @@ class Windows:
 
 @dataclass(frozen=True, eq=False)
 class Corpus:
-    """A text in three parts, from its beginning to its end, in ids of a vocabulary that its first part made.
+    """A text in three consecutive parts, as ids of a vocabulary that is learnt from the first part.
 
-    test_characters: how many the last part has, however many ids they are.
+    test_characters: number of characters in the last part, whatever the number of its ids.
     """
 
     name: str
@@ -51,7 +55,7 @@ class Corpus:
     test_characters: int
 
     def windows(self, part: str, length: int) -> Windows:
-        """Raises UserError where the part has no window of that length."""
+        """The windows of a part, "train", "validation" or "test". Raises UserError if it is shorter than one window."""
         windows = Windows(getattr(self, part), length)
         if not len(windows):
             raise UserError(
@@ -62,13 +66,14 @@ class Corpus:
 
 
 def load(name_or_path: str, subwords: int = 0) -> Corpus:
-    """The text of that name, or the user's own file: "python", "shakespeare", or the path of a text file.
+    """Loads a known text by its name, "python" or "shakespeare", or the user's own text file.
 
-    The last tenth is the test part, the twentieth before it the validation part; the rest is trained on.
+    The last tenth of the text is the test part, the twentieth before it the validation part, and the rest the training
+    part.
 
-    subwords: how many there are at most, learnt from what is trained on. 0: ids are of characters.
+    subwords: largest size of a vocabulary of subwords, learnt from the training part. 0: a vocabulary of characters.
 
-    Raises UserError for a file that is not there, is empty, or is not UTF-8.
+    Raises UserError for a file that is missing, empty or not UTF-8.
     """
     known = {"python": python_library, "shakespeare": shakespeare}
     text = known[name_or_path]() if name_or_path in known else read_text(Path(name_or_path))
@@ -76,12 +81,11 @@ def load(name_or_path: str, subwords: int = 0) -> Corpus:
     validation = round(len(text) * (1 - TEST_SHARE - VALIDATION_SHARE))
     parts = text[:validation], text[validation:test], text[test:]
     vocabulary = Subwords.learn(parts[:1], subwords) if subwords else Characters.of(parts[0])
-    train, held, tested = (vocabulary.encode(part) for part in parts)
-    return Corpus(name_or_path, train, held, tested, vocabulary, len(parts[2]))
+    return Corpus(name_or_path, *(vocabulary.encode(part) for part in parts), vocabulary, len(parts[2]))
 
 
 def read_text(path: Path) -> str:
-    """A UTF-8 file as it stands, but for line ends, which all become "\\n"; a byte order mark is left out."""
+    """The content of a UTF-8 text file, without a byte order mark and with "\\n" at the ends of all lines."""
     if not path.is_file():
         raise UserError(f"{path} is neither a known text (python, shakespeare) nor the path of a text file")
     convert = f"convert it first, as with: iconv -f latin1 -t utf-8 {path.name} > utf8.txt"
@@ -92,9 +96,9 @@ def read_text(path: Path) -> str:
 
 
 def decoded(path: Path, content: bytes, encoding: str, remedy: str) -> str:
-    """The text of a file's content; a byte order mark is left out. Raises UserError where it is not in that encoding.
+    """The text of a file's content in an encoding, without a byte order mark.
 
-    remedy: what to do then: the end of the message.
+    remedy: the end of the message, what to do if it is in another encoding. Raises UserError in that case.
     """
     try:
         return content.decode("utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding)
@@ -109,9 +113,9 @@ def decoded(path: Path, content: bytes, encoding: str, remedy: str) -> str:
 def read_encoded(
     path: Path, encoding: str, remedy: str = "name its encoding, as in --encoding latin-1, or convert it"
 ) -> str:
-    """What a file has, in an encoding that it must be in. A byte order mark is left out.
+    """The text in a file with an encoding, without a byte order mark.
 
-    remedy: what to do where it is in another. Raises UserError for a file that cannot be read.
+    remedy: the end of the message, what to do if it is in another encoding. Raises UserError if it cannot be read.
     """
     try:
         return decoded(path, path.read_bytes(), encoding, remedy)
@@ -122,7 +126,7 @@ def read_encoded(
 
 
 def python_library() -> str:
-    """Python's own standard library, which is on every machine: two million characters of its modules, by name."""
+    """The source of Python's standard library: its first two million characters, in the order of its modules."""
     folder = Path(sysconfig.get_path("stdlib"))
     text = ""
     for file in sorted(folder.glob("[a-z]*.py")):
@@ -135,7 +139,7 @@ def python_library() -> str:
 def shakespeare() -> str:
     """Tiny Shakespeare (Karpathy 2015): 1,115,394 characters of plays.
 
-    Read from ``$PIPELINE_DATA/tinyshakespeare`` or the user's cache; where it is in neither, downloaded into the cache.
+    Read from ``$PIPELINE_DATA/tinyshakespeare`` or the user's cache; otherwise downloaded into the cache.
     """
     folder = folder_of(SHAKESPEARE, SHAKESPEARE_MIRRORS, shared="tinyshakespeare", cached="tinyshakespeare")
     return read_text(folder / "input.txt")

@@ -1,4 +1,4 @@
-"""Recordings as batches of features with their transcripts, varied anew in each epoch for training."""
+"""Utterances as examples: batches of log-mel features with transcripts, augmented anew in each epoch of training."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,14 +17,14 @@ from .batches import rounded_up
 from .speech import LOUDER, Recordings, join
 from .vocabulary import Characters
 
-SHORTEST, LONGER = 64, 1.6  # frames of the shortest batch, and how much more the next has: few shapes compile
+SHORTEST, LONGER = 64, 1.6  # frames of the shortest batch, and the factor to the next size: few shapes compile
 
 
 class WaveformAugmentation(NamedTuple):
-    """What training does to signals at random.
+    """Random changes of signals in training.
 
-    speed: the share by which they become faster or slower at most. noise: decibels that white noise is below them, from
-    and to.
+    speed: largest relative change of speed. noise: lowest and highest level of white noise, in decibels below the
+    signal.
     """
 
     speed: float = 0.0
@@ -32,7 +32,7 @@ class WaveformAugmentation(NamedTuple):
 
 
 class Randomness(NamedTuple):
-    """WaveformAugmentation, and what they are drawn from."""
+    """Random changes of signals, with the seed and the epoch of which they are a function."""
 
     changes: WaveformAugmentation
     seed: int
@@ -41,11 +41,12 @@ class Randomness(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Utterances:
-    """Recordings as a model is given them: an example is (features, how many frames) and its Transcripts.
+    """Recordings as examples: the inputs are features and their numbers of frames, the targets are ``Transcripts``.
 
-    alphabet: of the texts; its first id is CTC's blank, and characters that it has not are left out.
-    frames: how many frames the model makes of each utterance's, from those and from the number of the longest.
-    normalised: see ``features``.
+    alphabet: of the transcripts; its first id is CTC's blank, and unknown characters are left out.
+    frames: ``(lengths, longest) -> lengths``: the model's numbers of output frames for utterances with these numbers of
+        input frames, in a batch padded to ``longest``.
+    normalised: see ``features``. random: random changes; None: none.
     """
 
     recordings: Recordings
@@ -60,24 +61,25 @@ class Utterances:
 
     @property
     def lengths(self) -> np.ndarray:
-        """In frames of features, before changes."""
+        """Number of frames of each utterance, before random changes."""
         return self.spectrum.frames(np.asarray([len(signal) for signal in self.recordings.signals]))
 
     @cached_property
     def labels(self) -> list[np.ndarray]:
+        """The ids of each transcript."""
         encoded = (self.alphabet.encode(text) for text in self.recordings.texts)
         return [ids[ids != 0] for ids in encoded]
 
     @cached_property
     def feasible(self) -> np.ndarray:
-        """Which utterances are long enough for their texts: a label needs a frame, and equal neighbours one between."""
+        """Which utterances are long enough: CTC needs a frame for each label, and another between equal neighbours."""
         needed = [len(ids) + int((ids[1:] == ids[:-1]).sum()) for ids in self.labels]
         return np.asarray(needed) <= self.frames(self.lengths, int(self.lengths.max()))
 
     def take(self, rows: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], Targets]:
-        """Normalised log-mel features (rows, frames, mels) with zeros behind each utterance's end, and their lengths.
+        """Inputs: normalised log-mel features (rows, frames, mels), 0 after each utterance's end, and lengths (rows,).
 
-        frames: one of few numbers, so that few shapes compile.
+        ``frames`` is one of few numbers, so that there are few different shapes.
         """
         changes = self.random.changes if self.random else WaveformAugmentation()
         signals = [self.recordings.signals[row] for row in rows]
@@ -86,21 +88,21 @@ class Utterances:
         longest = 1 + self.spectrum.frames(int(np.ceil(lengths.max() / slowest)))
         samples = self.spectrum.window_samples + (_batch_frames(longest) - 1) * self.spectrum.hop_samples
         padded = np.zeros((len(rows), int(samples * slowest)), np.float32)
-        for its, signal in zip(padded, signals):
-            its[: len(signal)] = signal
+        for row, signal in zip(padded, signals):
+            row[: len(signal)] = signal
         key = None
         if self.random:
             key = jax.random.fold_in(jax.random.key(self.random.seed), self.random.epoch)
-            key = jax.random.fold_in(key, int(rows[0]))  # no other batch of the epoch begins with this one
-        given = self.spectrum, self.normalised, changes, samples, key, padded, lengths
-        features, counts = map(np.asarray, _compiled_features()(*given))
+            key = jax.random.fold_in(key, int(rows[0]))  # no other batch of the epoch begins with this row
+        arguments = self.spectrum, self.normalised, changes, samples, key, padded, lengths
+        features, counts = map(np.asarray, _compiled_features()(*arguments))
         return (features, counts), Targets(self._transcripts(rows, self.frames(counts, features.shape[1])))
 
     def _transcripts(self, rows: np.ndarray, frames: np.ndarray) -> Transcripts:
         widest = max(1, *(len(ids) for ids in self.labels)) if self.labels else 1
         labels = np.zeros((len(rows), rounded_up(widest)), np.int32)
-        for its, row in zip(labels, rows):
-            its[: len(self.labels[row])] = self.labels[row]
+        for label, row in zip(labels, rows):
+            label[: len(self.labels[row])] = self.labels[row]
         lengths = np.asarray([len(self.labels[row]) for row in rows], np.int32)
         return Transcripts(labels, lengths, np.asarray(frames, np.int32))
 
@@ -127,7 +129,7 @@ def _changed_features(
     signals: jax.Array,
     lengths: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """Features of signals (batch, time), changed at random where there is a key, then padded to ``samples``."""
+    """Features of signals (batch, time), which are changed at random if there is a key and padded to ``samples``."""
     if key is not None:
         keys = jax.random.split(key)
         signals, lengths = change_speed(keys[0], signals, lengths, changes.speed)
@@ -139,21 +141,22 @@ def _changed_features(
 def features(
     spectrum: Spectrum, normalised: str, signals: jax.Array, lengths: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """Log-mel features (batch, frames, mels) of signals (batch, time), and how many frames of each count.
+    """Normalised log-mel features (batch, frames, mels) of signals (batch, time), and their numbers of frames.
 
-    normalised: whether each of an utterance's "bands" has mean 0 and deviation 1, or all together, its "level". A
-    word that is said alone is so short that a band's mean tells its vowel.
+    lengths: samples of each signal. normalised: "bands" normalises each mel band of an utterance to mean 0 and
+    deviation 1, "level" all bands together. "level" is for single words: these are so short that a band's mean tells
+    the vowel.
     """
-    found, counts = log_mel(spectrum, signals), spectrum.frames(lengths)
-    scale = level_of(found, counts) if normalised == "level" else None
-    return normalise(found, counts, scale), counts
+    log_mels, counts = log_mel(spectrum, signals), spectrum.frames(lengths)
+    scale = level_of(log_mels, counts) if normalised == "level" else None
+    return normalise(log_mels, counts, scale), counts
 
 
 @dataclass(frozen=True, eq=False)
 class AugmentedUtterances:
-    """Training utterances that are another every epoch: connected in another order, and changed.
+    """Training utterances that differ from epoch to epoch: recordings are connected anew and changed at random.
 
-    connected: of how many recordings an utterance is made.
+    connected: number of recordings of one speaker that make up an utterance.
     """
 
     utterances: Utterances
@@ -166,8 +169,9 @@ class AugmentedUtterances:
         return int((counts // self.connected).sum())
 
     def at(self, epoch: int) -> Utterances:
+        """The utterances of an epoch."""
         recordings, rate = self.utterances.recordings, self.utterances.spectrum.rate
         if self.connected > 1:
-            drawn = np.random.default_rng((self.seed, epoch))
-            recordings = join(recordings, self.connected, rate, drawn, LOUDER)
+            generator = np.random.default_rng((self.seed, epoch))
+            recordings = join(recordings, self.connected, rate, generator, LOUDER)
         return replace(self.utterances, recordings=recordings, random=Randomness(self.changes, self.seed, epoch))

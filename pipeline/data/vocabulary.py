@@ -1,4 +1,4 @@
-"""What ids stand for: characters, pieces of words, or words. Learnt from text; the work is done by ``tokenizers``."""
+"""Vocabularies of characters, subwords or words, learnt from text through the package ``tokenizers``."""
 
 import json
 from collections.abc import Iterable, Sequence
@@ -17,14 +17,19 @@ if TYPE_CHECKING:
 
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"
 PADDING, BEGIN, END = 0, 1, 2
-"""The first ids of ``Subwords``; of ``Words`` the first is padding, too."""
+"""The first ids of ``Subwords``. In ``Words``, id 0 is padding too."""
 UNKNOWN_WORD = 1
-"""Of ``Words``: any word that is not among them."""
+"""The id in ``Words`` of every word that is not in the vocabulary."""
 
 
 @dataclass(frozen=True)
 class Characters:
-    """A vocabulary of single characters; a character's id is its place. The first stands for all that are not there."""
+    """A vocabulary of characters: a character's id is its place. Id 0 stands for all unknown characters.
+
+    >>> vocabulary = Characters.of("hello")
+    >>> vocabulary.encode("hole"), vocabulary.decode(np.array([2, 1]))
+    (array([2, 4, 3, 1], dtype=int32), 'he')
+    """
 
     characters: str
 
@@ -38,7 +43,7 @@ class Characters:
 
     @cached_property
     def _ids(self) -> np.ndarray:
-        """By code point."""
+        """The id of every code point up to the largest one."""
         points = np.frombuffer(self.characters.encode("utf-32-le"), np.uint32)
         ids = np.zeros(int(points.max()) + 1, np.int32)
         ids[points] = np.arange(len(points))
@@ -50,6 +55,7 @@ class Characters:
         return np.where(points < len(self._ids), self._ids[np.minimum(points, len(self._ids) - 1)], 0)
 
     def decode(self, ids: np.ndarray) -> str:
+        """The text of ids."""
         return "".join(self.characters[i] for i in ids)
 
     def unknown(self, text: str) -> str:
@@ -59,7 +65,7 @@ class Characters:
 
 @dataclass(frozen=True)
 class _Learnt:
-    """A vocabulary as ``tokenizers`` writes it: JSON."""
+    """A vocabulary of ``tokenizers``. definition: its tokenizer as JSON."""
 
     definition: str
 
@@ -78,25 +84,25 @@ class _Learnt:
         return np.asarray(self._tokenizer.encode(text).ids, np.int32)
 
     def encode_all(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """The same of many texts, on all cores."""
-        return [np.asarray(found.ids, np.int32) for found in self._tokenizer.encode_batch(list(texts))]
+        """The ids of each of many texts, computed on all cores."""
+        return [np.asarray(encoding.ids, np.int32) for encoding in self._tokenizer.encode_batch(list(texts))]
 
     def tokens(self, ids: np.ndarray) -> list[str]:
-        """What each id stands for, as text."""
+        """The text of each id."""
         return [self._tokenizer.id_to_token(i) or "" for i in ids.tolist()]
 
 
 @dataclass(frozen=True)
 class Subwords(_Learnt):
-    """Byte-pair encoding (Sennrich et al. 2016) of a text's UTF-8 bytes, so that every text has ids and none is lost.
+    """Byte-pair encoding (Sennrich et al. 2016) of UTF-8 bytes, which can represent any text.
 
-    Words keep the space in front of them, and digits stand alone: a number is read, and written, digit by digit. Ids 0,
-    1 and 2 are PADDING, BEGIN and END.
+    A word includes the space before it. Each digit is a subword of its own, so that numbers are read and written digit
+    by digit. Ids 0, 1 and 2 are PADDING, BEGIN and END.
     """
 
     @classmethod
     def learn(cls, texts: Iterable[str], size: int) -> "Subwords":
-        """The ``size`` most useful pieces of some texts, bytes and the three special ids among them; or fewer."""
+        """Learns a vocabulary of at most ``size`` ids, which include all bytes and the three special ids."""
         with extra("text"):
             from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -115,27 +121,27 @@ class Subwords(_Learnt):
         return cls(tokenizer.to_str())
 
     def decode(self, ids: np.ndarray) -> str:
-        """The text; special ids are left out, bytes that are no UTF-8 become replacement characters."""
+        """The text of ids, without special ids; bytes that are not UTF-8 become replacement characters."""
         return self._tokenizer.decode(np.asarray(ids).tolist(), skip_special_tokens=True)
 
     def tokens(self, ids: np.ndarray) -> list[str]:
-        """What each id stands for, as text: a space in front of it belongs to it."""
+        """The text of each id, with the space before a word."""
         special = {PADDING: "<padding>", BEGIN: "<begin>", END: "<end>"}
         return [special.get(i) or self._tokenizer.decode([i]) for i in ids.tolist()]
 
     def unknown(self, text: str) -> str:
-        """Nothing is unknown: every text has bytes."""
+        """An empty string: no character is unknown, since all are made of bytes."""
         del text
         return ""
 
 
 @dataclass(frozen=True)
 class Words(_Learnt):
-    """The most frequent words of some texts, in lower case, and punctuation marks. Id 0 is PADDING, 1 UNKNOWN_WORD."""
+    """Frequent words, in lower case, and punctuation marks. Ids 0 and 1 are PADDING and UNKNOWN_WORD."""
 
     @classmethod
     def learn(cls, texts: Iterable[str], size: int, least: int = 1) -> "Words":
-        """At most ``size`` ids, the first two among them, for words that occur at least ``least`` times."""
+        """Learns the most frequent words, at most ``size`` ids, of those that occur at least ``least`` times."""
         with extra("text"):
             from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 
@@ -150,8 +156,8 @@ class Words(_Learnt):
 
     def unknown(self, text: str) -> list[str]:
         """The words of a text that are not in the vocabulary."""
-        found = self._tokenizer.encode(text)
-        return [text[start:end] for id_, (start, end) in zip(found.ids, found.offsets) if id_ == UNKNOWN_WORD]
+        encoding = self._tokenizer.encode(text)
+        return [text[start:end] for id_, (start, end) in zip(encoding.ids, encoding.offsets) if id_ == UNKNOWN_WORD]
 
 
 KINDS: dict[str, Any] = {"characters": Characters, "subwords": Subwords, "words": Words}
@@ -159,18 +165,20 @@ KINDS: dict[str, Any] = {"characters": Characters, "subwords": Subwords, "words"
 
 def write(folder: Path, vocabulary: Characters | Subwords | Words) -> None:
     """Writes ``vocabulary.json`` into a run's folder."""
-    kind = next(name for name, its_class in KINDS.items() if type(vocabulary) is its_class)
+    kind = next(name for name, class_ in KINDS.items() if type(vocabulary) is class_)
     content = vocabulary.characters if isinstance(vocabulary, Characters) else json.loads(vocabulary.definition)
     (folder / "vocabulary.json").write_text(json.dumps({kind: content}, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def read(run: Path) -> Any:
-    """What ``write`` wrote. Raises UserError where it cannot be read."""
+def read(run_directory: Path) -> Any:
+    """The vocabulary that ``write`` wrote. Raises UserError if it cannot be read."""
     with extra("text"):
         from tokenizers import Tokenizer
 
     try:
-        ((kind, content),) = json.loads((run / "vocabulary.json").read_text(encoding="utf-8")).items()
+        ((kind, content),) = json.loads((run_directory / "vocabulary.json").read_text(encoding="utf-8")).items()
         return KINDS[kind](content if kind == "characters" else Tokenizer.from_str(json.dumps(content)).to_str())
     except Exception as error:  # tokenizers raises bare Exceptions
-        raise UserError(f"{run} is not the folder of a run: its vocabulary.json cannot be read ({error})") from error
+        raise UserError(
+            f"{run_directory} is not the folder of a run: its vocabulary.json cannot be read ({error})"
+        ) from error

@@ -176,8 +176,7 @@ class Classification(Task[Config], Generic[Config, S]):
 
     def result_lines(self, outcome: Outcome) -> Sequence[tuple[str, str]]:
         accuracy, size = outcome.summary["test"]["accuracy"], len(outcome.data.test)
-        (title, value), *others = super().result_lines(outcome)
-        return [(title, f"{value}  ({round(accuracy * size)} of {size})"), *others]
+        return [("test accuracy", f"{accuracy:.4f}  ({round(accuracy * size)} of {size})")]
 
 
 class CrossValidatedClassification(CrossValidated[C], Classification[C, S]):

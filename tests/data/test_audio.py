@@ -60,7 +60,7 @@ def test_what_is_wrong_with_a_file(tmp_path):
         with pytest.raises(UserError, match=r"a.wav cannot be read as a recording"):
             read_audio(file, RATE)
     soundfile.write(file, SINE[:0], RATE, "PCM_16")
-    with pytest.raises(UserError, match=r"a.wav is a recording of no samples"):
+    with pytest.raises(UserError, match=r"a.wav is a recording without samples"):
         read_audio(file, RATE)
     soundfile.write(file, np.array([0.0, np.nan]), RATE, "FLOAT")
     with pytest.raises(UserError, match=r"not finite"):
@@ -106,9 +106,9 @@ def test_features_are_scipys(config):
     random = np.random.default_rng(0)
     signals = (0.1 * random.normal(size=(2, 9000)) + np.sin(np.arange(9000) / 7)).astype(np.float32)
     expected = np.stack([of_scipy(config, signal) for signal in signals])
-    found = log_mel(config, jnp.asarray(signals))
-    assert found.shape == (2, config.frames(9000), config.mels) and found.dtype == jnp.float32
-    np.testing.assert_allclose(found, expected, atol=1e-4)
+    result = log_mel(config, jnp.asarray(signals))
+    assert result.shape == (2, config.frames(9000), config.mels) and result.dtype == jnp.float32
+    np.testing.assert_allclose(result, expected, atol=1e-4)
     cosines = np.asarray(scipy.fft.dct(expected, type=2, norm="ortho"))[..., :13]
     np.testing.assert_allclose(mfcc(config, jnp.asarray(signals)), cosines, atol=1e-4)
 
@@ -204,18 +204,18 @@ def test_noise_as_far_below_the_signal_as_asked():
 
 
 @pytest.mark.parametrize(
-    "make, said",
+    "make, message",
     [
-        (lambda: Spectrum(hop=0.0), "less than a sample at 16000 Hz"),
+        (lambda: Spectrum(hop=0.0), "is too short at 16000 Hz"),
         (lambda: Spectrum(high=9000.0), r"20.0 to 9000.0 Hz; they must lie between 0 and half the rate, 8000.0 Hz"),
         (lambda: Spectrum(mels=200), "200 mel bands are too many"),
         (lambda: mfcc(Spectrum(), jnp.zeros((1, 800)), 41), "41 coefficients of 40 mel bands"),
         (lambda: SpecAugment(time_width=-1), "negative"),
         (lambda: SpecAugment(time_share=1.5), "time_share is 1.5"),
-        (lambda: audio.change_speed(KEY, jnp.zeros((1, 8)), jnp.ones(1, int), 1.0), "up to 1.0"),
+        (lambda: audio.change_speed(KEY, jnp.zeros((1, 8)), jnp.ones(1, int), 1.0), "largest change is 1.0"),
         (lambda: audio.add_noise(KEY, jnp.zeros((1, 8)), jnp.ones(1, int), 5.0, 1.0), "from 5.0 to 1.0 decibels"),
     ],
 )
-def test_mistakes(make, said):
-    with pytest.raises(UserError, match=said):
+def test_mistakes(make, message):
+    with pytest.raises(UserError, match=message):
         make()

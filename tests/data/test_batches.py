@@ -66,15 +66,15 @@ def test_resuming_gives_the_batches_that_would_have_come(done):
 def test_evaluation_goes_through_all_once_and_pads_with_weight_zero(count, sizes):
     batches = evaluation_batches(numbered(count), 12)
     for _ in range(2):  # it can be gone through again
-        found = list(batches)
-        assert [targets.weights.sum() for _, targets in found] == sizes
-        assert all(inputs.shape == (12, 1, 1, 1) for inputs, _ in found)
-        assert all(targets.values.shape == targets.weights.shape == (12,) for _, targets in found)
-        real = np.concatenate([targets.values[targets.weights == 1] for _, targets in found])
+        result = list(batches)
+        assert [targets.weights.sum() for _, targets in result] == sizes
+        assert all(inputs.shape == (12, 1, 1, 1) for inputs, _ in result)
+        assert all(targets.values.shape == targets.weights.shape == (12,) for _, targets in result)
+        real = np.concatenate([targets.values[targets.weights == 1] for _, targets in result])
         np.testing.assert_array_equal(real, np.arange(count))
-        padding = np.concatenate([targets.weights[size:] for (_, targets), size in zip(found, sizes)])
+        padding = np.concatenate([targets.weights[size:] for (_, targets), size in zip(result, sizes)])
         assert not padding.any()
-        assert found[0][1].weights.dtype == np.float32
+        assert result[0][1].weights.dtype == np.float32
 
 
 @pytest.mark.parametrize(
@@ -110,9 +110,9 @@ class Arrays:
 
 def test_examples_that_are_drawn_anew_for_every_epoch():
     batches = train_batches(Counted(), 1, seed=0)
-    found = [(int(x[0]), int(y.values[0])) for x, y in (next(batches) for _ in range(6))]
-    assert [epoch for epoch, _ in found] == [0, 0, 1, 1, 2, 2]
-    assert sorted(found) == [(epoch, row) for epoch in range(3) for row in range(2)]
+    result = [(int(x[0]), int(y.values[0])) for x, y in (next(batches) for _ in range(6))]
+    assert [epoch for epoch, _ in result] == [0, 0, 1, 1, 2, 2]
+    assert sorted(result) == [(epoch, row) for epoch in range(3) for row in range(2)]
     state = batches.get_state()
     following = [int(next(batches)[0][0]) for _ in range(3)]
     batches.set_state(state)

@@ -78,17 +78,17 @@ def test_new_rows_may_have_their_columns_in_any_order(file):
     columns = Columns.learn(table.names, table.values)
     new = Path(file("new.csv", "pressure,name,age", "low,Ann,30", "-,Bob,41"))
     np.testing.assert_array_equal(read_rows(new, columns), [[30, 0, 1], [41, 0, 0]])
-    for lines, said in (
+    for lines, message in (
         (("age,name", "30,Ann"), "no column 'pressure', which the model was trained on"),
         (("age,pressure", "30,medium"), "line 2 has 'medium' in column 'pressure', where training had high, low"),
-        (("age,pressure", "old,low"), "line 2 has 'old' in column 'age', which is of numbers"),
+        (("age,pressure", "old,low"), "line 2 has 'old' in column 'age', a column of numbers"),
     ):
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             read_rows(Path(file("new.csv", *lines)), columns)
 
 
 @pytest.mark.parametrize(
-    ("lines", "options", "said"),
+    ("lines", "options", "message"),
     [
         ((HEADING, *ROWS), {"label": "diagnosis"}, "has no column 'diagnosis'.*--label"),
         ((HEADING, *ROWS), {"ignore": ("name",)}, "has no column 'name'.*--ignore"),
@@ -108,8 +108,8 @@ def test_new_rows_may_have_their_columns_in_any_order(file):
         (("id,outcome", *(f"{i},sick" for i in range(9))), {}, "no column besides 'outcome'"),
     ],
 )
-def test_what_is_said_of_tables(file, lines, options, said):
-    with pytest.raises(UserError, match=said):
+def test_what_is_said_of_tables(file, lines, options, message):
+    with pytest.raises(UserError, match=message):
         read(file("patients.csv", *lines), **options)
 
 
@@ -147,13 +147,13 @@ def test_a_folder_with_a_file_for_training_and_one_for_testing(file, tmp_path):
 
 def test_what_is_said_of_signals(file):
     lines = signals(20, True)
-    for wrong, said in (
+    for wrong, message in (
         ([*lines, "1,0.5,0.25"], "line 21 has 3 fields, and the first line 13; all signals must be equally long"),
         ([*lines, lines[0][:-6] + "nan"], "line 21 has .*nan.* as field 13"),
         (["0,1,2", "1,2,0"], "both the first and the last column looks like classes.*--label"),
         (["0.5,1,0.2", "1.5,2,0.1"], "neither the first nor the last"),
     ):
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             load(file("beats.csv", *wrong), seed=0)
     with pytest.raises(UserError, match="--ignore names columns of a table"):
         load(file("beats.csv", *lines), seed=0, ignore=("id",))
@@ -187,5 +187,5 @@ def test_pneumonia_mnist(monkeypatch):
     cases = load("pneumoniamnist", seed=0)
     assert cases.classes == ("normal", "pneumonia") and cases.input_shape == (28, 28, 1)
     assert (len(cases.validation), len(cases.test), cases.test.labels.sum()) == (524, 624, 390)
-    held = {image.tobytes() for image in (*cases.validation.pixels, *cases.test.pixels)}
-    assert not held & {image.tobytes() for image in cases.train.pixels}
+    held_out = {image.tobytes() for image in (*cases.validation.pixels, *cases.test.pixels)}
+    assert not held_out & {image.tobytes() for image in cases.train.pixels}

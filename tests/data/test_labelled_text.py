@@ -52,8 +52,8 @@ def test_every_kind_of_file_holds_the_same(file, tmp_path):
     for i, (text, label) in enumerate(rows):
         file(f"folders/{label}/{i}.txt", text + "\n")
     for ending, label in (("neg", "bad"), ("pos", "good")):
-        file(f"lines/polarity.{ending}", "\n".join(text for text, its in rows if its == label) + "\n")
-    found = [
+        file(f"lines/polarity.{ending}", "\n".join(text for text, element in rows if element == label) + "\n")
+    result = [
         read(path)
         for path in (
             file("table.tsv", tsv(rows)),
@@ -62,10 +62,10 @@ def test_every_kind_of_file_holds_the_same(file, tmp_path):
             str(tmp_path / "lines"),
         )
     ]
-    assert [data.classes for data in found] == [CLASSES] * 3 + [("negative", "positive")]
-    assert [pairs(data) for data in found[:3]] == [set(rows)] * 3
-    assert {text for text, _ in pairs(found[3])} == {text for text, _ in rows}
-    for data in found:
+    assert [data.classes for data in result] == [CLASSES] * 3 + [("negative", "positive")]
+    assert [pairs(data) for data in result[:3]] == [set(rows)] * 3
+    assert {text for text, _ in pairs(result[3])} == {text for text, _ in rows}
+    for data in result:
         assert [len(split) for split in (data.train, data.validation, data.test)] == [13, 2, 5]
         assert not data.notes
 
@@ -93,7 +93,9 @@ def test_batches_hold_texts_of_about_one_length(file):
     assert [ids.shape[1] for ids in inputs] == sorted(ids.shape[1] for ids in inputs)
     assert {8, 16} <= {ids.shape[1] for ids in inputs}
     order = np.argsort(train.lengths, kind="stable")
-    np.testing.assert_array_equal(np.concatenate([its.values for its in targets])[: len(train)], train.labels[order])
+    np.testing.assert_array_equal(
+        np.concatenate([element.values for element in targets])[: len(train)], train.labels[order]
+    )
     assert sum(ids.astype(bool).sum() for ids in inputs[:-1]) == train.lengths[order][: 8 * (len(inputs) - 1)].sum()
 
 
@@ -112,7 +114,7 @@ def test_what_is_left_out_is_said(file):
     assert max(split.lengths.max() for split in (data.train, data.validation, data.test)) == 20
     few = read(path, words=10)
     assert len(few.vocabulary) == 10
-    assert "more than --words 10 words" in few.notes[-1]
+    assert "more than --words 10 different words" in few.notes[-1]
 
 
 def test_folds_test_every_example_once(file):
@@ -130,7 +132,7 @@ def test_folds_test_every_example_once(file):
 
 
 @pytest.mark.parametrize(
-    "name, content, said",
+    "name, content, message",
     [
         ("gone.tsv", None, r"gone.tsv is neither a known set of texts.*lexicon, movie-review"),
         ("a.md", b"good", r"a.md is not a set of texts"),
@@ -146,9 +148,9 @@ def test_folds_test_every_example_once(file):
         ("a.tsv", tsv([*examples(9), ("odd", "so so")]).encode(), "class 'so so' has only one training example"),
     ],
 )
-def test_what_is_wrong_with_a_file(file, tmp_path, name, content, said):
+def test_what_is_wrong_with_a_file(file, tmp_path, name, content, message):
     path = str(tmp_path / name) if content is None else file(name, content)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         read(path)
 
 
@@ -169,7 +171,7 @@ def test_what_is_wrong_with_an_encoding_or_folds(file):
     assert "naïve" in {text for text, _ in pairs(read(path, encoding="latin-1"))}
     with pytest.raises(UserError, match="--encoding klingon: there is no such encoding"):
         read(path, encoding="klingon")
-    with pytest.raises(UserError, match="has 4 examples of class 'bad', which are too few for 5 parts"):
+    with pytest.raises(UserError, match="has 4 examples of class 'bad', which are too few for 5 folds"):
         read(path, encoding="latin-1", folds=5)
 
 
@@ -184,29 +186,29 @@ def test_movie_review(monkeypatch):
 
 
 def test_valence_is_composed_as_vader_composes_it():
-    assert lexicon.valence(2.0, "", denied=False) == 2.0
-    assert lexicon.valence(2.0, "very", denied=False) == pytest.approx(2.293)
-    assert lexicon.valence(-2.0, "very", denied=False) == pytest.approx(-2.293)
-    assert lexicon.valence(-2.0, "slightly", denied=True) == pytest.approx(0.74 * 1.707)
+    assert lexicon.valence(2.0, "", negated=False) == 2.0
+    assert lexicon.valence(2.0, "very", negated=False) == pytest.approx(2.293)
+    assert lexicon.valence(-2.0, "very", negated=False) == pytest.approx(-2.293)
+    assert lexicon.valence(-2.0, "slightly", negated=True) == pytest.approx(0.74 * 1.707)
     assert lexicon.adjectives()["good"] > 1.5 and lexicon.adjectives()["horrible"] < -2
 
 
 def test_sentences_of_the_test_part_say_what_none_of_the_others_say():
-    found = lexicon.sentences({"train": 700, "validation": 30, "test": 30}, seed=0)
+    result = lexicon.sentences({"train": 700, "validation": 30, "test": 30}, seed=0)
 
     def clauses(part: str) -> set[str]:
         """What is said, without of what."""
-        halves = [half for its in found[part] for half in its.text.replace(" , but ", " and ").split(" and ")]
+        halves = [half for element in result[part] for half in element.text.replace(" , but ", " and ").split(" and ")]
         return {half.split(" ", 2)[2] for half in halves}
 
     def words(part: str) -> set[str]:
-        return {word for its in found[part] for word in its.text.split()}
+        return {word for element in result[part] for word in element.text.split()}
 
-    said = {part: clauses(part) for part in found}
-    assert not said["train"] & said["test"] and not said["validation"] & said["test"]
+    message = {part: clauses(part) for part in result}
+    assert not message["train"] & message["test"] and not message["validation"] & message["test"]
     assert len(words("test") - words("train")) < 0.1 * len(words("test"))  # none, of as many as the default has
-    assert [len(found[part]) for part in found] == [30, 30, 700]
-    assert 0.49 < np.mean([its.valence > 0 for its in found["train"]]) < 0.51
+    assert [len(result[part]) for part in result] == [30, 30, 700]
+    assert 0.49 < np.mean([element.valence > 0 for element in result["train"]]) < 0.51
     assert lexicon.sentences({"train": 30, "test": 9}, seed=0) == lexicon.sentences({"train": 30, "test": 9}, seed=0)
 
 

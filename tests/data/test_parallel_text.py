@@ -94,19 +94,19 @@ def test_multi30k():
 
 
 def test_phrases_of_two_languages_say_the_same():
-    found = sentences(300, "en", "de", seed=0)
-    assert found == sentences(300, "en", "de", seed=0) != sentences(300, "en", "de", seed=1)
-    assert len({source for source, _ in found}) == 300
-    numbers = [(source, target) for source, target in found if re.fullmatch(r"[\d.,]+", source)]
+    result = sentences(300, "en", "de", seed=0)
+    assert result == sentences(300, "en", "de", seed=0) != sentences(300, "en", "de", seed=1)
+    assert len({source for source, _ in result}) == 300
+    numbers = [(source, target) for source, target in result if re.fullmatch(r"[\d.,]+", source)]
     assert numbers
     for source, target in numbers:
         assert target == source.translate(str.maketrans(",.", ".,"))
-    for source, target in found:
+    for source, target in result:
         assert not {"\xa0", "\u202f"} & set(source + target)
         assert ("Wednesday" in source) == ("Mittwoch" in target)
         assert ("kilometer" in source) == ("Kilometer" in target)
     french = dict(sentences(300, "en", "fr", seed=0))
-    assert list(french) == [source for source, _ in found] and set(french.values()) != {b for _, b in found}
+    assert list(french) == [source for source, _ in result] and set(french.values()) != {b for _, b in result}
     with pytest.raises(UserError, match="no CLDR language 'xx'"):
         sentences(1, "en", "xx", seed=0)
 
@@ -137,9 +137,9 @@ def test_batches_are_of_similar_length_and_miss_no_pair(vocabulary):
     pairs = Sentences.of(PAIRS, vocabulary)
     batches = train_batches(pairs, 4, seed=0)
     epochs = [list(islice(batches, 10)) for _ in range(2)]
-    said = [[decode(row, vocabulary) for _, targets in epoch for row in targets.values] for epoch in epochs]
-    assert sorted(said[0]) == sorted(said[1]) == sorted(target for _, target in PAIRS)
-    assert said[0] != said[1]
+    message = [[decode(row, vocabulary) for _, targets in epoch for row in targets.values] for epoch in epochs]
+    assert sorted(message[0]) == sorted(message[1]) == sorted(target for _, target in PAIRS)
+    assert message[0] != message[1]
     spread = [np.ptp(targets.weights.sum(1)) for _, targets in epochs[0]]
     assert np.mean(spread) < np.ptp(pairs.lengths) / 3
     lengths = [targets.values.shape[1] for _, targets in epochs[0]]
@@ -148,8 +148,8 @@ def test_batches_are_of_similar_length_and_miss_no_pair(vocabulary):
 
 def test_evaluation_batches_weigh_positions_and_drop_copies(vocabulary):
     pairs = Sentences.of(PAIRS[:10], vocabulary)
-    found = list(evaluation_batches(pairs, 4))
-    assert all(len(targets.values) == 4 for _, targets in found)
-    real = [decode(row, vocabulary) for _, (values, weights) in found for row in values[weights.any(1)]]
+    result = list(evaluation_batches(pairs, 4))
+    assert all(len(targets.values) == 4 for _, targets in result)
+    real = [decode(row, vocabulary) for _, (values, weights) in result for row in values[weights.any(1)]]
     assert sorted(real) == sorted(target for _, target in PAIRS[:10])
-    assert sum(targets.weights.sum() for _, targets in found) == sum(len(ids) + 1 for ids in pairs.targets)
+    assert sum(targets.weights.sum() for _, targets in result) == sum(len(ids) + 1 for ids in pairs.targets)

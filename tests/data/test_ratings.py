@@ -43,10 +43,10 @@ def test_every_kind_of_file_holds_the_same(file):
         '{3},"{1}",{0},{2}\n'.format(*line.split("\t")) for line in lines().splitlines()
     )
     paths = [file(name, lines(by)) for name, by in (("a.tsv", "\t"), ("b.dat", "::"), ("c.csv", ","), ("d.txt", ";"))]
-    found = [read(path) for path in (*paths, file("e.csv", named.replace("\n", "\r\n")))]
-    assert len({frozenset(triples(data)) for data in found}) == 1
-    assert found[0].scale == (1.0, 5.0) and found[0].users[0] == ""
-    assert len(found[0].train) + len(found[0].validation) + len(found[0].test) == 30
+    data = [read(path) for path in (*paths, file("e.csv", named.replace("\n", "\r\n")))]
+    assert len({frozenset(triples(data)) for data in data}) == 1
+    assert data[0].scale == (1.0, 5.0) and data[0].users[0] == ""
+    assert len(data[0].train) + len(data[0].validation) + len(data[0].test) == 30
     spaces = read(file("f.txt", lines(" ").replace("film ", "film-")))
     assert len(triples(spaces)) > 20
 
@@ -70,48 +70,48 @@ def test_movielens_files_official_folds_and_titles(file, tmp_path):
 def test_random_folds_hold_every_rating_once(file):
     path = file("a.tsv", lines())
     tests = [read(path, folds=3, fold=fold).test for fold in (1, 2, 3)]
-    assert [len(its) for its in tests] == [10, 10, 10]
-    assert len({time for its in tests if its.times is not None for time in its.times.tolist()}) == 30
+    assert [len(part) for part in tests] == [10, 10, 10]
+    assert len({time for part in tests if part.times is not None for time in part.times.tolist()}) == 30
 
 
-def test_every_users_last_item_is_left_out(file):
-    found = read(file("a.tsv", lines() + "one\tfilm 1\t5\t3\n"), ranking=True)
-    assert len(found.test) == len(found.validation) == 5 and len(found.train) == 21
+def test_the_last_item_of_every_user_is_left_out(file):
+    data = read(file("a.tsv", lines() + "one\tfilm 1\t5\t3\n"), ranking=True)
+    assert len(data.test) == len(data.validation) == 5 and len(data.train) == 21
     for users in range(2, 7):  # behind the one with a single item
-        splits = (found.train, found.validation, found.test)
+        splits = (data.train, data.validation, data.test)
         of = [split.times[split.users == users] for split in splits if split.times is not None]
         assert of[0].max(initial=-1) < of[1].min(initial=1e9) <= of[1].max(initial=0) < of[2].min(initial=1e9)
-    assert "1 users have fewer than 3 items" in found.notes[0]
+    assert "1 users have fewer than 3 items" in data.notes[0]
 
 
-def test_of_duplicates_the_latest_counts_and_is_told(file):
-    found = read(file("a.tsv", lines() + "u0\tfilm 0\t4\t7\nu0\tfilm 0\t2\t5\n"))
-    assert {its for its in triples(found) if its[:2] == ("u0", "film 0")} == {("u0", "film 0", 4.0)}
-    assert "2 ratings left out" in found.notes[0] and "by its timestamp" in found.notes[0]
+def test_of_duplicates_the_latest_counts_and_a_note_says_so(file):
+    data = read(file("a.tsv", lines() + "u0\tfilm 0\t4\t7\nu0\tfilm 0\t2\t5\n"))
+    assert {part for part in triples(data) if part[:2] == ("u0", "film 0")} == {("u0", "film 0", 4.0)}
+    assert "2 ratings left out" in data.notes[0] and "by its timestamp" in data.notes[0]
 
 
-def test_what_training_has_not_seen_is_told_and_answered_by_what_is_known(file, tmp_path):
+def test_unseen_users_and_items_have_a_note_and_a_baseline(file, tmp_path):
     file("folds/u1.base", lines())
     file("folds/u1.test", "u0\tnew film\t3\t5\nstranger\tfilm 1\t3\t5\nstranger\tnew film\t3\t5\n")
-    found = read(str(tmp_path / "folds"))
-    assert [note.split(":")[0] for note in found.notes] == [
+    data = read(str(tmp_path / "folds"))
+    assert [note.split(":")[0] for note in data.notes] == [
         "2 test ratings are of users without a training rating",
         "2 test ratings are of items without a training rating",
     ]
-    baseline = Baseline.of(found.train, len(found.users), len(found.items))
-    answers = baseline(found.test.users, found.test.items)
-    u0, film_1 = found.users.index("u0"), found.items.index("film 1")
-    known = np.array([baseline.users[u0], baseline.items[film_1], 0], np.float32)
-    np.testing.assert_allclose(answers, np.float32(baseline.mean) + known, rtol=1e-6)
+    baseline = Baseline.of(data.train, len(data.users), len(data.items))
+    answers = baseline(data.test.users, data.test.items)
+    u0, film_1 = data.users.index("u0"), data.items.index("film 1")
+    train = np.array([baseline.users[u0], baseline.items[film_1], 0], np.float32)
+    np.testing.assert_allclose(answers, np.float32(baseline.mean) + train, rtol=1e-6)
 
 
 @pytest.mark.parametrize(
     "content, message",
     [
         ("", "a.tsv is empty"),
-        ("user\titem\trating\n", "has no ratings: it has nothing but the names"),
+        ("user\titem\trating\n", "has no ratings: its only line has the names"),
         (lines() + "u1\tfilm 2\n", "line 31 has 2 fields, and the first line 4"),
-        (lines() + "u1\tfilm 2\tgood\t3\n", "line 31 has the rating 'good', which is no number"),
+        (lines() + "u1\tfilm 2\tgood\t3\n", "line 31 has the rating 'good', which is not a number"),
         (lines() + "u1\tfilm 2\tnan\t3\n", "line 31 has the rating 'nan', which is not finite"),
         (lines() + "\tfilm 2\t3\t3\n", "line 31 has no user"),
         (lines() + "u1\tfilm 9\t7\t3\n", "line 31 has the rating 7, outside the scale from 1 to 5"),
@@ -129,7 +129,7 @@ def test_what_is_wrong_with_a_ranking_and_with_paths(file, tmp_path):
     without = "".join("\t".join(line.split("\t")[:3]) + "\n" for line in lines().splitlines())
     with pytest.raises(UserError, match="no timestamps"):
         read(file("a.tsv", without), ranking=True)
-    with pytest.raises(UserError, match="no user with 3 items"):
+    with pytest.raises(UserError, match="no user with at least 3 items"):
         read(file("b.tsv", lines(count=5)), ranking=True)
     with pytest.raises(UserError, match="neither a known set of ratings"):
         read(str(tmp_path / "nowhere"))
@@ -145,26 +145,26 @@ def test_tasters_leave_a_floor_and_baselines_stay_above_it():
     assert len(wine.items) == 179 and "cultivar" in wine.titles[wine.items[1]]
 
 
-def test_moods_are_what_the_definition_says():
+def test_session_effects_follow_their_definition():
     random = np.random.default_rng(0)
     users, times = random.integers(1, 4, 40), random.integers(0, 50, 40).astype(np.float64)
-    known = Ratings(users[:30], users[:30], np.ones(30, np.float32), times[:30])
-    asked = Ratings(users[30:], users[30:], np.ones(10, np.float32), times[30:])
-    left = random.normal(size=30)
+    train = Ratings(users[:30], users[:30], np.ones(30, np.float32), times[:30])
+    others = Ratings(users[30:], users[30:], np.ones(10, np.float32), times[30:])
+    residuals = random.normal(size=30)
     weights = np.exp(-np.abs(times[:, None] - times[None, :30]) / 7) * (users[:, None] == users[None, :30])
     weights[np.arange(30), np.arange(30)] = 0
-    expected = weights @ left / (weights.sum(1) + SESSION_DAMPING)
-    np.testing.assert_allclose(session_effects(known, left, known, 7.0), expected[:30], rtol=1e-5, atol=1e-6)
-    np.testing.assert_allclose(session_effects(known, left, asked, 7.0), expected[30:], rtol=1e-5, atol=1e-6)
+    expected = weights @ residuals / (weights.sum(1) + SESSION_DAMPING)
+    np.testing.assert_allclose(session_effects(train, residuals, train, 7.0), expected[:30], rtol=1e-5, atol=1e-6)
+    np.testing.assert_allclose(session_effects(train, residuals, others, 7.0), expected[30:], rtol=1e-5, atol=1e-6)
 
 
-def test_negatives_are_others_and_what_is_left_out_is_hidden():
+def test_negatives_were_not_chosen_and_the_item_left_out_is_hidden():
     random = np.random.default_rng(0)
     users, items = np.repeat(np.arange(1, 5, dtype=np.int32), 3), random.integers(1, 30, 12).astype(np.int32)
     chosen = Ratings(users, items, np.ones(12, np.float32))
-    (its, candidates), targets = NegativeSampling(chosen, chosen, 1000, 50, 0).take(np.arange(12)[::-1])
+    (part, candidates), targets = NegativeSampling(chosen, chosen, 1000, 50, 0).take(np.arange(12)[::-1])
     assert candidates.shape == (12, 51) and (candidates[:, 0] == items[::-1]).all() and candidates.min() > 0
-    assert (targets.values == candidates).all() and (its == users[::-1]).all()
-    known = ratings_matrix(chosen, np.ones(12, bool), (5, 30))
-    (_, seen), labels = LeaveOneOut(chosen, known).take(np.arange(12))
-    assert not seen[np.arange(12), labels].any() and known[users, items].all()
+    assert (targets.values == candidates).all() and (part == users[::-1]).all()
+    train = ratings_matrix(chosen, np.ones(12, bool), (5, 30))
+    (_, seen), labels = LeaveOneOut(chosen, train).take(np.arange(12))
+    assert not seen[np.arange(12), labels].any() and train[users, items].all()

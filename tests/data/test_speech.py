@@ -40,15 +40,15 @@ def recordings(count: int, *speakers: str, seconds: float = 0.3) -> Recordings:
     return Recordings(signals, [f"text {name}" for name in names], [name[:-1] for name in names], names)
 
 
-def utterances(its: Recordings) -> Utterances:
-    alphabet = Characters.of("".join(its.texts))
-    return Utterances(its, alphabet, SPECTRUM, lambda lengths, size: -(-np.asarray(lengths) // 2))
+def utterances(spoken: Recordings) -> Utterances:
+    alphabet = Characters.of("".join(spoken.texts))
+    return Utterances(spoken, alphabet, SPECTRUM, lambda lengths, size: -(-np.asarray(lengths) // 2))
 
 
 def test_the_synthesiser_says_the_same_again():
-    said = [Spoken("seven", "en-us"), Spoken("seven", "en-us+f3"), Spoken("seven", "en-us", speed=140, pitch=20)]
-    first, rate = espeak.synthesise(said)
-    again, _ = espeak.synthesise(said)
+    message = [Spoken("seven", "en-us"), Spoken("seven", "en-us+f3"), Spoken("seven", "en-us", speed=140, pitch=20)]
+    first, rate = espeak.synthesise(message)
+    again, _ = espeak.synthesise(message)
     assert rate == 22_050
     for signal, same in zip(first, again):
         np.testing.assert_array_equal(signal, same)
@@ -62,18 +62,18 @@ def test_the_language_of_commands():
     assert [commands.number(n) for n in (0, 9, 10, 19, 20, 21, 99)] == [
         *("zero", "nine", "ten", "nineteen", "twenty", "twenty one", "ninety nine")
     ]
-    found = commands.sentences(500, seed=0)
-    assert found == commands.sentences(500, seed=0) and found != commands.sentences(500, seed=1)
-    assert len(set(found)) == 500
-    assert all(sentence == speech.normal(sentence) for sentence in found)
+    result = commands.sentences(500, seed=0)
+    assert result == commands.sentences(500, seed=0) and result != commands.sentences(500, seed=1)
+    assert len(set(result)) == 500
+    assert all(sentence == speech.normal(sentence) for sentence in result)
 
 
 def test_commands_are_said_by_other_voices_in_every_part(monkeypatch):
     monkeypatch.setattr(speech, "COMMANDS_SIZES", {"train": 6, "validation": 3, "test": 3})
-    found = load("commands", rate=RATE, seed=0)
-    assert [len(part) for part in (found.train, found.validation, found.test)] == [6, 3, 3]
-    assert not set(found.train.texts) & set(found.test.texts)
-    assert all(0.4 * RATE < len(signal) < 6 * RATE for signal in found.train.signals)
+    result = load("commands", rate=RATE, seed=0)
+    assert [len(part) for part in (result.train, result.validation, result.test)] == [6, 3, 3]
+    assert not set(result.train.texts) & set(result.test.texts)
+    assert all(0.4 * RATE < len(signal) < 6 * RATE for signal in result.train.signals)
     voices = [set(speech.VOICES[part].split()) for part in ("train", "validation", "test")]
     assert len(set.union(*voices)) == sum(map(len, voices))
 
@@ -90,34 +90,34 @@ def fsdd(tmp_path, monkeypatch) -> Path:
     return folder
 
 
-def indices(its: Recordings) -> set[int]:
-    return {int(Path(part).stem.split("_")[2]) for name in its.names for part in name.split(" + ")}
+def indices(spoken: Recordings) -> set[int]:
+    return {int(Path(part).stem.split("_")[2]) for name in spoken.names for part in name.split(" + ")}
 
 
 def test_recorded_digits_are_split_as_their_authors_say(fsdd):
-    found = load("fsdd", rate=RATE, seed=0)
-    assert len(found.test) == 20 and indices(found.test) == set(range(5))
-    assert len(found.train) + len(found.validation) == 28
-    assert not (indices(found.train) | indices(found.validation)) & indices(found.test)
-    assert set(found.test.texts) == {"zero", "seven"}
+    result = load("fsdd", rate=RATE, seed=0)
+    assert len(result.test) == 20 and indices(result.test) == set(range(5))
+    assert len(result.train) + len(result.validation) == 28
+    assert not (indices(result.train) | indices(result.validation)) & indices(result.test)
+    assert set(result.test.texts) == {"zero", "seven"}
 
 
 def test_connected_digits_of_each_part_are_its_own(fsdd):
-    found = load("fsdd", rate=RATE, seed=0, connected=2, hold_out_speaker="ann")
-    assert set(found.test.speakers) == {"ann"} and set(found.train.speakers) == {"bob"}
-    assert len(found.test) == 12 * speech.JOINED_ROUNDS
-    assert all(len(text.split()) == 2 for text in found.test.texts)
-    assert not any(" " in text for text in found.train.texts)
-    assert all(len(text.split()) == 2 for text in found.texts)
+    result = load("fsdd", rate=RATE, seed=0, connected=2, hold_out_speaker="ann")
+    assert set(result.test.speakers) == {"ann"} and set(result.train.speakers) == {"bob"}
+    assert len(result.test) == 12 * speech.JOINED_ROUNDS
+    assert all(len(text.split()) == 2 for text in result.test.texts)
+    assert not any(" " in text for text in result.train.texts)
+    assert all(len(text.split()) == 2 for text in result.texts)
     with pytest.raises(UserError, match="--connected is 25"):
         load("fsdd", rate=RATE, seed=0, connected=25)
 
 
 def test_a_speaker_is_held_out_of_everything_else(fsdd):
-    found = load("fsdd", rate=RATE, seed=0, hold_out_speaker="bob")
-    assert len(found.test) == 24 and set(found.test.speakers) == {"bob"}
-    assert {*found.train.speakers, *found.validation.speakers} == {"ann"}
-    assert indices(found.train) | indices(found.validation) == set(range(12))
+    result = load("fsdd", rate=RATE, seed=0, hold_out_speaker="bob")
+    assert len(result.test) == 24 and set(result.test.speakers) == {"bob"}
+    assert {*result.train.speakers, *result.validation.speakers} == {"ann"}
+    assert indices(result.train) | indices(result.validation) == set(range(12))
     with pytest.raises(UserError, match="'carl', of whom fsdd has no recording; its speakers are ann, bob"):
         load("fsdd", rate=RATE, seed=0, hold_out_speaker="carl")
 
@@ -151,29 +151,29 @@ def manifest(folder: Path, kind: str, lines: list = LINES, name: str = "mine") -
 @pytest.mark.parametrize("kind", ["tsv", "csv", "jsonl"])
 def test_manifests(tmp_path, kind):
     path = manifest(tmp_path, kind, [*LINES, *((f"b/{i}.wav", "one", "x") for i in range(20))])
-    for given in (path, tmp_path):
-        found = load(str(given), rate=RATE, seed=0)
-        every = [*found.train.texts, *found.validation.texts, *found.test.texts]
+    for source in (path, tmp_path):
+        result = load(str(source), rate=RATE, seed=0)
+        every = [*result.train.texts, *result.validation.texts, *result.test.texts]
         assert sorted(every) == ["drei", *["one"] * 20, "one two"]
-        assert (len(found.validation), len(found.test)) == (2, 2)
-        assert set(found.train.speakers) <= {"x", "y"}
-        assert found.notes == (f"1 lines of {path} left out: they have no text",)
+        assert (len(result.validation), len(result.test)) == (2, 2)
+        assert set(result.train.speakers) <= {"x", "y"}
+        assert result.notes == (f"1 lines of {path} left out: they have no text",)
 
 
 def test_manifests_of_parts(tmp_path):
     for name, text in (("train", "one"), ("dev", "two"), ("test_clean", "three")):
         manifest(tmp_path, "tsv", [(f"{name}.wav", text, "x")], name)
-    found = load(str(tmp_path), rate=RATE, seed=0)
-    assert [found.train.texts, found.validation.texts, found.test.texts] == [["one"], ["two"], ["three"]]
+    result = load(str(tmp_path), rate=RATE, seed=0)
+    assert [result.train.texts, result.validation.texts, result.test.texts] == [["one"], ["two"], ["three"]]
 
 
 @pytest.mark.parametrize(
-    "kind, content, said",
+    "kind, content, message",
     [
         ("tsv", "path\tlabel\na.wav\tone\n", "has no column 'text': its first line names 'path', 'label'"),
         ("tsv", "path\ttext\na.wav\tone\ttwo\n", "line 2 has 3 fields, and the first line 2"),
         ("tsv", "path\ttext\na.wav\tone\nb.wav\ttwo\n", "line 3 names .*b.wav, which is not a file"),
-        ("tsv", "path\ttext\n", "names no recordings with a text"),
+        ("tsv", "path\ttext\n", "has no recordings with a text"),
         ("csv", 'path,text\na.wav,"one\n', "cannot be read"),
         ("jsonl", '{"path": "a.wav"\n', "line 1 is not JSON"),
         ("jsonl", '\n{"path": "a.wav"}\n', "line 2 must be an object"),
@@ -181,11 +181,11 @@ def test_manifests_of_parts(tmp_path):
         ("tsv", "path\ttext\na.wav\tone\n", "its 1 recordings are too few to hold some out"),
     ],
 )
-def test_what_is_wrong_with_a_manifest(tmp_path, kind, content, said):
+def test_what_is_wrong_with_a_manifest(tmp_path, kind, content, message):
     write(tmp_path / "a.wav", tone(0.3))
     (tmp_path / "bad.wav").write_bytes(b"RIFF")
     (tmp_path / f"m.{kind}").write_text(content, encoding="utf-8")
-    with pytest.raises(UserError, match=f"m.{kind}.*{said}"):
+    with pytest.raises(UserError, match=f"m.{kind}.*{message}"):
         load(str(tmp_path / f"m.{kind}"), rate=RATE, seed=0)
 
 
@@ -204,64 +204,69 @@ def test_what_is_no_data(tmp_path):
 
 
 def test_joined_recordings_are_of_one_speaker_and_stand_once():
-    its = recordings(5, "a", "b")
-    found = join(its, 2, RATE, np.random.default_rng(0))
-    assert found.speakers == ["a", "a", "b", "b"]
-    parts = [name.split(" + ") for name in found.names]
+    spoken = recordings(5, "a", "b")
+    result = join(spoken, 2, RATE, np.random.default_rng(0))
+    assert result.speakers == ["a", "a", "b", "b"]
+    parts = [name.split(" + ") for name in result.names]
     assert len({part for pair in parts for part in pair}) == 8
-    for signal, text, pair in zip(found.signals, found.texts, parts):
-        rows = [its.names.index(part) for part in pair]
-        assert text == " ".join(its.texts[row] for row in rows)
-        first, second = (its.signals[row] for row in rows)
+    for signal, text, pair in zip(result.signals, result.texts, parts):
+        rows = [spoken.names.index(part) for part in pair]
+        assert text == " ".join(spoken.texts[row] for row in rows)
+        first, second = (spoken.signals[row] for row in rows)
         np.testing.assert_array_equal(signal[: len(first)], first)
         np.testing.assert_array_equal(signal[-len(second) :], second)
         pause = signal[len(first) : -len(second)]
         assert 0.05 * RATE <= len(pause) <= 0.35 * RATE and pause.dtype == np.float32
         assert 0.2 < pause.std() < 0.5, "as loud as the tone is, which has no quiet stretches"
-    louder = join(its, 5, RATE, np.random.default_rng(0), 6.0)
-    assert not np.array_equal(louder.signals[0][:100], join(its, 5, RATE, np.random.default_rng(0)).signals[0][:100])
+    louder = join(spoken, 5, RATE, np.random.default_rng(0), 6.0)
+    assert not np.array_equal(louder.signals[0][:100], join(spoken, 5, RATE, np.random.default_rng(0)).signals[0][:100])
 
 
 def test_a_batch_of_utterances():
-    its = utterances(recordings(4, "a"))
-    assert isinstance(its, Sequences)
-    (features, lengths), targets = its.take(np.array([3, 0]))
+    examples = utterances(recordings(4, "a"))
+    assert isinstance(examples, Sequences)
+    (features, lengths), targets = examples.take(np.array([3, 0]))
     assert features.shape == (2, 64, 20) and features.dtype == np.float32
-    np.testing.assert_array_equal(lengths, its.lengths[[3, 0]])
-    signal = jnp.asarray(its.recordings.signals[0])[None]
-    alone = normalise(log_mel(SPECTRUM, signal), jnp.asarray([its.lengths[0]]))
+    np.testing.assert_array_equal(lengths, examples.lengths[[3, 0]])
+    signal = jnp.asarray(examples.recordings.signals[0])[None]
+    alone = normalise(log_mel(SPECTRUM, signal), jnp.asarray([examples.lengths[0]]))
     np.testing.assert_allclose(features[1, : lengths[1]], alone[0], atol=2e-3)
     assert not features[1, lengths[1] :].any()
     labels, counts, frames = targets.values
-    assert its.alphabet.decode(labels[0, : counts[0]]) == "text a3"
+    assert examples.alphabet.decode(labels[0, : counts[0]]) == "text a3"
     np.testing.assert_array_equal(frames, -(-lengths // 2))
 
 
 def test_a_batch_whose_levels_are_normalised_keeps_its_bands():
-    its = replace(utterances(recordings(4, "a")), normalised="level")
-    (features, lengths), _ = its.take(np.array([2]))
+    examples = replace(utterances(recordings(4, "a")), normalised="level")
+    (features, lengths), _ = examples.take(np.array([2]))
     bands = features[0, : lengths[0]].mean(0)
     assert abs(features[0, : lengths[0]].mean()) < 1e-4 and np.ptp(bands) > 1
 
 
 def test_too_short_for_its_text():
-    its = recordings(1, "a", "b", seconds=0.305)  # 29 frames, 15 of the model
+    spoken = recordings(1, "a", "b", seconds=0.305)  # 29 frames, 15 of the model
     text = ["abcdefghijklmno", "aabcdefghijklmn"]  # the second needs one more, between equal letters
-    assert utterances(Recordings(its.signals, text, its.speakers, its.names)).feasible.tolist() == [True, False]
+    assert utterances(Recordings(spoken.signals, text, spoken.speakers, spoken.names)).feasible.tolist() == [
+        True,
+        False,
+    ]
 
 
 def test_what_no_training_text_has_is_left_out():
-    its = utterances(recordings(1, "a"))
-    other = Utterances(Recordings(its.recordings.signals, ["t-e!"], [""], [""]), its.alphabet, SPECTRUM, its.frames)
-    assert its.alphabet.decode(other.labels[0]) == "te"
+    examples = utterances(recordings(1, "a"))
+    other = Utterances(
+        Recordings(examples.recordings.signals, ["t-e!"], [""], [""]), examples.alphabet, SPECTRUM, examples.frames
+    )
+    assert examples.alphabet.decode(other.labels[0]) == "te"
 
 
 def test_training_utterances_are_others_every_epoch():
-    its = utterances(recordings(5, "a", "b"))
-    drawn = AugmentedUtterances(its, 2, WaveformAugmentation(0.1, (10.0, 20.0)), seed=3)
-    assert isinstance(drawn, PerEpochExamples)
-    first, again, second = drawn.at(0), drawn.at(0), drawn.at(1)
-    assert len(first) == len(second) == len(drawn) == 4
+    examples = utterances(recordings(5, "a", "b"))
+    augmented = AugmentedUtterances(examples, 2, WaveformAugmentation(0.1, (10.0, 20.0)), seed=3)
+    assert isinstance(augmented, PerEpochExamples)
+    first, again, second = augmented.at(0), augmented.at(0), augmented.at(1)
+    assert len(first) == len(second) == len(augmented) == 4
     assert first.recordings.names != second.recordings.names
     rows = np.arange(4)
     for mine, same in zip(first.take(rows)[0], again.take(rows)[0]):
@@ -270,5 +275,5 @@ def test_training_utterances_are_others_every_epoch():
     factors = lengths / first.lengths
     assert 0.85 < factors.min() < 0.99 or 1.01 < factors.max() < 1.15
     np.testing.assert_array_equal(targets.values.frames, -(-lengths // 2))
-    unchanged = AugmentedUtterances(its, 1, WaveformAugmentation(), seed=3).at(5)
-    np.testing.assert_array_equal(unchanged.take(rows)[0][1], its.take(rows)[0][1])
+    unchanged = AugmentedUtterances(examples, 1, WaveformAugmentation(), seed=3).at(5)
+    np.testing.assert_array_equal(unchanged.take(rows)[0][1], examples.take(rows)[0][1])

@@ -59,7 +59,7 @@ def test_shakespeare(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    "content, said",
+    "content, message",
     [
         (None, "neither a known text"),
         (b"", "has no text"),
@@ -67,9 +67,9 @@ def test_shakespeare(monkeypatch):
         (b"one\ntwo\nna\xefve\n", r"not UTF-8: line 3 has the byte 0xef at position 10; convert it"),
     ],
 )
-def test_what_is_wrong_with_a_file(tmp_path, content, said):
+def test_what_is_wrong_with_a_file(tmp_path, content, message):
     file = tmp_path / "text.txt"
     if content is not None:
         file.write_bytes(content)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         read_text(file)

@@ -24,9 +24,9 @@ def test_subwords_lose_nothing(text):
 def test_subwords_are_the_frequent_pieces_and_digits_stand_alone():
     vocabulary = VOCABULARIES[1]
     assert len(vocabulary) <= 290
-    said = vocabulary.tokens(vocabulary.encode("on the cat 2026"))
-    assert said[-5:] == [" ", "2", "0", "2", "6"]
-    assert " the" in said and " cat" in said
+    message = vocabulary.tokens(vocabulary.encode("on the cat 2026"))
+    assert message[-5:] == [" ", "2", "0", "2", "6"]
+    assert " the" in message and " cat" in message
     assert vocabulary.decode(np.array([BEGIN, *vocabulary.encode(" the"), END, PADDING])) == " the"
     assert vocabulary.tokens(np.array([PADDING, BEGIN, END])) == ["<padding>", "<begin>", "<end>"]
     assert Subwords.learn(TEXTS, 290) == vocabulary, "the same text gives the same subwords"

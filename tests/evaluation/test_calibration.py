@@ -9,7 +9,7 @@ from pipeline.evaluation.calibration import expected_calibration_error, fit_cali
 RANDOM = np.random.default_rng(0)
 
 
-def drawn(count: int, temperature: float = 1.0, offset: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+def draw(count: int, temperature: float = 1.0, offset: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
     """Logits, and labels that are drawn from softmax(logits / temperature + offset of class 1)."""
     z = 3 * RANDOM.normal(size=(count, 2))
     p = softmax(z / temperature + np.array([0, offset]), -1)
@@ -29,21 +29,21 @@ def test_bins_and_calibration_error():
 
 @pytest.mark.parametrize("temperature", [0.5, 3.0])
 def test_temperature_is_found_and_mends_the_error(temperature):
-    z, labels = drawn(4000, temperature)
-    found = fit_calibration(z.astype(np.float32), labels)
-    assert found.offset == () and found.temperature == pytest.approx(temperature, rel=0.1)
-    before, after = (expected_calibration_error(labels, p) for p in (softmax(z, -1), found(z)))
+    z, labels = draw(4000, temperature)
+    calibration = fit_calibration(z.astype(np.float32), labels)
+    assert calibration.offset == () and calibration.temperature == pytest.approx(temperature, rel=0.1)
+    before, after = (expected_calibration_error(labels, p) for p in (softmax(z, -1), calibration(z)))
     assert after < 0.03 < before
-    np.testing.assert_allclose(found.undone(found(z)), softmax(z, -1), atol=1e-9)
-    np.testing.assert_array_equal(found(z).argmax(-1), z.argmax(-1))
+    np.testing.assert_allclose(calibration.undone(calibration(z)), softmax(z, -1), atol=1e-9)
+    np.testing.assert_array_equal(calibration(z).argmax(-1), z.argmax(-1))
 
 
 def test_offset_is_found():
-    z, labels = drawn(4000, 2.0, -1.5)
-    found = fit_calibration(z, labels, with_offset=True)
-    assert found.temperature == pytest.approx(2, rel=0.15)
-    np.testing.assert_allclose(found.offset, [0, -1.5], atol=0.25)
-    np.testing.assert_allclose(found.undone(found(z)), softmax(z, -1), atol=1e-9)
+    z, labels = draw(4000, 2.0, -1.5)
+    calibration = fit_calibration(z, labels, with_offset=True)
+    assert calibration.temperature == pytest.approx(2, rel=0.15)
+    np.testing.assert_allclose(calibration.offset, [0, -1.5], atol=0.25)
+    np.testing.assert_allclose(calibration.undone(calibration(z)), softmax(z, -1), atol=1e-9)
 
 
 def test_a_model_without_mistakes_on_few_examples_is_not_taken_for_certain():

@@ -12,13 +12,13 @@ from pipeline.losses.base import Targets
 
 def test_means_over_padded_batches_are_those_over_the_set():
     params = initial(PLAIN)
-    found = make_evaluation(PLAIN)(params, evaluation_batches(VALIDATION, BATCH))
+    metrics = make_evaluation(PLAIN)(params, evaluation_batches(VALIDATION, BATCH))
     loss, outputs = PLAIN.evaluate(
         params, (jnp.asarray(VALIDATION.inputs), Targets(jnp.asarray(VALIDATION.labels))), Context()
     )
     right = (outputs.argmax(1) == VALIDATION.labels).mean()
-    assert len(VALIDATION) % BATCH and list(found) == ["loss", "accuracy"]
-    np.testing.assert_allclose([found["loss"], found["accuracy"]], [loss, right], rtol=1e-6)
+    assert len(VALIDATION) % BATCH and list(metrics) == ["loss", "accuracy"]
+    np.testing.assert_allclose([metrics["loss"], metrics["accuracy"]], [loss, right], rtol=1e-6)
 
 
 def test_predictions_come_for_every_example_in_order():

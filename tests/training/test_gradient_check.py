@@ -23,9 +23,9 @@ class WrongBias(Dense):
 
 def test_right_rules_agree_in_float64_on_float32_parameters():
     params = initial(NOISY)
-    found = gradient_check(NOISY, params, BATCH)
-    assert found["leaves"] == len(jax.tree.leaves(params)) == len(found["relative_error"])
-    assert 0 < found["max_relative_error"] == found["relative_error"][found["worst_leaf"]] < 1e-11
+    result = gradient_check(NOISY, params, BATCH)
+    assert result["leaves"] == len(jax.tree.leaves(params)) == len(result["relative_error"])
+    assert 0 < result["max_relative_error"] == result["relative_error"][result["worst_leaf"]] < 1e-11
     assert jax.tree.leaves(params)[0].dtype == jnp.float32
 
 
@@ -36,6 +36,6 @@ def test_a_model_in_bfloat16_is_checked_in_float64_too():
 
 def test_a_wrong_rule_is_named():
     objective = Objective(Serial((Dense(4), WrongBias(3))), PLAIN.loss)
-    found = gradient_check(objective, initial(objective), BATCH)
-    assert found["worst_leaf"] == "model/layers/1/bias"
-    assert abs(found["max_relative_error"] - 0.5) < 1e-9
+    result = gradient_check(objective, initial(objective), BATCH)
+    assert result["worst_leaf"] == "model/layers/1/bias"
+    assert abs(result["max_relative_error"] - 0.5) < 1e-9

@@ -142,6 +142,6 @@ def test_a_loss_that_is_not_finite_stops_the_run_there_and_keeps_what_was_good(t
     state = caught.value.state
     assert int(state.step) == bad - 1 and all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(state.params))
     assert "checkpoints/last" in str(caught.value)
-    kept = load_params(tmp_path / "run", initial(PLAIN))
-    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(kept))
+    best = load_params(tmp_path / "run", initial(PLAIN))
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(best))
     assert [path.name for path in (tmp_path / "run" / "checkpoints" / "last").iterdir()] == [str(STEPS)]

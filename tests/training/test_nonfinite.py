@@ -36,40 +36,40 @@ class SquareRoot(Layer):
         return {}, d_y * jnp.sign(residuals) / (2 * jnp.sqrt(abs(residuals)))
 
 
-def found(model: Layer, params=None, batch=BATCH):
+def place(model: Layer, params=None, batch=BATCH):
     objective = Objective(model, SoftmaxCrossEntropy())
     params = params or initial(objective)
     return locate(objective, params, batch, Context(train=True, key=jax.random.key(0)))
 
 
 def test_a_healthy_model_has_nobody_to_blame():
-    assert found(PLAIN.model) is None
+    assert place(PLAIN.model) is None
 
 
 def test_bad_inputs_and_parameters_are_named_as_such():
     inputs, targets = BATCH
-    assert found(PLAIN.model, batch=(inputs.at[3, 1].set(jnp.inf), targets)) == (
+    assert place(PLAIN.model, batch=(inputs.at[3, 1].set(jnp.inf), targets)) == (
         "the batch's own inputs (example 3 of the batch)"
     )
     weights = jnp.ones(8).at[6].set(jnp.nan)
-    assert found(PLAIN.model, batch=(inputs, Targets(targets.values, weights))) == (
+    assert place(PLAIN.model, batch=(inputs, Targets(targets.values, weights))) == (
         "the batch's own targets (example 6 of the batch)"
     )
     params = initial(PLAIN)
     params["model"]["layers"][2]["bias"] += np.nan
-    assert found(PLAIN.model, params) == "the parameter model/layers/2/bias"
+    assert place(PLAIN.model, params) == "the parameter model/layers/2/bias"
 
 
 def test_the_first_layer_to_overflow_is_named():
     params = initial(PLAIN)
     params["model"]["layers"][2]["kernel"] *= 3e38
     params["model"]["layers"][0]["kernel"] *= 1e4
-    assert found(PLAIN.model, params) == "model/layers/2 (Dense), in its forward pass"
+    assert place(PLAIN.model, params) == "model/layers/2 (Dense), in its forward pass"
 
 
 def test_the_first_layer_of_the_backward_pass_is_named():
     model = Serial((Dense(6), ReLU(), SquareRoot(), Dense(3)))
-    assert found(model) == "model/layers/2 (SquareRoot), in its backward pass"
+    assert place(model) == "model/layers/2 (SquareRoot), in its backward pass"
 
 
 @pytest.mark.parametrize("wrap", [lambda layer: layer, Remat], ids=["kept", "recomputed"])
@@ -82,7 +82,7 @@ def test_a_repeat_says_in_which_of_its_layers(wrap):
     dense = kernel(params)["layer"] if wrap is not Remat else kernel(params)["layer"]["layer"]
     dense["layers"][1]["kernel"] = dense["layers"][1]["kernel"].at[2, 1].mul(3e38)
     expected = f"model/layers/1/layer[2]/layer[1]{inner}/layer/layers/1 (Dense), in its forward pass"
-    assert found(model, params) == expected
+    assert place(model, params) == expected
 
 
 def test_a_repeat_says_in_which_of_its_layers_the_backward_pass_failed():
@@ -94,4 +94,4 @@ def test_a_repeat_says_in_which_of_its_layers_the_backward_pass_failed():
     dense = params["model"]["layers"][0]["layers"][0]["layer"]["layers"][0]
     dense["kernel"] = dense["kernel"].at[2].set(0.0)
     expected = "model/layers/0/layers/0/layer[2]/layers/1 (SquareRoot), in its backward pass"
-    assert found(model, params) == expected
+    assert place(model, params) == expected

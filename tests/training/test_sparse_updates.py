@@ -44,10 +44,10 @@ def states(objective, optimizer, batches, average=0.0, tables=None):
     params = jax.tree.map(lambda leaf: leaf.astype("float64"), params)
     step = make_train_step(objective, optimizer, average=average)
     step = jax.jit(step if tables is None else with_sparse_updates(step, tables))
-    found = [init_state(params, optimizer, average)]
+    result = [init_state(params, optimizer, average)]
     for batch in batches:
-        found.append(step(found[-1], batch)[0])
-    return found
+        result.append(step(result[-1], batch)[0])
+    return result
 
 
 class Bags:
@@ -132,7 +132,7 @@ def test_two_tables_and_padding():
     # In the second batch nothing is padding: the smallest id of it must not be taken for padding either.
     batches = [((source, target), labels), ((target, target), labels)]
     objective = Objective(model, SoftmaxCrossEntropy())
-    dense, on_the_rows = (states(objective, optax.sgd(0.5), batches, tables=its) for its in (None, tables))
+    dense, on_the_rows = (states(objective, optax.sgd(0.5), batches, tables=each) for each in (None, tables))
     assert_close(on_the_rows[-1].params, dense[-1].params)
 
 

@@ -31,8 +31,8 @@ def descended(objective, batch, dtype="float32", **options):
     """The gradient that a step used, and what it measured."""
     params = jax.tree.map(lambda leaf: leaf.astype(dtype), initial(objective))
     step = jax.jit(make_train_step(objective, DESCENT, metrics=accuracy_metric, **options))
-    state, measured = step(init_state(params, DESCENT), (batch[0].astype(dtype), batch[1]))
-    return jax.tree.map(jnp.subtract, params, state.params), measured
+    state, step_metrics = step(init_state(params, DESCENT), (batch[0].astype(dtype), batch[1]))
+    return jax.tree.map(jnp.subtract, params, state.params), step_metrics
 
 
 WEIGHTS = np.array([1, 1, 1, 0.5, 2, 1, 0, 0, 1, 0, 0, 0], np.float32)  # the last of three parts counts nothing but 1
@@ -46,11 +46,11 @@ def test_accumulated_gradients_are_the_whole_batch_s():
     inputs = TRAIN.inputs[:12].astype("float64")
     for weights in (None, WEIGHTS, np.float32(WEIGHTS > 1), 0 * WEIGHTS):
         batch = (inputs, Targets(TRAIN.labels[:12], weights))
-        (one, measured_in_parts), (other, measured) = (
+        (one, metrics_in_parts), (other, step_metrics) = (
             step(init_state(params, DESCENT), batch) for step in (in_parts, whole)
         )
         jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-12, atol=1e-15), one.params, other.params)
-        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-15), measured_in_parts, measured)
+        jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-15), metrics_in_parts, step_metrics)
         assert same_bytes(one.params, params) == (weights is not None and not weights.any())
 
 
@@ -110,11 +110,11 @@ def test_the_average_follows_the_parameters():
 
 @pytest.mark.parametrize("objective", [PLAIN, NOISY], ids=["plain", "noisy"])
 def test_measures_are_those_of_the_gradient(objective):
-    gradient, measured = descended(objective, batch_of(8))
-    assert set(measured["gradient_norm"]) == {path.rpartition("/")[0] for path in paths(gradient)}
-    total = sum(norm**2 for norm in measured["gradient_norm"].values()) ** 0.5
+    gradient, step_metrics = descended(objective, batch_of(8))
+    assert set(step_metrics["gradient_norm"]) == {path.rpartition("/")[0] for path in paths(gradient)}
+    total = sum(norm**2 for norm in step_metrics["gradient_norm"].values()) ** 0.5
     np.testing.assert_allclose(total, optax.tree.norm(gradient), rtol=1e-5)
-    assert measured["finite"] and 0 <= measured["accuracy"] <= 1
+    assert step_metrics["finite"] and 0 <= step_metrics["accuracy"] <= 1
 
 
 def paths(tree):
@@ -136,10 +136,10 @@ def test_a_step_that_is_not_finite_changes_nothing_nor_does_any_after_it(what):
     inputs, targets = batch_of(8)
     bad = inputs.copy()
     bad[3] = np.nan
-    state, measured = step(before, (bad if what == "loss" else inputs, targets))
-    assert not measured["finite"] and bool(np.isfinite(measured["loss"])) == (what == "update")
-    state, measured = step(state, (inputs, targets))
-    assert not measured["finite"] and not state.finite
+    state, step_metrics = step(before, (bad if what == "loss" else inputs, targets))
+    assert not step_metrics["finite"] and bool(np.isfinite(step_metrics["loss"])) == (what == "update")
+    state, step_metrics = step(state, (inputs, targets))
+    assert not step_metrics["finite"] and not state.finite
     for field in ("params", "optimizer_state", "step", "average"):
         assert same_bytes(getattr(state, field), getattr(before, field))
 
@@ -171,6 +171,6 @@ def test_a_step_can_be_donated_its_state():
     params = initial(NOISY)  # BatchNorm's fresh parameters share buffers
     state = init_state(params, DESCENT, average=0.9)
     step = jax.jit(make_train_step(NOISY, DESCENT, average=0.9), donate_argnums=0)
-    moved, _ = step(state, batch_of(8))
+    updated, _ = step(state, batch_of(8))
     assert state.params["model"]["layers"][0]["kernel"].is_deleted()
-    assert not moved.step.is_deleted() and not params["model"]["layers"][0]["kernel"].is_deleted()
+    assert not updated.step.is_deleted() and not params["model"]["layers"][0]["kernel"].is_deleted()

@@ -1,7 +1,7 @@
-"""Dates, numbers and amounts as people write them in two languages, by the Unicode CLDR data in ``babel``.
+"""Synthetic sentences in two languages: dates, numbers and amounts, formatted by ``babel`` from Unicode CLDR's data.
 
-A translation task that is on every machine: word order, decimal marks, names of months, units and currencies differ,
-and digits must be copied one by one.
+Languages differ in word order, decimal marks and the names of months, units and currencies, and a translation must copy
+the digits one by one.
 """
 
 import datetime
@@ -32,7 +32,7 @@ MEASURES = (
 )
 
 Phrase = Callable[[str], str]
-"""What is said, in the language of a locale."""
+"""A function of a locale ("en") to the phrase in its language."""
 
 
 def sentences(count: int, source: str, target: str, seed: int) -> list[tuple[str, str]]:
@@ -48,14 +48,14 @@ def sentences(count: int, source: str, target: str, seed: int) -> list[tuple[str
             raise UserError(
                 f"there is no CLDR language {language!r}; give a code such as {known}, ... (ISO 639)"
             ) from error
-    drawn = random.Random(seed)
-    found: dict[str, str] = {}
-    while len(found) < count:
-        phrases = [drawn.choice(KINDS)(drawn) for _ in range(drawn.choice((1, 1, 2, 2, 3)))]
-        style = drawn.choice(("standard", "standard", "or"))
+    rng = random.Random(seed)
+    translations: dict[str, str] = {}
+    while len(translations) < count:
+        phrases = [rng.choice(KINDS)(rng) for _ in range(rng.choice((1, 1, 2, 2, 3)))]
+        style = rng.choice(("standard", "standard", "or"))
         first, second = (_plain(_joined(phrases, style, language)) for language in (source, target))
-        found.setdefault(first, second)
-    return list(found.items())
+        translations.setdefault(first, second)
+    return list(translations.items())
 
 
 def _joined(phrases: list[Phrase], style: str, language: str) -> str:
@@ -63,73 +63,73 @@ def _joined(phrases: list[Phrase], style: str, language: str) -> str:
 
 
 def _plain(text: str) -> str:
-    """With ordinary spaces in place of narrow and unbreakable ones, which look alike."""
+    """``text`` with ordinary spaces in place of narrow and non-breaking ones."""
     return " ".join(text.replace("\u202f", " ").replace("\xa0", " ").split())
 
 
-def _moment(drawn: random.Random) -> datetime.datetime:
-    day = datetime.date.fromordinal(drawn.randint(693_596, 766_644))  # the years 1900 to 2099
-    return datetime.datetime.combine(day, datetime.time(drawn.randrange(24), drawn.randrange(60)))
+def _moment(rng: random.Random) -> datetime.datetime:
+    day = datetime.date.fromordinal(rng.randint(693_596, 766_644))  # the years 1900 to 2099
+    return datetime.datetime.combine(day, datetime.time(rng.randrange(24), rng.randrange(60)))
 
 
-def _amount(drawn: random.Random) -> int | float:
-    """Of one to seven digits, every second one with decimals."""
-    size = 10 ** drawn.randint(1, 7)
-    return drawn.randint(1, size) if drawn.random() < 0.5 else round(drawn.uniform(0, size), drawn.randint(1, 2))
+def _amount(rng: random.Random) -> int | float:
+    """A random number with one to seven digits, in half of all cases with one or two decimals."""
+    size = 10 ** rng.randint(1, 7)
+    return rng.randint(1, size) if rng.random() < 0.5 else round(rng.uniform(0, size), rng.randint(1, 2))
 
 
-def _date(drawn: random.Random) -> Phrase:
-    when, form = _moment(drawn), drawn.choice(("full", "long", "long", "medium"))
+def _date(rng: random.Random) -> Phrase:
+    when, form = _moment(rng), rng.choice(("full", "long", "long", "medium"))
     return lambda language: dates.format_date(when, form, locale=language)
 
 
-def _date_and_time(drawn: random.Random) -> Phrase:
-    when, form = _moment(drawn), drawn.choice(("full", "long"))
+def _date_and_time(rng: random.Random) -> Phrase:
+    when, form = _moment(rng), rng.choice(("full", "long"))
     return lambda language: (
         f"{dates.format_date(when, form, locale=language)}, {dates.format_time(when, 'short', locale=language)}"
     )
 
 
-def _month(drawn: random.Random) -> Phrase:
-    when, form = _moment(drawn), drawn.choice(("yMMMM", "MMMMd", "yQQQQ"))
+def _month(rng: random.Random) -> Phrase:
+    when, form = _moment(rng), rng.choice(("yMMMM", "MMMMd", "yQQQQ"))
     return lambda language: dates.format_skeleton(form, when, locale=language)
 
 
-def _weekday(drawn: random.Random) -> Phrase:
-    when = _moment(drawn)
+def _weekday(rng: random.Random) -> Phrase:
+    when = _moment(rng)
     return lambda language: dates.format_date(when, "EEEE", locale=language)
 
 
-def _how_long_ago(drawn: random.Random) -> Phrase:
-    unit = drawn.choice(("minutes", "hours", "days", "weeks"))
-    span = datetime.timedelta(**{unit: drawn.choice((-1, 1)) * drawn.randint(1, 30)})
+def _how_long_ago(rng: random.Random) -> Phrase:
+    unit = rng.choice(("minutes", "hours", "days", "weeks"))
+    span = datetime.timedelta(**{unit: rng.choice((-1, 1)) * rng.randint(1, 30)})
     return lambda language: dates.format_timedelta(span, add_direction=True, locale=language)
 
 
-def _number(drawn: random.Random) -> Phrase:
-    value = _amount(drawn)
+def _number(rng: random.Random) -> Phrase:
+    value = _amount(rng)
     return lambda language: numbers.format_decimal(value, locale=language)
 
 
-def _share(drawn: random.Random) -> Phrase:
-    value = drawn.randint(0, 2000) / 1000
+def _share(rng: random.Random) -> Phrase:
+    value = rng.randint(0, 2000) / 1000
     return lambda language: numbers.format_percent(value, decimal_quantization=False, locale=language)
 
 
-def _money(drawn: random.Random) -> Phrase:
-    value, currency = _amount(drawn), drawn.choice(CURRENCIES)
-    form = drawn.choice(("name", "name", "standard"))
+def _money(rng: random.Random) -> Phrase:
+    value, currency = _amount(rng), rng.choice(CURRENCIES)
+    form = rng.choice(("name", "name", "standard"))
     return lambda language: numbers.format_currency(value, currency, locale=language, format_type=form)
 
 
-def _measure(drawn: random.Random) -> Phrase:
-    value, unit = _amount(drawn), drawn.choice(MEASURES)
+def _measure(rng: random.Random) -> Phrase:
+    value, unit = _amount(rng), rng.choice(MEASURES)
     return lambda language: units.format_unit(value, unit, "long", locale=language)
 
 
-def _speed(drawn: random.Random) -> Phrase:
-    value, unit = drawn.randint(1, 999), drawn.choice(("length-kilometer", "length-meter"))
-    per = drawn.choice(("duration-hour", "duration-second"))
+def _speed(rng: random.Random) -> Phrase:
+    value, unit = rng.randint(1, 999), rng.choice(("length-kilometer", "length-meter"))
+    per = rng.choice(("duration-hour", "duration-second"))
     return lambda language: units.format_compound_unit(value, unit, denominator_unit=per, locale=language) or ""
 
 

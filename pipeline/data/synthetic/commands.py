@@ -1,4 +1,4 @@
-"""A small language for a machine in the house: switches, temperatures, timers, times, music, telephone numbers."""
+"""Synthetic voice commands for a home: switches, temperatures, timers, times, music and telephone numbers."""
 
 import random
 
@@ -12,7 +12,11 @@ MUSIC = ("jazz", "piano music", "the news", "something quiet", "my favourite son
 
 
 def number(n: int) -> str:
-    """0 to 99 in words."""
+    """A number from 0 to 99 in words.
+
+    >>> number(42)
+    'forty two'
+    """
     if n < 20:
         return (*DIGITS, *TEENS)[n]
     tens, ones = divmod(n, 10)
@@ -20,33 +24,33 @@ def number(n: int) -> str:
 
 
 def sentences(count: int, seed: int) -> list[str]:
-    """So many different ones, the same for the same seed."""
-    drawn = random.Random(seed)
-    found: dict[str, None] = {}
-    while len(found) < count:
-        found[_sentence(drawn)] = None
-    return list(found)
+    """``count`` different sentences, a function of ``seed``."""
+    rng = random.Random(seed)
+    different: dict[str, None] = {}
+    while len(different) < count:
+        different[_sentence(rng)] = None
+    return list(different)
 
 
-def _sentence(drawn: random.Random) -> str:
-    kind = drawn.choices(range(6), (3, 2, 2, 2, 1, 3))[0]
-    room = drawn.choice(ROOMS)
+def _sentence(rng: random.Random) -> str:
+    kind = rng.choices(range(6), (3, 2, 2, 2, 1, 3))[0]
+    room = rng.choice(ROOMS)
     if kind == 0:
-        return f"turn the {room} {drawn.choice(SWITCHED)} {drawn.choice(('on', 'off'))}"
+        return f"turn the {room} {rng.choice(SWITCHED)} {rng.choice(('on', 'off'))}"
     if kind == 1:
-        return f"{drawn.choice(('open', 'close'))} the {room} {drawn.choice(OPENED)} at {_time(drawn)}"
+        return f"{rng.choice(('open', 'close'))} the {room} {rng.choice(OPENED)} at {_time(rng)}"
     if kind == 2:
-        return f"set the {room} to {number(drawn.randint(5, 35))} degrees"
+        return f"set the {room} to {number(rng.randint(5, 35))} degrees"
     if kind == 3:
-        what = drawn.choice(("remind me", "stop", "wake me"))
-        return f"{what} in {number(drawn.randint(2, 99))} {drawn.choice(('seconds', 'minutes', 'hours'))}"
+        what = rng.choice(("remind me", "stop", "wake me"))
+        return f"{what} in {number(rng.randint(2, 99))} {rng.choice(('seconds', 'minutes', 'hours'))}"
     if kind == 4:
-        return f"play {drawn.choice(MUSIC)} in the {room} at {_time(drawn)}"
-    return "call " + " ".join(drawn.choice(DIGITS) for _ in range(drawn.randint(3, 7)))
+        return f"play {rng.choice(MUSIC)} in the {room} at {_time(rng)}"
+    return "call " + " ".join(rng.choice(DIGITS) for _ in range(rng.randint(3, 7)))
 
 
-def _time(drawn: random.Random) -> str:
-    hour = number(drawn.randint(1, 12))
-    minutes = number(5 * drawn.randint(1, 5))
+def _time(rng: random.Random) -> str:
+    hour = number(rng.randint(1, 12))
+    minutes = number(5 * rng.randint(1, 5))
     kinds = (f"{hour} o'clock", f"half past {hour}", f"quarter to {hour}", f"{minutes} past {hour}")
-    return drawn.choice(kinds)
+    return rng.choice(kinds)

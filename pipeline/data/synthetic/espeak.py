@@ -1,11 +1,12 @@
-"""Speech without recordings: espeak-ng, a synthesiser that the package ``espeakng-loader`` carries with its voices.
+"""Synthetic speech by espeak-ng, which the package ``espeakng-loader`` contains together with its voices.
 
-Its library keeps a state from one sentence to the next, so that what it says depends on what it has said before. It
-runs in a process of its own, which is given a whole list: the same list gives the same samples. Run as a program, this
-file is that process, and it imports nothing of ours.
+The library keeps a state, so that the samples of a sentence depend on the sentences before it. A list of sentences is
+therefore synthesised in a new process: the same list gives the same samples. That process runs this file as a script,
+so nothing may be imported relatively at its top.
 """
 
 import ctypes
+import importlib
 import json
 import subprocess
 import sys
@@ -15,20 +16,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ...extras import extra
-
-with extra("speech"):
-    import espeakng_loader
-
 AUDIO_OUTPUT_SYNCHRONOUS, POSITION_CHARACTER, CHARACTERS_UTF8 = 2, 1, 1
 SPEED, PITCH = 1, 3
 """Numbers of speak_lib.h."""
 
 
 class Spoken(NamedTuple):
-    """A sentence and how it is said.
+    """A sentence and how it is spoken.
 
-    voice: a language and a variant, as "en-us+f3". speed: words a minute, 80 to 450. pitch: 0 to 99.
+    voice: a language and a variant, such as "en-us+f3"; speed: words per minute, 80 to 450; pitch: 0 to 99.
     """
 
     text: str
@@ -38,26 +34,33 @@ class Spoken(NamedTuple):
 
 
 def synthesise(sentences: Sequence[Spoken]) -> tuple[list[np.ndarray], int]:
-    """Every sentence as a signal, float32 between -1 and 1, and how many samples a second they have.
+    """The signal of every sentence, float32 between -1 and 1, and their number of samples per second.
 
-    Raises RuntimeError where the library fails.
+    Raises RuntimeError if the library fails.
     """
-    done = subprocess.run(
+    from ...extras import extra
+
+    with extra("speech"):
+        importlib.import_module("espeakng_loader")  # which the process below needs
+
+    process = subprocess.run(
         [sys.executable, "-P", str(Path(__file__))],
         input=json.dumps(sentences).encode(),
         capture_output=True,
         check=False,
     )
-    if done.returncode:
-        raise RuntimeError(f"espeak-ng failed: {done.stderr.decode(errors='replace').strip()}")
-    header, _, content = done.stdout.partition(b"\n")
+    if process.returncode:
+        raise RuntimeError(f"espeak-ng failed: {process.stderr.decode(errors='replace').strip()}")
+    header, _, content = process.stdout.partition(b"\n")
     rate, *lengths = json.loads(header)
     samples = np.frombuffer(content, np.int16).astype(np.float32) / 2**15
     return np.split(samples, np.cumsum(lengths)[:-1]), rate
 
 
-def _spoken(sentences: Sequence[Spoken]) -> Iterator[np.ndarray | int]:
-    """How many samples a second there are, then the samples of every sentence (int16)."""
+def _synthesised(sentences: Sequence[Spoken]) -> Iterator[np.ndarray | int]:
+    """Yields the number of samples per second, and then the samples of every sentence (int16)."""
+    import espeakng_loader
+
     library = ctypes.CDLL(str(espeakng_loader.get_library_path()))
     chunks: list[np.ndarray] = []
 
@@ -69,12 +72,12 @@ def _spoken(sentences: Sequence[Spoken]) -> Iterator[np.ndarray | int]:
 
     rate = library.espeak_Initialize(AUDIO_OUTPUT_SYNCHRONOUS, 0, str(espeakng_loader.get_data_path()).encode(), 0)
     if rate <= 0:
-        raise RuntimeError(f"espeak_Initialize says {rate}")
+        raise RuntimeError(f"espeak_Initialize returned {rate}")
     library.espeak_SetSynthCallback(receive)
     yield rate
     for text, voice, speed, pitch in sentences:
         chunks.clear()
-        # Its own seed is the time of the day.
+        # Without this its seed is the time of day.
         library.espeak_ng_SetRandSeed(ctypes.c_long(1))
         failed = library.espeak_SetVoiceByName(voice.encode())
         failed = failed or library.espeak_SetParameter(SPEED, speed, 0) or library.espeak_SetParameter(PITCH, pitch, 0)
@@ -88,7 +91,7 @@ def _spoken(sentences: Sequence[Spoken]) -> Iterator[np.ndarray | int]:
 
 
 def _main() -> None:
-    rate, *signals = _spoken(json.load(sys.stdin))
+    rate, *signals = _synthesised(json.load(sys.stdin))
     sys.stdout.buffer.write(json.dumps([rate, *map(len, signals)]).encode() + b"\n")  # pyright: ignore
     for signal in signals:
         sys.stdout.buffer.write(signal.tobytes())  # pyright: ignore

@@ -1,7 +1,6 @@
-"""Sentences of which human ratings say whether they are positive: adjectives of VADER's lexicon, composed by a grammar.
+"""Synthetic sentences with a sentiment: adjectives of VADER's lexicon, which people have rated, in a small grammar.
 
-A sentiment task that is on every machine: negation turns a rating round, adverbs strengthen or weaken it, and of two
-clauses with "but" between them the second counts more.
+Negation reverses a rating, adverbs strengthen or weaken it, and in "... but ..." the second clause counts more.
 """
 
 import random
@@ -21,7 +20,7 @@ SUBJECTS = (
     *("lecture", "teacher", "author", "speech", "answer", "software", "manual", "game", "concert", "band", "painting"),
 )
 VERBS = {False: ("is", "was", "seems", "looked"), True: ("is not", "isn't", "was never", "wasn't", "never seemed")}
-"""By whether they deny what follows."""
+"""Verbs by whether they negate the adjective."""
 ADVERBS = {"": 0.0} | {
     adverb: BOOSTER_DICT[adverb]
     for adverb in (
@@ -29,28 +28,33 @@ ADVERBS = {"": 0.0} | {
         *("somewhat", "slightly", "kind of"),
     )
 }
-"""What they add to the size of a rating, or take from it."""
-BEFORE_BUT, AFTER_BUT = 0.5, 1.5  # as VADER weighs them, in a method and not by name
-LEAST = 0.6  # a sentence's valence: what is nearer to 0 says neither
+"""What each adverb adds to the size of a rating."""
+BEFORE_BUT, AFTER_BUT = 0.5, 1.5  # VADER's weights, which it has no names for
+LEAST = 0.6  # smallest size of a sentence's valence: below it the sentence is neutral
 NO_ADJECTIVES = (
     *("anger", "bastard", "bitchy", "cheer", "coward", "cynic", "friend", "giggle", "heaven", "killing", "love"),
     *("lover", "miser", "mourning", "sluttish"),
 )
-"""Words that have an adverb of theirs in the lexicon, and are none, or are no words for a default."""
+"""Words that look like adjectives by the rule in ``adjectives`` but are none, or that are unsuitable for a default."""
 NO_ADVERB = ("amazing", "awesome", "boring", "fantastic", "good", "great", "pleased")
-"""Adjectives whose adverb is not there."""
+"""Adjectives whose adverb is not in the lexicon."""
 
 Combination = tuple[str, str, bool]
-"""An adjective, the adverb before it, and whether it is denied."""
+"""An adjective, the adverb before it (or ""), and whether it is negated."""
 
 
 class Sentence(NamedTuple):
+    """A sentence and its valence: positive or negative, as its sentiment is."""
+
     text: str
     valence: float
 
 
 def adjectives() -> dict[str, float]:
-    """Words with the mean of ten people's ratings, from -4 to 4: those that are clear, and have an adverb."""
+    """Adjectives with the mean of ten people's ratings, from -4 to 4, where the raters agree on the sign.
+
+    A word of the lexicon is taken for an adjective if its adverb is in the lexicon too.
+    """
     content = files("vaderSentiment").joinpath("vader_lexicon.txt").read_text(encoding="utf-8")
     rows = [line.split("\t") for line in content.splitlines() if line.strip()]
     ratings = {word: (float(mean), float(deviation)) for word, mean, deviation, _ in rows}
@@ -64,56 +68,61 @@ def adjectives() -> dict[str, float]:
 
 def _adverbs(word: str) -> Iterable[str]:
     yield word + "ly"
-    for ending, its in (("y", "ily"), ("le", "ly"), ("ic", "ically")):
+    for ending, adverb_ending in (("y", "ily"), ("le", "ly"), ("ic", "ically")):
         if word.endswith(ending):
-            yield word.removesuffix(ending) + its
+            yield word.removesuffix(ending) + adverb_ending
 
 
-def valence(adjective: float, adverb: str, denied: bool) -> float:
-    """Of a clause, by VADER's constants (Hutto & Gilbert 2014): an adverb adds to the rating's size, "not" turns it."""
+def valence(adjective: float, adverb: str, negated: bool) -> float:
+    """The valence of a clause by VADER's constants (Hutto & Gilbert 2014).
+
+    adjective: its rating. The adverb adds to the size of the rating; negation multiplies it by -0.74.
+    """
     sized = adjective + (ADVERBS[adverb] if adjective > 0 else -ADVERBS[adverb])
-    return N_SCALAR * sized if denied else sized
+    return N_SCALAR * sized if negated else sized
 
 
 def sentences(sizes: dict[str, int], seed: int) -> dict[str, list[Sentence]]:
-    """So many different sentences for each part, half of them positive.
+    """Different sentences for each part, half of them positive.
 
-    A combination of adjective, adverb and negation occurs in one part only, an eighth of them in every part but the
-    first: the first has every word, but the others have none of its clauses.
+    sizes: number of sentences of each part. A combination of adjective, adverb and negation occurs in one part only: an
+    eighth of all combinations in every part but the first, which gets the rest. So no part shares a clause with
+    another.
     """
-    drawn = random.Random(seed)
+    rng = random.Random(seed)
     ratings = adjectives()
     combinations = list(product(ratings, ADVERBS, VERBS))
-    drawn.shuffle(combinations)
-    held = len(combinations) // 8
+    rng.shuffle(combinations)
+    eighth = len(combinations) // 8
     first, *others = sizes
-    found = {}
+    parts = {}
     for i, part in enumerate(others):
-        found[part] = _distinct(combinations[i * held : (i + 1) * held], ratings, sizes[part], drawn)
-    found[first] = _distinct(combinations[len(others) * held :], ratings, sizes[first], drawn)
-    return found
+        parts[part] = _distinct(combinations[i * eighth : (i + 1) * eighth], ratings, sizes[part], rng)
+    parts[first] = _distinct(combinations[len(others) * eighth :], ratings, sizes[first], rng)
+    return parts
 
 
 def _distinct(
-    combinations: list[Combination], ratings: dict[str, float], count: int, drawn: random.Random
+    combinations: list[Combination], ratings: dict[str, float], count: int, rng: random.Random
 ) -> list[Sentence]:
-    found: dict[str, Sentence] = {}
-    while len(found) < count:
-        sentence = _sentence(combinations, ratings, drawn)
-        wanted = len(found) % 2 == 0
-        if abs(sentence.valence) >= LEAST and (sentence.valence > 0) == wanted:
-            found.setdefault(sentence.text, sentence)
-    return list(found.values())
+    """Different sentences, in turn positive and negative."""
+    sentences: dict[str, Sentence] = {}
+    while len(sentences) < count:
+        sentence = _sentence(combinations, ratings, rng)
+        is_positive = len(sentences) % 2 == 0
+        if abs(sentence.valence) >= LEAST and (sentence.valence > 0) == is_positive:
+            sentences.setdefault(sentence.text, sentence)
+    return list(sentences.values())
 
 
-def _sentence(combinations: list[Combination], ratings: dict[str, float], drawn: random.Random) -> Sentence:
+def _sentence(combinations: list[Combination], ratings: dict[str, float], rng: random.Random) -> Sentence:
     def clause() -> Sentence:
-        adjective, adverb, denied = drawn.choice(combinations)
-        words = ("the", drawn.choice(SUBJECTS), drawn.choice(VERBS[denied]), adverb, adjective)
-        return Sentence(" ".join(word for word in words if word), valence(ratings[adjective], adverb, denied))
+        adjective, adverb, negated = rng.choice(combinations)
+        words = ("the", rng.choice(SUBJECTS), rng.choice(VERBS[negated]), adverb, adjective)
+        return Sentence(" ".join(word for word in words if word), valence(ratings[adjective], adverb, negated))
 
     one, other = clause(), clause()
-    match drawn.choice(("alone", "and", "but")):
+    match rng.choice(("alone", "and", "but")):
         case "alone":
             return one
         case "and":

@@ -103,7 +103,7 @@ class Diagnosis:
 
 @dataclass(frozen=True)
 class Place:
-    """A layer of a composed model whose own rule is wrong: its path, the layer as it would be written, and the mistake."""
+    """A layer of a composed model whose own rule is wrong: its path, the layer as text, and the mistake."""
 
     path: str
     layer: str
