@@ -52,13 +52,13 @@ from pipeline.losses.focal import Focal
 from pipeline.losses.regression import MeanSquaredError
 from pipeline.models import autoencoder, image
 from pipeline.options import require, require_at_least, require_shares
-from pipeline.report import diagnosis, page, plots
+from pipeline.report import classification, diagnosis, page, plots
 from pipeline.training.config import SeedsConfig
 from pipeline.training.optimizer import OptimizerConfig
 from pipeline.training.run import read_config
 from pipeline.training.signatures import DiagnosisSignature
 from pipeline.training.step import Augment
-from tasks.framework.classification import CrossValidatedClassification, Labelled, strongest
+from tasks.framework.classification import CrossValidatedClassification, Labelled
 from tasks.framework.command_line import Predictions, console, main
 from tasks.framework.cross_validation import Part
 from tasks.framework.export import Exported
@@ -352,7 +352,7 @@ class MedicalDiagnosis(CrossValidatedClassification[Config, DiagnosisSignature])
             if columns:
                 stored = scaling.undone(case.inputs)
                 names = [f"{name} ({value:.4g})" for name, value in zip(columns.features, stored)]
-                row.append(strongest(names, contributions[i]))
+                row.append(classification.strongest(names, contributions[i]))
             table.add_row(*row)
         console().print(table)
         if not columns:

@@ -34,7 +34,7 @@ from pipeline.training.config import SeedsConfig
 from pipeline.training.optimizer import OptimizerConfig
 from pipeline.training.signatures import TextSignature
 from pipeline.training.step import Augment
-from tasks.framework.classification import CrossValidatedClassification, strongest
+from tasks.framework.classification import CrossValidatedClassification
 from tasks.framework.command_line import Predictions, console, main
 from tasks.framework.export import Exported
 from tasks.framework.task import TaskModel
@@ -176,7 +176,7 @@ class Sentiment(CrossValidatedClassification[Config, TextSignature]):
             ids = ids[: signature.longest]
             logits, contributions = word_contributions(network, params, padded([ids]))
             probabilities = np.asarray(jax.nn.softmax(logits[0]))
-            words = strongest(signature.vocabulary.tokens(ids), np.asarray(contributions[0, : len(ids)]))
+            words = classification.strongest(signature.vocabulary.tokens(ids), np.asarray(contributions[0, : len(ids)]))
             table.add_row(sentence, signature.classes[probabilities.argmax()], f"{probabilities.max():.4f}", words)
         console().print(table)
 

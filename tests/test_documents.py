@@ -52,16 +52,16 @@ class Block:
 
 def blocks(page: Path, text: str | None = None) -> list[Block]:
     """Every fenced block of a page, in order."""
-    found, opened, language = [], 0, ""
+    page_blocks, opening, language = [], 0, ""
     lines = (page.read_text(encoding="utf-8") if text is None else text).split("\n")
     for number, line in enumerate(lines, 1):
-        if line.startswith("```") and not opened:
-            opened, language = number, line.removeprefix("```").strip()
-        elif line == "```" and opened:
-            found.append(Block(page, language, "\n".join(lines[opened : number - 1]) + "\n", opened + 1))
-            opened = 0
-    assert not opened, f"{page.name}: the block of line {opened} is not closed"
-    return found
+        if line.startswith("```") and not opening:
+            opening, language = number, line.removeprefix("```").strip()
+        elif line == "```" and opening:
+            page_blocks.append(Block(page, language, "\n".join(lines[opening : number - 1]) + "\n", opening + 1))
+            opening = 0
+    assert not opening, f"{page.name}: the block of line {opening} is not closed"
+    return page_blocks
 
 
 def named(value: Path | Block) -> str:
@@ -122,10 +122,10 @@ def run_page(page: Path, page_blocks: list[Block]) -> None:
                 continue
             # As many empty lines as stand before it: tracebacks and the verifier then name the page's own lines.
             code = compile("\n" * (block.line - 1) + block.text, str(page), "exec")
-            with contextlib.redirect_stdout(io.StringIO()) as printed:
+            with contextlib.redirect_stdout(io.StringIO()) as output:
                 exec(code, vars(module))
             if following is not None and _is_output(following, block):
-                assert comparable(printed.getvalue()) == comparable(following.text), f"{block.name} prints otherwise"
+                assert comparable(output.getvalue()) == comparable(following.text), f"{block.name} prints otherwise"
     finally:
         del sys.modules["document"]
 
@@ -239,13 +239,13 @@ def options_of(task: str) -> set[str]:
 
 
 def fields_of(kind: type, prefix: str = "--") -> set[str]:
-    found = set()
+    options = set()
     for field in dataclasses.fields(kind):
         name = f"{prefix}{field.name.replace('_', '-')}"
-        found.add(name)
+        options.add(name)
         if isinstance(field.default_factory, type) and dataclasses.is_dataclass(field.default_factory):
-            found |= fields_of(field.default_factory, f"{name}.")
-    return found
+            options |= fields_of(field.default_factory, f"{name}.")
+    return options
 
 
 def unknown_in(text: str) -> list[str]:
@@ -271,7 +271,7 @@ def test_an_unknown_command_is_found():
     text = (
         "`scripts/run cooking`, `scripts/run sentiment --no-such-option 3`, `python -m pipeline.cook`, scripts/cook.py"
     )
-    assert unknown_in(text) == ["cooking", "sentiment --nonsense", "pipeline.cook", "scripts/cook.py"]
+    assert unknown_in(text) == ["cooking", "sentiment --no-such-option", "pipeline.cook", "scripts/cook.py"]
     assert unknown_in("`scripts/run sentiment --epochs 3 --optimizer.name muon`, `scripts/run TASK`") == []
 
 

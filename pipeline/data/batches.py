@@ -51,11 +51,7 @@ class PerEpochExamples(Protocol):
 
 
 def steps_per_epoch(examples: Examples | PerEpochExamples, batch_size: int) -> int:
-    """The number of whole batches in an epoch. Raises UserError if there is none.
-
-    >>> steps_per_epoch(range(100), batch_size=32)
-    3
-    """
+    """The number of whole batches in an epoch. Raises UserError if there is none."""
     if batch_size < 1:
         raise UserError(f"the batch size is {batch_size}; it must be at least 1")
     if batch_size > len(examples):

@@ -77,11 +77,12 @@ def load(name_or_path: str, subwords: int = 0) -> Corpus:
     """
     known = {"python": python_library, "shakespeare": shakespeare}
     text = known[name_or_path]() if name_or_path in known else read_text(Path(name_or_path))
-    test = round(len(text) * (1 - TEST_SHARE))
-    validation = round(len(text) * (1 - TEST_SHARE - VALIDATION_SHARE))
-    parts = text[:validation], text[validation:test], text[test:]
+    end = round(len(text) * (1 - TEST_SHARE))
+    train_end = round(len(text) * (1 - TEST_SHARE - VALIDATION_SHARE))
+    parts = text[:train_end], text[train_end:end], text[end:]
     vocabulary = Subwords.learn(parts[:1], subwords) if subwords else Characters.of(parts[0])
-    return Corpus(name_or_path, *(vocabulary.encode(part) for part in parts), vocabulary, len(parts[2]))
+    train, validation, test = (vocabulary.encode(part) for part in parts)
+    return Corpus(name_or_path, train, validation, test, vocabulary, len(parts[2]))
 
 
 def read_text(path: Path) -> str:

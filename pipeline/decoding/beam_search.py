@@ -57,7 +57,8 @@ def make_beam_search(
     >>> from backhand.models.translation import transformer, translation_objective
     >>> objective = translation_objective(transformer(vocabulary=7, width=8, layers=1, heads=2), vocabulary=7)
     >>> source = np.array([[3, 4, 5, 2], [6, 2, 0, 0]], np.int32)
-    >>> params = objective.init(jax.random.key(0), ((source, source), Targets(source)))
+    >>> ids = jnp.asarray(source)
+    >>> params = objective.init(jax.random.key(0), ((ids, ids), Targets(ids)))
     >>> ids, scores = make_beam_search(objective, begin=1, end=2, beam=3)(params, source, 5)
     >>> ids.shape, scores.shape
     ((2, 3, 5), (2, 3))

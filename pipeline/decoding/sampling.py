@@ -34,7 +34,8 @@ def make_continuation(
     >>> from backhand.models.language import language_objective, transformer
     >>> objective = language_objective(transformer(vocabulary=5, width=8, layers=1, heads=2), vocabulary=5)
     >>> prompt = np.array([1, 2, 3], np.int32)
-    >>> params = objective.init(jax.random.key(0), (prompt[None], Targets(prompt[None])))
+    >>> ids = jnp.asarray(prompt[None])
+    >>> params = objective.init(jax.random.key(0), (ids, Targets(ids)))
     >>> make_continuation(objective, context=8)(params, prompt, 6, jax.random.key(1)).shape
     (6,)
     """

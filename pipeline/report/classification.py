@@ -10,6 +10,9 @@ from ..extras import extra
 from . import plots
 from .page import Plot, Table
 
+STRONGEST = 4
+"""Parts of an input that are named as those that contributed most."""
+
 
 def results(labels: np.ndarray, predictions: np.ndarray, classes: Sequence[str]) -> list[Plot | Table]:
     """What the model gets right. labels, predictions: positions of classes, (examples,), both of the test set."""
@@ -82,3 +85,12 @@ def first_filters(kernel: np.ndarray) -> Plot:
         ),
         partial(plots.filters, kernel),
     )
+
+
+def strongest(names: Sequence[str], contributions: np.ndarray) -> str:
+    """The parts of an input that move the answer most, the strongest first, each with its sign.
+
+    contributions: one for each name.
+    """
+    order = np.argsort(-np.abs(contributions), kind="stable")[:STRONGEST]
+    return "  ".join(f"{'+' if contributions[i] >= 0 else '-'}{names[i]}" for i in order)

@@ -6,7 +6,7 @@ from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,7 @@ from ..data.vocabulary import Characters, Words
 from ..errors import UserError
 
 T = TypeVar("T")
+A = TypeVar("A", bound="ArraySignature")
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ class ClassifierSignature:
 
     @classmethod
     @abstractmethod
-    def read(cls, run_directory: Path) -> Self: ...
+    def read(cls, run_directory: Path) -> "ClassifierSignature": ...
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ class ArraySignature(ClassifierSignature):
         return {"input_shape": self.input_shape, "scaling": asdict(self.scaling), "classes": self.classes}
 
     @classmethod
-    def parse(cls, content: Mapping[str, Any]) -> Self:
+    def parse(cls: type[A], content: Mapping[str, Any]) -> A:
         """The signature that ``content`` describes."""
         scaling = Scaling(**{name: tuple(values) for name, values in content["scaling"].items()})
         return cls(tuple(content["classes"]), tuple(content["input_shape"]), scaling)
@@ -82,7 +83,7 @@ class ArraySignature(ClassifierSignature):
         write_json(folder / "signature.json", self.content())
 
     @classmethod
-    def read(cls, run_directory: Path) -> Self:
+    def read(cls: type[A], run_directory: Path) -> A:
         return read_json(run_directory, "signature.json", cls.parse)
 
 
@@ -101,7 +102,7 @@ class DiagnosisSignature(ArraySignature):
         return super().content() | columns
 
     @classmethod
-    def parse(cls, content: Mapping[str, Any]) -> Self:
+    def parse(cls, content: Mapping[str, Any]) -> "DiagnosisSignature":
         columns = Columns.read(content["columns"]) if "columns" in content else None
         return dataclasses.replace(super().parse(content), columns=columns)
 

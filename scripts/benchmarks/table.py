@@ -45,11 +45,11 @@ def table(result: dict[str, Any]) -> str:
     grid.add_column("")
     grid.add_column("name", no_wrap=True)
     grid.add_column("input", no_wrap=True)
-    for heading in ("by hand", "autodiff", "attached", "Flax", "PyTorch", "compiled"):
+    for heading in ("manual", "autodiff", "attached", "Flax", "PyTorch", "compiled"):
         grid.add_column(heading, justify="right", no_wrap=True)
     grid.add_column("hand / autodiff", justify="right", no_wrap=True)
     grid.add_column("hand / PyTorch", justify="right", no_wrap=True)
-    grid.add_column("MB by hand", justify="right", no_wrap=True)
+    grid.add_column("MB manual", justify="right", no_wrap=True)
     grid.add_column("MB autodiff", justify="right", no_wrap=True)
     previous = None
     for row in rows:
@@ -100,8 +100,8 @@ def _summary(rows: list[dict[str, Any]]) -> list[str]:
                 f"{geometric_mean(won):.2f}"
             )
     marked = {
-        f"t: by hand takes more than {SLOWER} of autodiff's time, beyond the spread": [r for r in rows if slower(r)],
-        "m: by hand takes more temporary memory than autodiff": [r for r in rows if larger(r)],
+        f"t: manual takes more than {SLOWER} of autodiff's time, beyond the spread": [r for r in rows if slower(r)],
+        "m: manual takes more temporary memory than autodiff": [r for r in rows if larger(r)],
     }
     for meaning, found in marked.items():
         lines.append(f"{meaning}: {', '.join(row['name'] for row in found) or 'none'}")

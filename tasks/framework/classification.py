@@ -43,8 +43,6 @@ from tasks.framework.task import (
 )
 
 CHECKED_EXAMPLES, VERIFIED_EXAMPLES = 16, 5
-STRONGEST = 4
-"""Parts of an input that ``predict`` names."""
 
 
 class Labelled(Examples, Protocol):
@@ -193,15 +191,6 @@ class CrossValidatedClassification(CrossValidated[C], Classification[C, S]):
             *report.results(labels, predictions, classes),
             self.mistakes(splits, probabilities, classes),
         ]
-
-
-def strongest(names: Sequence[str], contributions: np.ndarray) -> str:
-    """The parts of an input that move the answer most, the strongest first, each with its sign.
-
-    contributions: one for each name.
-    """
-    order = np.argsort(-np.abs(contributions), kind="stable")[:STRONGEST]
-    return "  ".join(f"{'+' if contributions[i] >= 0 else '-'}{names[i]}" for i in order)
 
 
 class ArrayClassification(Classification[Config, ArraySignature]):

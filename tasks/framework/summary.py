@@ -16,12 +16,12 @@ if TYPE_CHECKING:
     from pipeline.training.config import TaskConfig
     from tasks.framework.task import Task
 
+# How the gradient was computed, in a report's words.
 BY = {
     "manual": "the manual gradient of each layer",
     "autodiff": "the gradient that jax.grad derives",
     "attached": "jax.grad through the manual gradients of its layers",
 }
-"""How the gradient was computed, in a report's words."""
 
 WITHOUT_EFFECT = ("resume", "quiet", "verify_every", "log_every", "save_seconds")
 """Options that change neither the parameters nor the result of a run, so that a resumed run may change them."""

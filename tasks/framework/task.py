@@ -34,8 +34,7 @@ from pipeline.verify import Report, verify
 from tasks.framework import summary
 from tasks.framework.export import Exported, write_export
 
-STATISTICS_BATCHES = 16
-"""Training batches that the statistics of BatchNorm are computed on."""
+STATISTICS_BATCHES = 16  # training batches that the statistics of BatchNorm are computed on
 
 
 Config = TypeVar("Config", bound=TaskConfig)

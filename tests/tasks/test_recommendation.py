@@ -164,7 +164,7 @@ def test_what_a_user_does_wrong(refused, run, films, tmp_path):
     assert "larger than the training set" in refused(*data, "--batch-size", 5000, *where)
     assert "--validation is 1.0" in refused(*data, "--validation", 1, *where)
     assert "--features is 0" in refused(*data, "--features", 0, *where)
-    assert "too few for 900 parts" in refused(*data, "--folds", 900, *where)
+    assert "too few for 900 folds" in refused(*data, "--folds", 900, *where)
     assert "to rank, choose" in refused(*data, "--objective", "ranking", "--model", "autoencoder", *where)
     assert "--folds is for ratings" in refused(*data, "--objective", "ranking", "--folds", 2, *where)
     assert "the whole table" in refused(*data, "--model", "autoencoder", "--batch-size", 8, *where)

@@ -154,7 +154,7 @@ def test_what_a_user_does_wrong(refused, run, texts, tmp_path):
     assert "nowhere.tsv" in refused("--data", tmp_path / "nowhere.tsv", *where)
     assert "larger than the training set" in refused("--data", texts, "--batch-size", 5000, *where)
     assert "larger than the training set" in refused("--data", texts, "--batch-size", 5000, "--folds", 2, *where)
-    assert "too few for 60 parts" in refused("--data", texts, "--folds", 60, *where)
+    assert "too few for 60 folds" in refused("--data", texts, "--folds", 60, *where)
     assert "--folds is 1" in refused("--data", texts, "--folds", 1, *where)
     assert "--fold is 3" in refused("--data", texts, "--folds", 2, "--fold", 3, *where)
     assert "--dropout is 1.0" in refused("--data", texts, "--dropout", 1, *where)
