@@ -94,8 +94,8 @@ def input_gradients(
     [[1.0, 2.0, -5.0]]
     """
     outputs, residuals = model.forward(params, x, context)
-    classes = outputs.argmax(-1) if classes is None else classes
-    value, d_outputs = score(outputs, classes)
+    chosen: Array = outputs.argmax(-1) if classes is None else classes
+    value, d_outputs = score(outputs, chosen)
     _, d_x = model.backward(params, residuals, d_outputs.astype(outputs.dtype))
     return Attribution(outputs, value, d_x)
 
@@ -136,18 +136,18 @@ def integrated_gradients(
     if steps < 1:
         raise ValueError(f"integrated_gradients: steps is {steps}; it must be at least 1")
     outputs = model.apply(params, x, context)
-    classes = outputs.argmax(-1) if classes is None else classes
+    chosen: Array = outputs.argmax(-1) if classes is None else classes
     nodes, weights = np.polynomial.legendre.leggauss(steps)
     path = x - baseline
 
     def add(total: Array, point: tuple[Array, Array]) -> tuple[Array, None]:
         t, weight = point
-        at = input_gradients(model, params, baseline + t * path, classes, score=score, context=context)
+        at = input_gradients(model, params, baseline + t * path, chosen, score=score, context=context)
         return total + weight * at.d_x, None
 
     points = (jnp.asarray((nodes + 1) / 2, x.dtype), jnp.asarray(weights / 2, x.dtype))
     total, _ = lax.scan(add, jnp.zeros_like(x), points)
-    value, _ = score(outputs, classes)
+    value, _ = score(outputs, chosen)
     return Attribution(outputs, value, path * total)
 
 

@@ -30,6 +30,7 @@ JAXLIB = version("jaxlib")
 """The one that is installed."""
 
 
+CACHE_FOLDER = "jax_compilation_cache_dir"
 CACHE_EVERY_PROGRAM = {
     "jax_persistent_cache_min_compile_time_secs": 0.0,
     "jax_persistent_cache_min_entry_size_bytes": -1,
@@ -212,11 +213,11 @@ def compiled_once() -> Iterator[None]:
             jax.config.update(name, value)
         reset_cache()  # JAX decides only once in a process whether there is a cache
 
-    if jax.config.jax_compilation_cache_dir:
+    if getattr(jax.config, CACHE_FOLDER):
         yield
         return
     with TemporaryDirectory() as folder:
-        settings = {"jax_compilation_cache_dir": folder, **CACHE_EVERY_PROGRAM}
+        settings = {CACHE_FOLDER: folder, **CACHE_EVERY_PROGRAM}
         before = {name: getattr(jax.config, name) for name in settings}
         try:
             configure(settings)

@@ -17,7 +17,7 @@ import numpy as np
 import optax
 import tyro
 from rich.console import Console
-from rich.table import SparseTable as Text
+from rich.table import Table as Text
 
 from benchmarks import measure
 from command_line import run

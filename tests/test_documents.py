@@ -82,7 +82,8 @@ class Alias(importlib.abc.MetaPathFinder, importlib.abc.Loader):
         return module
 
     def exec_module(self, module):
-        module.__spec__ = module.__spec__.loader_state  # which the import of the alias has put its own in place of
+        # The import of the alias has put a spec of its own in the module's place.
+        module.__spec__ = module.__spec__.loader_state  # pyright: ignore[reportOptionalMemberAccess]
 
 
 @pytest.fixture
@@ -173,7 +174,7 @@ def test_a_broken_block_is_found(text, installed):
 
 
 def test_the_installed_name_is_the_same_package(installed):
-    from backhand.layers.pooling import MaxPool
+    from backhand.layers.pooling import MaxPool  # pyright: ignore[reportMissingImports]
 
     import pipeline.layers.pooling
 

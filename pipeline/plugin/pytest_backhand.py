@@ -35,8 +35,9 @@ def assert_gradients_agree(request: pytest.FixtureRequest) -> Callable[..., Any]
     (function, forward, backward, arguments); (function, reference, arguments); (custom_vjp, arguments);
     (gradient, params, *data, loss=loss); (layer, params, x, context); each with the options of its check.
     """
-    from backhand.verify.assertion import report_on
-    from backhand.verify.report import VerificationError
+    # The package has this name where it is installed, of which type checkers know nothing in a checkout.
+    from backhand.verify.assertion import report_on  # pyright: ignore[reportMissingImports]
+    from backhand.verify.report import VerificationError  # pyright: ignore[reportMissingImports]
 
     folder = request.config.getoption("--gradient-report")
     page_count = 0

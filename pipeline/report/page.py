@@ -7,7 +7,6 @@ import base64
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
@@ -153,7 +152,7 @@ def _html(page: Page, drawings: dict[Plot, Drawing]) -> str:
     environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
     as_text = lambda file: base64.b64encode(file).decode()  # noqa: E731
     environment.filters |= {"base64": as_text, "prose": _prose, "breakable": _breakable}
-    template = environment.from_string(files(__package__).joinpath("page.html").read_text(encoding="utf-8"))
+    template = environment.from_string(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
     kinds = {Plot: "plot", Table: "table", Section: "section"}
     return template.render(page=page, drawings=drawings, parts=[(kinds[type(part)], part) for part in page.parts])
 
