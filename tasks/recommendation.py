@@ -10,6 +10,7 @@ scripts/run recommendation predict runs/... --user 42
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -49,7 +50,8 @@ from tasks.framework.task import Evaluation, Metric, Outcome, Story, TaskModel, 
 
 CHECKED, VERIFIED = 64, 8  # examples of a gradient check
 LARGEST_TABLE = 100_000_000  # users times items that a model of the whole table may have
-SEES: dict[str, Literal["pairs", "users", "table"]] = {
+Sees = Literal["pairs", "users", "table"]
+SEES: dict[str, Sees] = {
     "factorization": "pairs",
     "neural": "pairs",
     "implicit": "users",
@@ -369,13 +371,17 @@ class Recommendation(CrossValidated[Config]):
 
 def _recommender(model: TaskModel, data: RatingData) -> Recommender:
     config = model.config
+    options = SEES[config.model], config.objective == "rating", config.session_window
+    params = None if model.params is None else model.params["model"]
+    return dataclasses.replace(_untrained(model.objective.model, data, *options), params=params)
+
+
+@lru_cache(maxsize=1)  # baseline, tables and compiled scores are the same for all parameters
+def _untrained(
+    network: Layer, data: RatingData, sees: Sees, predicts_ratings: bool, session_window: float
+) -> Recommender:
     return make_recommender(
-        model.objective.model,
-        None if model.params is None else model.params["model"],
-        data,
-        sees=SEES[config.model],
-        predicts_ratings=config.objective == "rating",
-        session_window=config.session_window,
+        network, None, data, sees=sees, predicts_ratings=predicts_ratings, session_window=session_window
     )
 
 

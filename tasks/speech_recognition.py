@@ -281,11 +281,11 @@ class SpeechRecognition(Task[Config]):
         return [*speech.learning(metrics), gradient_sizes(metrics)]
 
     def sections(self, outcome: Outcome) -> Sequence[page.Part]:
-        test, answers = outcome.data.test, outcome.evaluation.answers
+        test, answers, recogniser = outcome.data.test, outcome.evaluation.answers, _recogniser(outcome.model)
         texts = [text for text, _ in answers]
         examples = dict.fromkeys(np.linspace(0, len(test) - 1, PICTURES, dtype=int).tolist())
         return [
-            *speech.examples([_example(_recogniser(outcome.model), test.of([row]), *answers[row]) for row in examples]),
+            *speech.examples([_example(recogniser, test.of([row]), *answers[row]) for row in examples]),
             speech.confusions(test.texts, texts),
             speech.worst(test.texts, texts, [Path(name).name for name in test.names]),
         ]

@@ -22,7 +22,7 @@ EXACT = 1e-18  # where an error of exactly zero is drawn on a logarithmic axis
 
 
 def evaluations_in(metrics: Sequence[Line]) -> list[Line]:
-    """Of the validation split."""
+    """The lines that evaluations of the validation split have logged."""
     return [line for line in metrics if line["kind"] == "evaluation" and line["split"] == "validation"]
 
 
