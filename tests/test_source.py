@@ -35,7 +35,8 @@ LIBRARIES = {"optax", "flax", "equinox", "haiku", "torch", "tensorflow", "autogr
 WHERE_IT_BELONGS = {("backprop.py", "attach", "custom_vjp"), ("backprop.py", "_by_autodiff", "value_and_grad")}
 
 BELOW = {
-    "errors": set(),
+    "display": set(),
+    "errors": {"display"},
     "extras": set(),
     "options": {"errors"},
     "compiler": {"errors"},
