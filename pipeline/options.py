@@ -6,6 +6,34 @@ from typing import Any
 
 from .errors import UserError
 
+LARGEST = 2**31 - 1
+"""The largest integer of JAX's default type, int32."""
+LARGEST_FLOAT = (2 - 2**-23) * 2.0**127
+"""The largest number of float32, in which models are trained: larger ones become infinite in it."""
+SEEDS = 2**32
+"""Number of different random seeds: JAX silently takes a seed modulo this, and numpy refuses larger ones."""
+
+
+def require_numbers(options: object, group: str = "") -> None:
+    """Raises UserError unless every number among the fields is one that training can compute with.
+
+    Floats must be finite in float32, integers must fit into int32, and ``seed`` must be one of ``SEEDS``. Tuples are
+    checked entry by entry, dataclasses among the fields field by field. group: see ``require_at_least``.
+    """
+    for entry in dataclasses.fields(options):  # pyright: ignore[reportArgumentType]
+        value = getattr(options, entry.name)
+        if dataclasses.is_dataclass(value):
+            require_numbers(value, f"{group}{entry.name}.")
+        for number in value if isinstance(value, tuple) else (value,):
+            if isinstance(number, float):
+                low, high, text = -LARGEST_FLOAT, LARGEST_FLOAT, f"a finite number of at most {LARGEST_FLOAT:.2g}"
+            elif isinstance(number, int):
+                low, high = (0, SEEDS - 1) if entry.name == "seed" else (-LARGEST, LARGEST)
+                text = f"from {low} to {high}"
+            else:
+                continue
+            require(low <= number <= high, options, entry.name, text, group)
+
 
 def require_at_least(options: object, *, group: str = "", **least: int | float) -> None:
     """Raises UserError unless each named field of ``options`` is at least the number given for it.
@@ -16,16 +44,32 @@ def require_at_least(options: object, *, group: str = "", **least: int | float) 
         require(getattr(options, field) >= low, options, field, f"at least {low}", group)
 
 
+def require_between(options: object, *, group: str = "", **ranges: tuple[float, float]) -> None:
+    """Raises UserError unless each named field of ``options`` is in its range, ends included."""
+    for field, (low, high) in ranges.items():
+        require(low <= getattr(options, field) <= high, options, field, f"from {low} to {high}", group)
+
+
 def require_shares(options: object, *fields: str, group: str = "") -> None:
     """Raises UserError unless each named field of ``options`` is at least 0 and less than 1."""
     for field in fields:
         require(0 <= getattr(options, field) < 1, options, field, "at least 0 and less than 1", group)
 
 
+def require_sizes(options: object, *fields: str) -> None:
+    """Raises UserError unless each named field of ``options`` is a tuple of numbers that are at least 1."""
+    for field in fields:
+        sizes = getattr(options, field)
+        if not sizes or min(sizes) < 1:
+            raise UserError(f"--{flag(field)} is {' '.join(map(str, sizes)) or 'empty'}; give numbers of at least 1")
+
+
 def require(holds: bool, options: object, field: str, range_: str, group: str = "") -> None:
     """Raises UserError unless ``holds``. range_: what the field must be, to follow "it must be" in the message."""
     if not holds:
-        raise UserError(f"--{group}{flag(field)} is {getattr(options, field)}; it must be {range_}")
+        value = getattr(options, field)
+        text = " ".join(map(str, value)) if isinstance(value, tuple) else value
+        raise UserError(f"--{flag(group + field)} is {text}; it must be {range_}")
 
 
 def require_equal_heads(width: int, heads: int) -> None:

@@ -16,7 +16,6 @@ from typing import Any, ClassVar, Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.table import Table
 from tyro.conf import Positional
 
 from pipeline.data.augmentation import Augmentation, augment
@@ -27,39 +26,25 @@ from pipeline.data.diagnosis import Cases, Rebuilt, Weighted, kind_of, load, nor
 from pipeline.data.folder import files_in
 from pipeline.errors import UserError
 from pipeline.evaluation.classification import accuracy_metric
-from pipeline.evaluation.cross_validation import means
-from pipeline.evaluation.diagnosis import (
-    Diagnostician,
-    diagnose,
-    intervals_of_folds,
-    is_interval,
-    metrics_of_seeds,
-    metrics_with_intervals,
-)
+from pipeline.evaluation.diagnosis import Diagnostician, combined_metrics, diagnose, metrics_with_intervals
 from pipeline.evaluation.evaluate import all_outputs
 from pipeline.evaluation.metrics import Metrics, no_metrics
-from pipeline.evaluation.operating_point import (
-    Decision,
-    OperatingPoint,
-    choose_operating_point,
-    disease_probability,
-    predict_labels,
-)
+from pipeline.evaluation.operating_point import Decision, OperatingPoint, choose_operating_point, predict_labels
 from pipeline.layers.base import Context, Layer
 from pipeline.layers.objective import Objective
 from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
 from pipeline.losses.focal import Focal
 from pipeline.losses.regression import MeanSquaredError
 from pipeline.models import autoencoder, image
-from pipeline.options import require, require_at_least, require_shares
-from pipeline.report import classification, diagnosis, page, plots
+from pipeline.options import require, require_at_least, require_shares, require_sizes
+from pipeline.report import diagnosis, page
 from pipeline.training.config import SeedsConfig
 from pipeline.training.optimizer import OptimizerConfig
 from pipeline.training.run import read_config
 from pipeline.training.signatures import DiagnosisSignature
 from pipeline.training.step import Augment
 from tasks.framework.classification import CrossValidatedClassification, Labelled
-from tasks.framework.command_line import Predictions, console, main
+from tasks.framework.command_line import Predictions, main, print_table
 from tasks.framework.cross_validation import Part
 from tasks.framework.export import Exported
 from tasks.framework.task import Metric, Outcome, TaskModel
@@ -114,9 +99,7 @@ class Config(SeedsConfig):
         require_at_least(self, units=1, code=1, gamma=0, resamples=20)
         require_shares(self, "dropout", "label_smoothing")
         require(0 < self.specificity < 1, self, "specificity", "more than 0 and less than 1")
-        for option in ("widths", "channels"):
-            if not getattr(self, option) or min(getattr(self, option)) < 1:
-                raise UserError(f"--{option} must be numbers that are at least 1")
+        require_sizes(self, "widths", "channels")
 
 
 # What trains well on each data set; an option on the command line changes only itself. OWN is for your own data.
@@ -192,8 +175,8 @@ class MedicalDiagnosis(CrossValidatedClassification[Config, DiagnosisSignature])
         data = data or "breast-cancer"
         if data in RECIPES:
             return dataclasses.replace(RECIPES[data], data=data)
-        kind = kind_of(data) if Path(data).exists() else "table"  # load reports what is missing
-        return dataclasses.replace(OWN[kind], data=data)
+        # Where nothing is there, load says so.
+        return dataclasses.replace(OWN[kind_of(data) if Path(data).exists() else "table"], data=data)
 
     def load(self, config: Config) -> Cases:
         cases = load(
@@ -251,10 +234,7 @@ class MedicalDiagnosis(CrossValidatedClassification[Config, DiagnosisSignature])
         split: Split = getattr(data, part)
         if config.model == "autoencoder":
             return Rebuilt(split)
-        if config.class_weights == "none":
-            return split
-        counts = np.bincount(data.train.labels, minlength=len(data.classes))
-        return Weighted(split, (counts.sum() / (len(counts) * np.maximum(counts, 1))).astype(np.float32))
+        return split if config.class_weights == "none" else Weighted.balanced(split, data)
 
     def metrics(self, config: Config) -> Metrics:
         return no_metrics if config.model == "autoencoder" else accuracy_metric
@@ -282,14 +262,10 @@ class MedicalDiagnosis(CrossValidatedClassification[Config, DiagnosisSignature])
 
     def combine(self, config: Config, parts: Sequence[Part]) -> dict[str, float]:
         """Means over the models, with intervals of these; for seeds also the metrics of the ensemble."""
-        tests = [{k: v for k, v in part.summary["test"].items() if not is_interval(k)} for part in parts]
+        tests = [part.summary["test"] for part in parts]
         labels, answers = [part.data.test.labels for part in parts], [part.evaluation.answers for part in parts]
         points = [OperatingPoint.read(part.folder) for part in parts]
-        if config.seeds:
-            together = metrics_of_seeds(labels[0], answers, points, config.resamples)
-        else:
-            together = intervals_of_folds(labels, answers, points, len(parts[0].data.classes), config.resamples)
-        return means(tests, ("accuracy", "auc")) | together
+        return combined_metrics(tests, labels, answers, points, config.resamples, are_seeds=config.seeds > 0)
 
     def combined_lines(self, content: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
         test = content["test"]
@@ -318,61 +294,34 @@ class MedicalDiagnosis(CrossValidatedClassification[Config, DiagnosisSignature])
         return diagnosis.combined_sections(config, data, answers, points, content["test"], config.seeds > 0)
 
     def predict(self, command: Examine) -> None:
-        if not command.inputs:
-            raise UserError("predict needs the files to answer for: predict RUN FILE...")
-        if command.samples < 2:
-            raise UserError(f"--samples is {command.samples}; it must be at least 2")
+        require_at_least(command, samples=2)
         config = read_config(command.run, self.config)
         runs = config.folders(command.run) if config.seeds else [command.run]
         models = [self.trained(run) for run in runs]
+        scorers = [scorer(model.config, model.objective) for model in models]
         members = [
-            Diagnostician(
-                scorer(model.config, model.objective),
-                model.params["model"],
-                OperatingPoint.read(run),
-                model.config.seed,
-            )
-            for model, run in zip(models, runs)
+            Diagnostician(layer, model.params["model"], OperatingPoint.read(run), model.config.seed)
+            for layer, model, run in zip(scorers, models, runs)
         ]
         signature = models[0].signature
-        classes, columns, scaling = signature.classes, signature.columns, signature.scaling
-        files = files_in(command.inputs)
-        cases = [case for path in files for case in read_cases(path, signature.input_shape, scaling, columns)]
-        inputs = np.stack([case.inputs for case in cases])
-        probabilities, labels, spread = diagnose(members, inputs, command.samples)
-        disease = disease_probability(probabilities)
-        contributions = diagnosis.mean_attribution([(m.scorer, m.params) for m in members], inputs, labels)
-        table = Table("case", "class")
-        table.add_column(f"P({classes[1] if len(classes) == 2 else f'not {classes[0]}'})", justify="right")
-        table.add_column("spread", justify="right")
-        if columns:
-            table.add_column("findings for it (+) and against it (-)")
-        for i, case in enumerate(cases):
-            row = [case.name, classes[labels[i]], f"{disease[i]:.4f}", "-" if spread is None else f"{spread[i]:.4f}"]
-            if columns:
-                stored = scaling.undone(case.inputs)
-                names = [f"{name} ({value:.4g})" for name, value in zip(columns.features, stored)]
-                row.append(classification.strongest(names, contributions[i]))
-            table.add_row(*row)
-        console().print(table)
+        columns, scaling = signature.columns, signature.scaling
+        shape, files = signature.input_shape, files_in(command.inputs)
+        names, inputs = zip(*(case for path in files for case in read_cases(path, shape, scaling, columns)))
+        answered = diagnose(members, np.stack(inputs), command.samples)
+        contributions = diagnosis.mean_attribution(members, np.stack(inputs), answered.labels)
+        stored = scaling.undone(np.stack(inputs))
+        answers = diagnosis.Answers(names, stored, answered, contributions, signature.classes)
+        heading, rows = answers.table(columns)
+        print_table(heading, rows, numbers=heading[2:4])
         if not columns:
-            folder = command.pictures or command.run / "attributions"
-            folder.mkdir(parents=True, exist_ok=True)
-            for i, case in enumerate(cases):
-                title = f"{classes[labels[i]]}, P = {disease[i]:.3f}"
-                draw = partial(plots.attributions, scaling.undone(case.inputs)[None], contributions[i : i + 1], [title])
-                picture = folder / f"{i + 1}.png"
-                picture.write_bytes(plots.png(draw))
-                print(f"what drove {case.name}: {picture}")
+            for name, picture in answers.write_pictures(command.pictures or command.run / "attributions"):
+                print(f"what drove {name}: {picture}")
         print("Not a clinical device: not to be used to diagnose or treat anybody.")
 
     def exported(self, model: TaskModel, run_directory: Path) -> Exported:
         """Inputs as they are stored to calibrated probabilities."""
         signature, point = model.signature, OperatingPoint.read(run_directory)
         layer, scale = scorer(model.config, model.objective), signature.scale
-        mean, deviation = (
-            np.asarray(values, np.float32) for values in (signature.scaling.mean, signature.scaling.deviation)
-        )
 
         def probabilities(inputs: jax.Array) -> jax.Array:
             logits = layer.apply(model.params["model"], scale(inputs), Context())
@@ -383,7 +332,7 @@ class MedicalDiagnosis(CrossValidatedClassification[Config, DiagnosisSignature])
         return Exported(
             probabilities,
             [(signature.input_shape, jnp.float32)],
-            lambda random, shape: mean + deviation * random.random(shape, np.float32),
+            lambda random, shape: signature.scaling.undone(random.random(shape)).astype(np.float32),
             takes=f"float32 ({shape}): {what}, any batch",
             gives=f"float32 (batch, {len(signature.classes)}): calibrated probabilities, classes in signature.json",
         )

@@ -10,16 +10,14 @@ scripts/run recommendation predict runs/... --user 42
 import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import jax.numpy as jnp
 import numpy as np
-from rich.table import Table as PrintedTable
 
-from pipeline.data.batches import Batch, Examples, batch_of, evaluation_batches
-from pipeline.data.implicit_feedback import example_batch
+from pipeline.data.batches import Batch, Examples, evaluation_batches, first_batch
+from pipeline.data.implicit_feedback import Sees, example_batch
 from pipeline.data.ratings import UNSEEN, RatingData, Ratings, load
 from pipeline.errors import UserError
 from pipeline.evaluation.cross_validation import means
@@ -42,7 +40,7 @@ from pipeline.training.precision import in_precision
 from pipeline.training.signatures import Catalogue
 from pipeline.training.sparse_updates import SparseTable
 from pipeline.training.stopping import StopConfig
-from tasks.framework.command_line import Predictions, console, main
+from tasks.framework.command_line import Predictions, main, print_table
 from tasks.framework.cross_validation import CrossValidated, Part
 from tasks.framework.export import Exported
 from tasks.framework.summary import split_sizes
@@ -50,13 +48,7 @@ from tasks.framework.task import Evaluation, Metric, Outcome, Story, TaskModel, 
 
 CHECKED, VERIFIED = 64, 8  # examples of a gradient check
 LARGEST_TABLE = 100_000_000  # users times items that a model of the whole table may have
-Sees = Literal["pairs", "users", "table"]
-SEES: dict[str, Sees] = {
-    "factorization": "pairs",
-    "neural": "pairs",
-    "implicit": "users",
-    "autoencoder": "table",
-}
+SEES: dict[str, Sees] = {"factorization": "pairs", "neural": "pairs", "implicit": "users", "autoencoder": "table"}
 
 
 @dataclass(frozen=True)
@@ -211,14 +203,9 @@ class Recommendation(CrossValidated[Config]):
 
     def objective(self, config: Config, signature: Catalogue) -> Objective:
         users, items = len(signature.users), len(signature.items)
-        if config.model == "factorization":
-            model: Layer = models.biased(users, items, config.features)
-        elif config.model == "neural":
-            model = models.neural(users, items, config.features, config.hidden, config.dropout)
-        elif config.model == "implicit":
-            model = models.implicit(users, items, config.features, config.dropout)
-        else:
-            model = models.autoencoder(users, items, config.hidden, config.dropout)
+        model = models.recommender(
+            config.model, users, items, features=config.features, hidden=config.hidden, dropout=config.dropout
+        )
         if config.objective == "rating":
             loss: Layer = MeanSquaredError()
         elif config.model == "implicit":
@@ -230,8 +217,7 @@ class Recommendation(CrossValidated[Config]):
     def example(self, config: Config, signature: Catalogue) -> Batch:
         shape, ranking = (len(signature.users), len(signature.items)), config.objective == "ranking"
         candidates = 1 + config.negatives if ranking else 1
-        softmax = config.ranking_loss == "softmax"
-        return example_batch(SEES[config.model], shape, ranking, candidates, softmax)
+        return example_batch(SEES[config.model], shape, ranking, candidates, config.ranking_loss == "softmax")
 
     def training(self, model: TaskModel, data: RatingData) -> Training:
         recommender = _recommender(model, data)
@@ -256,10 +242,10 @@ class Recommendation(CrossValidated[Config]):
         )
 
     def check_batch(self, model: TaskModel, data: RatingData) -> Batch:
-        return _first(_examples(model.config, _recommender(model, data), data.train), CHECKED)
+        return first_batch(_examples(model.config, _recommender(model, data), data.train), CHECKED)
 
     def verify_batch(self, model: TaskModel, data: RatingData) -> Batch:
-        return _first(_examples(model.config, _recommender(model, data), data.train), VERIFIED)
+        return first_batch(_examples(model.config, _recommender(model, data), data.train), VERIFIED)
 
     def test(self, model: TaskModel, data: RatingData, run_directory: Path) -> Evaluation:
         """The answer is the recommender."""
@@ -272,11 +258,8 @@ class Recommendation(CrossValidated[Config]):
 
     def extra_combined(self, parts: Sequence[Part]) -> Mapping[str, Any]:
         baselines = [part.summary["baselines"] for part in parts]
-        return {"baselines": {name: _means([each[name] for each in baselines]) for name in baselines[0]}}
-
-    def combine(self, config: Config, parts: Sequence[Part]) -> Mapping[str, float]:
-        del config
-        return _means([part.summary["test"] for part in parts])
+        tests = {name: [each[name] for each in baselines] for name in baselines[0]}
+        return {"baselines": {name: means(each, tuple(each[0])) for name, each in tests.items()}}
 
     def result_lines(self, outcome: Outcome) -> Sequence[tuple[str, str]]:
         metric = next(iter(outcome.summary["test"]))
@@ -292,41 +275,22 @@ class Recommendation(CrossValidated[Config]):
         return "to predict ratings"
 
     def story(self, outcome: Outcome) -> Story:
-        config, data = outcome.config, outcome.data
-        rates = config.objective == "rating"
-        goal = (
-            "to predict how ratings deviate from the levels of user and item" if rates else "which items users choose"
-        )
-        test = f"{len(data.test):,} test ratings"
-        if not rates:
-            test = f"the last items of {len(data.test):,} users, each among all that its user had not chosen before"
-        return Story(
-            f"A model of the kind {config.model} learned {goal} from {len(data.train):,} ratings of "
-            f"{len(data.items) - 1:,} items by {len(data.users) - 1:,} users",
-            f"{len(data.validation):,} held-out validation ratings",
-            test,
-            report.about(config.data, config.session_window if rates else 0.0),
-        )
+        return Story(*report.story(outcome.config.model, outcome.evaluation.answers))
 
     def facts(self, outcome: Outcome) -> Sequence[tuple[str, str]]:
-        test, baselines = outcome.summary["test"], outcome.summary["baselines"]
-        metric = next(iter(test))
-        return [
-            ("objective", outcome.config.objective),
-            *((f"{metric}, {name}", f"{metrics[metric]:.4f}") for name, metrics in baselines.items()),
-        ]
+        metric, baselines = next(iter(outcome.summary["test"])), outcome.summary["baselines"].items()
+        values = ((f"{metric}, {name}", f"{metrics[metric]:.4f}") for name, metrics in baselines)
+        return [("objective", outcome.config.objective), *values]
 
     def learning(self, metrics: Sequence[Mapping[str, Any]], config: Config) -> Sequence[page.Part]:
         names = ("rmse", "mae") if config.objective == "rating" else ("hr@10", "ndcg@10")
         return [*report.learning(metrics, names), gradient_sizes(metrics)]
 
     def sections(self, outcome: Outcome) -> Sequence[page.Part]:
-        recommender: Recommender = outcome.evaluation.answers
-        rates, content = recommender.baseline is not None, outcome.summary
+        content, recommender, rates = outcome.summary, outcome.evaluation.answers, outcome.config.objective == "rating"
+        floor = outcome.data.floor if rates else None
         return [
-            report.baselines(
-                content["test"], content["baselines"], outcome.config.model, outcome.data.floor if rates else None
-            ),
+            report.baselines(content["test"], content["baselines"], outcome.config.model, floor),
             *(report.rating_errors(recommender) if rates else [report.ranking(recommender)]),
             report.item_map(recommender),
         ]
@@ -348,12 +312,12 @@ class Recommendation(CrossValidated[Config]):
                 f"{command.user} is not among the {len(data.users) - 1:,} users of {data.name} (such as "
                 f"{', '.join(data.users[1:4])}): what follows is for anybody"
             )
-        printed = PrintedTable("item", "title")
-        printed.add_column("rating" if recommender.baseline else "score", justify="right")
-        printed.add_column("most similar items that the user knows")
-        for item, score, similar in recommender.recommend(command.user, command.count):
-            printed.add_row(item, data.titles.get(item, ""), f"{score:.2f}", "; ".join(similar))
-        console().print(printed)
+        score = "rating" if recommender.baseline else "score"
+        rows = [
+            (item, data.titles.get(item, ""), f"{value:.2f}", "; ".join(similar))
+            for item, value, similar in recommender.recommend(command.user, command.count)
+        ]
+        print_table(("item", "title", score, "most similar items that the user knows"), rows, numbers=(score,))
 
     def exported(self, model: TaskModel, run_directory: Path) -> Exported:
         """Users and items to ratings, or to scores that order items."""
@@ -371,32 +335,14 @@ class Recommendation(CrossValidated[Config]):
 
 def _recommender(model: TaskModel, data: RatingData) -> Recommender:
     config = model.config
-    options = SEES[config.model], config.objective == "rating", config.session_window
     params = None if model.params is None else model.params["model"]
-    return dataclasses.replace(_untrained(model.objective.model, data, *options), params=params)
-
-
-@lru_cache(maxsize=1)  # baseline, tables and compiled scores are the same for all parameters
-def _untrained(
-    network: Layer, data: RatingData, sees: Sees, predicts_ratings: bool, session_window: float
-) -> Recommender:
-    return make_recommender(
-        network, None, data, sees=sees, predicts_ratings=predicts_ratings, session_window=session_window
-    )
+    options = SEES[config.model], config.objective == "rating", config.session_window
+    return dataclasses.replace(make_recommender(model.objective.model, data, *options), params=params)
 
 
 def _examples(config: Config, recommender: Recommender, ratings: Ratings) -> Examples:
     softmax = config.ranking_loss == "softmax"
     return recommender.examples(ratings, negatives=config.negatives, seed=config.seed, sampled_softmax=softmax)
-
-
-def _first(examples: Examples, size: int) -> Batch:
-    return batch_of(*examples.take(np.arange(min(size, len(examples)))))
-
-
-def _means(tests: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """The mean of every metric over the folds, and its standard deviation among them."""
-    return means(tests, tuple(tests[0]))
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.table import Table
 from tyro.conf import Positional
 
 from pipeline.attribution import word_contributions
@@ -28,14 +27,14 @@ from pipeline.errors import UserError
 from pipeline.layers.base import Context, Layer
 from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
 from pipeline.models import text
-from pipeline.options import require_at_least, require_shares
+from pipeline.options import require_at_least, require_shares, require_sizes
 from pipeline.report import classification, page
 from pipeline.training.config import SeedsConfig
 from pipeline.training.optimizer import OptimizerConfig
 from pipeline.training.signatures import TextSignature
 from pipeline.training.step import Augment
 from tasks.framework.classification import CrossValidatedClassification
-from tasks.framework.command_line import Predictions, console, main
+from tasks.framework.command_line import Predictions, main, print_table
 from tasks.framework.export import Exported
 from tasks.framework.task import TaskModel
 
@@ -78,8 +77,7 @@ class Config(SeedsConfig):
         super().__post_init__()
         require_at_least(self, words=3, longest=1, width=1, features=1, layers=1)
         require_shares(self, "dropout", "word_dropout", "label_smoothing")
-        if not self.windows or min(self.windows) < 1:
-            raise UserError(f"--windows is {' '.join(map(str, self.windows))}; give numbers that are at least 1")
+        require_sizes(self, "windows")
         if self.model == "transformer" and self.width % (2 * HEADS):
             raise UserError(f"--width is {self.width}; for a transformer it must be a multiple of {2 * HEADS}")
 
@@ -169,16 +167,15 @@ class Sentiment(CrossValidatedClassification[Config, TextSignature]):
                 raise UserError(f"sentence {i} is empty; give at least one word to judge")
             if (ids == UNKNOWN_WORD).all():
                 raise UserError(f"the model knows no word of sentence {i}, {sentence!r}, so it cannot judge it")
-        table = Table("sentence", "class")
-        table.add_column("probability", justify="right")
-        table.add_column("words for it (+) and against it (-)")
+        rows = []
         for sentence, ids in zip(command.sentences, encoded):
             ids = ids[: signature.longest]
             logits, contributions = word_contributions(network, params, padded([ids]))
             probabilities = np.asarray(jax.nn.softmax(logits[0]))
             words = classification.strongest(signature.vocabulary.tokens(ids), np.asarray(contributions[0, : len(ids)]))
-            table.add_row(sentence, signature.classes[probabilities.argmax()], f"{probabilities.max():.4f}", words)
-        console().print(table)
+            rows.append((sentence, signature.classes[probabilities.argmax()], f"{probabilities.max():.4f}", words))
+        columns = ("sentence", "class", "probability", "words for it (+) and against it (-)")
+        print_table(columns, rows, numbers=("probability",))
 
     def exported(self, model: TaskModel, run_directory: Path) -> Exported:
         """Ids of words (batch, longest) to class probabilities."""

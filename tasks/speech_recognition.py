@@ -244,9 +244,8 @@ class SpeechRecognition(Task[Config]):
     def test(self, model: TaskModel, data: Speech, run_directory: Path) -> Evaluation:
         """The answers are, for each recording, the text and the log-probabilities of the frames."""
         del run_directory
-        utterances = _recogniser(model).utterances(data.test)
-        loss, log_y = make_frame_evaluation(model.objective)(model.params, utterances, model.config.batch_size)
-        recogniser = _recogniser(model)
+        recogniser, evaluate_frames = _recogniser(model), make_frame_evaluation(model.objective)
+        loss, log_y = evaluate_frames(model.params, recogniser.utterances(data.test), model.config.batch_size)
         texts = [recogniser.text(recogniser.read(each)) for each in log_y]
         metrics = transcript_metrics(data.test.texts, texts)
         return Evaluation({**metrics, "loss": loss}, list(zip(texts, log_y)))
@@ -258,15 +257,7 @@ class SpeechRecognition(Task[Config]):
         (outcome.run.directory / "transcripts.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
     def story(self, outcome: Outcome) -> Story:
-        config, data = outcome.config, outcome.data
-        speakers = f" by {len(set(data.train.speakers))} speakers" if any(data.train.speakers) else ""
-        of_speaker = f" of {config.hold_out_speaker}, whom training has not heard" if config.hold_out_speaker else ""
-        return Story(
-            f"A {config.model} network learned to transcribe speech from {len(data.train):,} recordings{speakers}, by "
-            "connectionist temporal classification, which needs no times of characters",
-            f"{len(data.validation):,} validation utterances",
-            f"{len(data.test):,} test utterances{of_speaker}",
-        )
+        return Story(*speech.story(outcome.config.model, outcome.data, outcome.config.hold_out_speaker))
 
     def facts(self, outcome: Outcome) -> Sequence[tuple[str, str]]:
         config = outcome.config
@@ -284,8 +275,9 @@ class SpeechRecognition(Task[Config]):
         test, answers, recogniser = outcome.data.test, outcome.evaluation.answers, _recogniser(outcome.model)
         texts = [text for text, _ in answers]
         examples = dict.fromkeys(np.linspace(0, len(test) - 1, PICTURES, dtype=int).tolist())
+        heard = [speech.Heard.of(recogniser, test.of([row]), *answers[row]) for row in examples]
         return [
-            *speech.examples([_example(recogniser, test.of([row]), *answers[row]) for row in examples]),
+            *speech.examples(heard),
             speech.confusions(test.texts, texts),
             speech.worst(test.texts, texts, [Path(name).name for name in test.names]),
         ]
@@ -293,16 +285,13 @@ class SpeechRecognition(Task[Config]):
     def predict(self, command: Listen) -> None:
         if command.beam is not None:
             require_at_least(command, beam=1)
-        if not command.recordings:
-            raise UserError("predict needs recordings: predict RUN hello.wav")
         files = files_in(command.recordings, AUDIO)
         model = self.trained(command.run)
         if command.beam is not None:
             model = model._replace(config=dataclasses.replace(model.config, beam=command.beam))
-        config, recogniser = model.config, _recogniser(model)
+        config, recogniser, unknown = model.config, _recogniser(model), [""] * len(files)
         signals = [read_audio(file, config.rate) for file in files]
-        unknown = [""] * len(files)
-        utterances = _recogniser(model).utterances(Recordings(signals, unknown, unknown, list(map(str, files))))
+        utterances = recogniser.utterances(Recordings(signals, unknown, unknown, list(map(str, files))))
         evaluate_frames = make_frame_evaluation(model.objective)
         _, log_y_of = evaluate_frames(model.params, utterances, min(config.batch_size, len(files)))
         for file, signal, log_y in zip(files, signals, log_y_of):
@@ -354,12 +343,6 @@ def _recogniser(model: TaskModel) -> Recogniser:
 def _augment(config: SpecAugment, key: Any, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
     frames, lengths = inputs
     return spec_augment(config, key, frames, lengths), lengths
-
-
-def _example(recogniser: Recogniser, recording: Recordings, text: str, log_y: np.ndarray) -> speech.Heard:
-    """An utterance for the report, with the alignment of what is recognised in it."""
-    (frames, (count,)), _ = recogniser.utterances(recording).take(np.arange(1))
-    return speech.Heard.of(recording.texts[0], text, frames[0, :count], log_y, recogniser)
 
 
 if __name__ == "__main__":

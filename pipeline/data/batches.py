@@ -137,6 +137,11 @@ def batch_of(inputs: Any, labels: Any) -> Batch:
     return inputs, labels if isinstance(labels, Targets) else Targets(labels)
 
 
+def first_batch(examples: Examples, size: int) -> Batch:
+    """A batch of the first ``size`` examples, or of all where there are fewer."""
+    return batch_of(*examples.take(np.arange(min(size, len(examples)))))
+
+
 def padded(sequences: Sequence[np.ndarray], padding: int = 0, width: int = 0) -> np.ndarray:
     """Sequences of ids as the rows of an array, with ``padding`` after their ends: int32, (sequences, time).
 

@@ -104,6 +104,12 @@ class Weighted:
     split: Split
     weights: np.ndarray
 
+    @classmethod
+    def balanced(cls, split: Split, cases: Cases) -> "Weighted":
+        """Weights by which every class counts as much as the others, however many training examples it has."""
+        counts = np.bincount(cases.train.labels, minlength=len(cases.classes))
+        return cls(split, (counts.sum() / (len(counts) * np.maximum(counts, 1))).astype(np.float32))
+
     def __len__(self) -> int:
         return len(self.split)
 

@@ -113,7 +113,10 @@ def files_in(paths: Sequence[Path], suffixes: Sequence[str] = ()) -> list[Path]:
     """The files among ``paths`` and in the folders among them, in alphabetical order.
 
     suffixes: of the files to take from folders; without any, all files.
+    Raises UserError if there are none.
     """
+    if not paths:
+        raise UserError("predict needs the files to answer for: predict RUN FILE...")
     files = []
     for path in paths:
         inside = [path]

@@ -15,6 +15,10 @@ from ..losses.ranking import Candidates
 from .batches import Batch
 from .ratings import Ratings
 
+Sees = Literal["pairs", "users", "table"]
+"""What a model takes: users and items; users, each with a row that says which items the user has rated; or the whole
+table of ratings."""
+
 
 @dataclass(frozen=True, eq=False)
 class Pairs:
@@ -152,12 +156,10 @@ class LeaveOneOut:
         return (users, others), items
 
 
-def example_batch(
-    sees: Literal["pairs", "users", "table"], shape: tuple[int, int], ranking: bool, candidates: int, softmax: bool
-) -> Batch:
+def example_batch(sees: Sees, shape: tuple[int, int], ranking: bool, candidates: int, softmax: bool) -> Batch:
     """The shapes of a batch of one (ShapeDtypeStructs), for the initialisation of a recommender's parameters.
 
-    sees: what the model takes. shape: users and items. candidates: items of each user. softmax: a ranking's loss.
+    shape: users and items. candidates: items of each user. softmax: a ranking's loss.
     """
     of = jax.ShapeDtypeStruct
     ids, row = of((1,), np.int32), (1, shape[1])

@@ -95,6 +95,28 @@ def metrics_with_intervals(
     }
 
 
+def combined_metrics(
+    tests: Sequence[Mapping[str, float]],
+    labels: Sequence[np.ndarray],
+    answers: Sequence[np.ndarray],
+    points: Sequence[OperatingPoint],
+    resamples: int,
+    *,
+    are_seeds: bool,
+) -> dict[str, float]:
+    """The metrics of several models: means and deviations, with intervals; for seeds also those of their ensemble.
+
+    tests: each model's metrics (see ``metrics_with_intervals``). labels, answers: of each model's test examples,
+    (examples,), and its probabilities for them, (examples, classes); points: the models' operating points.
+    """
+    single = [{name: value for name, value in test.items() if not is_interval(name)} for test in tests]
+    if are_seeds:
+        together = metrics_of_seeds(labels[0], answers, points, resamples)
+    else:
+        together = intervals_of_folds(labels, answers, points, resamples)
+    return means(single, ("accuracy", "auc")) | together
+
+
 def metrics_of_seeds(
     labels: np.ndarray, answers: Sequence[np.ndarray], points: Sequence[OperatingPoint], resamples: int
 ) -> dict[str, float]:
@@ -121,7 +143,6 @@ def intervals_of_folds(
     labels: Sequence[np.ndarray],
     answers: Sequence[np.ndarray],
     points: Sequence[OperatingPoint],
-    classes: int,
     resamples: int,
 ) -> dict[str, float]:
     """Intervals of the metrics' means over the folds of a cross-validation.
@@ -135,6 +156,7 @@ def intervals_of_folds(
         folds = zip(labels, rows_of, answers, points)
         return means([diagnostic_metrics(fold[row], p[row], point.threshold) for fold, row, p, point in folds], ())
 
+    classes = answers[0].shape[1]
     strata = np.concatenate([fold + i * classes for i, fold in enumerate(labels)])
     return _interval_metrics(intervals(metrics, strata, resamples=resamples))
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any, Literal, NamedTuple
+from functools import cached_property, lru_cache
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 import numpy as np
@@ -15,6 +15,7 @@ from ..data.implicit_feedback import (
     LeaveOneOut,
     NegativeSampling,
     Pairs,
+    Sees,
     UserRows,
     WholeTable,
     ratings_matrix,
@@ -129,8 +130,10 @@ class Recommendation(NamedTuple):
 class Recommender:
     """A model and the ratings it is trained on. It predicts ratings if it has a baseline, and else ranks items.
 
-    baseline: see ``data.baseline``. residuals: training ratings minus baseline, float32, (ratings,).
-    history: training ratings as the model's input, (users, items): see ``make_recommender``; None for a model of pairs.
+    sees: what the model takes. baseline: see ``data.baseline``.
+    residuals: training ratings minus baseline, float32, (ratings,).
+    history: training ratings as the model's input, (users, items): those minus the baseline for the whole table, bool
+        for rows of users; None for pairs.
     session_window: time scale of the session effect in seconds; 0: no session effect.
     params: the model's parameters.
     """
@@ -138,6 +141,7 @@ class Recommender:
     model: Layer
     data: RatingData
     scorer: Scorer
+    sees: Sees
     baseline: Baseline | None
     residuals: np.ndarray
     history: np.ndarray | None = None
@@ -194,7 +198,7 @@ class Recommender:
         if self.history is None:
             return Pairs(ratings.users, ratings.items, targets)
         weights = ratings_matrix(ratings, np.ones(len(ratings), np.float32), self.shape)
-        kind = UserRows if self.history.dtype == bool else WholeTable
+        kind = UserRows if self.sees == "users" else WholeTable
         return kind(self.history, ratings_matrix(ratings, targets, self.shape), weights)
 
     def validation_metrics(self, params: PyTree) -> dict[str, float]:
@@ -231,7 +235,7 @@ class Recommender:
         """
         if self.history is None:
             scores = self.model.apply(self.params, (users, items[:, None]), Context())[:, 0]
-        elif self.history.dtype != bool:
+        elif self.sees == "table":
             scores = self.model.apply(self.params, jnp.asarray(self.history), Context())[users, items]
         else:
             all_scores = self.model.apply(self.params, (users, jnp.asarray(self.history)[users]), Context())
@@ -291,19 +295,12 @@ class Recommender:
         return metrics
 
 
+@lru_cache(maxsize=1)  # baseline, tables and compiled scores are the same for all parameters
 def make_recommender(
-    model: Layer,
-    params: PyTree,
-    data: RatingData,
-    *,
-    sees: Literal["pairs", "users", "table"],
-    predicts_ratings: bool,
-    session_window: float = 0.0,
+    model: Layer, data: RatingData, sees: Sees, predicts_ratings: bool, session_window: float = 0.0
 ) -> Recommender:
-    """The recommender that consists of ``model`` with ``params`` and these data.
+    """The recommender that consists of ``model``, still without parameters, and these data.
 
-    sees: the model's inputs. "pairs": users and items. "users": users, each with a row that says which items the user
-        has rated. "table": the whole table of residuals.
     predicts_ratings: whether it predicts ratings, as corrections of a baseline, or ranks items.
     """
     shape = (len(data.users), len(data.items))
@@ -321,7 +318,7 @@ def make_recommender(
     else:
         scores, pair_scores = make_scores(model, shape[1]), make_pair_scores(model)
     scorer = make_scorer(scores, pair_scores, are_ratings=predicts_ratings)
-    return Recommender(model, data, scorer, baseline, residuals, history, session_window, params)
+    return Recommender(model, data, scorer, sees, baseline, residuals, history, session_window)
 
 
 def _is_chosen(ratings: Ratings, shape: tuple[int, int]) -> np.ndarray:

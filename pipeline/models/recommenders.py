@@ -17,6 +17,19 @@ from ..layers.linear import Dense
 from ..layers.shape import Reshape
 
 
+def recommender(kind: str, users: int, items: int, *, features: int, hidden: int, dropout: float) -> Layer:
+    """A recommender by its kind: factorization (``biased``), neural, implicit or autoencoder."""
+    if kind == "factorization":
+        return biased(users, items, features)
+    if kind == "neural":
+        return neural(users, items, features, hidden, dropout)
+    if kind == "implicit":
+        return implicit(users, items, features, dropout)
+    if kind == "autoencoder":
+        return autoencoder(users, items, hidden, dropout)
+    raise ValueError(f"there is no recommender of the kind {kind!r}")
+
+
 def biased(users: int, items: int, features: int) -> BiasedFactorization:
     """Matrix factorisation with biases (Koren, Bell & Volinsky 2009)."""
     return BiasedFactorization(users, items, features)

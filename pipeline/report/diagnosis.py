@@ -2,8 +2,10 @@
 
 import dataclasses
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 from typing import Protocol, runtime_checkable
 
 import jax
@@ -14,7 +16,9 @@ from .. import compiler
 from ..attribution import integrated_gradients
 from ..data.dataset import Split, visible
 from ..data.diagnosis import Cases
+from ..data.table import Columns
 from ..evaluation.calibration import reliability
+from ..evaluation.diagnosis import Diagnosis, Diagnostician
 from ..evaluation.operating_point import OperatingPoint, diagnostic_metrics, disease_probability, predict_labels
 from ..extras import extra
 from ..layers.base import Layer, PyTree
@@ -157,6 +161,50 @@ def mistakes(splits: Sequence[Split], probabilities: np.ndarray, classes: Sequen
     )
 
 
+@dataclass(frozen=True, eq=False)
+class Answers:
+    """Diagnoses of a user's own cases, and what drove them.
+
+    names: of the cases; inputs: as they are stored, (cases, ...); contributions: of the inputs to the predicted class's
+    log-odds, of the same shape; classes: names, the normal one first.
+    """
+
+    names: Sequence[str]
+    inputs: np.ndarray
+    diagnosis: Diagnosis
+    contributions: np.ndarray
+    classes: Sequence[str]
+
+    def table(self, columns: Columns | None) -> tuple[tuple[str, ...], list[tuple[str, ...]]]:
+        """A heading, and a row for each case. columns: of a table's features, whose contributions are named."""
+        probabilities, labels, spread = self.diagnosis
+        disease = disease_probability(probabilities)
+        abnormal = self.classes[1] if len(self.classes) == 2 else f"not {self.classes[0]}"
+        heading = ("case", "class", f"P({abnormal})", "spread")
+        rows = []
+        for i, name in enumerate(self.names):
+            deviation = "-" if spread is None else f"{spread[i]:.4f}"
+            row = (name, self.classes[labels[i]], f"{disease[i]:.4f}", deviation)
+            if columns:
+                findings = [f"{name} ({value:.4g})" for name, value in zip(columns.features, self.inputs[i])]
+                row += (classification.strongest(findings, self.contributions[i]),)
+            rows.append(row)
+        return heading + (("findings for it (+) and against it (-)",) if columns else ()), rows
+
+    def write_pictures(self, folder: Path) -> Iterator[tuple[str, Path]]:
+        """Writes a picture of each image or signal and what drove its diagnosis; gives each case's name and picture."""
+        folder.mkdir(parents=True, exist_ok=True)
+        probabilities, labels, _ = self.diagnosis
+        for i, (name, p) in enumerate(zip(self.names, disease_probability(probabilities))):
+            title = f"{self.classes[labels[i]]}, P = {p:.3f}"
+            one = slice(i, i + 1)
+            picture = folder / f"{i + 1}.png"
+            picture.write_bytes(
+                plots.png(partial(plots.attributions, self.inputs[one], self.contributions[one], [title]))
+            )
+            yield name, picture
+
+
 def make_attribution(scorer: Layer) -> Callable[[PyTree, np.ndarray, jax.Array], jax.Array]:
     """A function ``(params, inputs, classes) -> contributions``: what each input adds to the class's log-odds.
 
@@ -165,9 +213,9 @@ def make_attribution(scorer: Layer) -> Callable[[PyTree, np.ndarray, jax.Array],
     return compiler.jit(lambda params, x, classes: integrated_gradients(scorer, params, x, 0.0, classes).d_x)
 
 
-def mean_attribution(models: Sequence[tuple[Layer, PyTree]], inputs: np.ndarray, classes: np.ndarray) -> np.ndarray:
-    """``make_attribution`` of each model (scorer and parameters), and the mean of what they say."""
-    contributions = [make_attribution(scorer)(params, inputs, jnp.asarray(classes)) for scorer, params in models]
+def mean_attribution(members: Sequence[Diagnostician], inputs: np.ndarray, classes: np.ndarray) -> np.ndarray:
+    """``make_attribution`` of each member, and the mean of what they say."""
+    contributions = [make_attribution(its.scorer)(its.params, inputs, jnp.asarray(classes)) for its in members]
     return np.mean(contributions, axis=0)
 
 

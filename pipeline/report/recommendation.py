@@ -123,17 +123,26 @@ def _rms(values: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(values))))
 
 
-def about(data: str, session_window: float) -> str:
-    """What else to know of a run's data and predictions. session_window: seconds; 0: no session effect."""
-    text = ""
-    if data == "wine":
-        text += " The wines and their measurements are real; the tasters who rate them are simulated."
-    if session_window:
-        text += (
+def story(model: str, recommender: Recommender) -> tuple[str, str, str, str]:
+    """What was learned, validation, test, and what else to know of data and predictions. model: its kind."""
+    data, rates = recommender.data, recommender.baseline is not None
+    goal = "to predict how ratings deviate from the levels of user and item" if rates else "which items users choose"
+    test = f"{len(data.test):,} test ratings"
+    if not rates:
+        test = f"the last items of {len(data.test):,} users, each among all that its user had not chosen before"
+    more = ""
+    if data.name == "wine":
+        more += " The wines and their measurements are real; the tasters who rate them are simulated."
+    if rates and recommender.session_window:
+        more += (
             f" A prediction uses the time of the rating: what its user's other training ratings within about "
-            f"{session_window:g} seconds, before and after it, have in common."
+            f"{recommender.session_window:g} seconds, before and after it, have in common."
         )
-    return text
+    learned = (
+        f"A model of the kind {model} learned {goal} from {len(data.train):,} ratings of {len(data.items) - 1:,} items "
+        f"by {len(data.users) - 1:,} users"
+    )
+    return learned, f"{len(data.validation):,} held-out validation ratings", test, more
 
 
 def rating_errors(recommender: Recommender) -> Sequence[Plot | Table]:

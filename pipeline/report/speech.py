@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from ..data.speech import Recordings, Speech
 from ..decoding.recogniser import Recogniser
 from ..extras import extra
 from . import plots
@@ -19,6 +20,18 @@ NOTHING = "(nothing)"
 CONFUSED = 16  # words in a matrix
 WORST = 15  # utterances in a table
 SURE = 0.1  # the least probability with which a character is drawn
+
+
+def story(model: str, data: Speech, held_out_speaker: str) -> tuple[str, str, str]:
+    """What was learned, validation and test. model: its kind; held_out_speaker: whose recordings are tested, or ""."""
+    speakers = f" by {len(set(data.train.speakers))} speakers" if any(data.train.speakers) else ""
+    of_speaker = f" of {held_out_speaker}, whom training has not heard" if held_out_speaker else ""
+    return (
+        f"A {model} network learned to transcribe speech from {len(data.train):,} recordings{speakers}, by "
+        "connectionist temporal classification, which needs no times of characters",
+        f"{len(data.validation):,} validation utterances",
+        f"{len(data.test):,} test utterances{of_speaker}",
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,8 +55,10 @@ class Heard:
     ends: Sequence[int]
 
     @classmethod
-    def of(cls, reference: str, text: str, features: np.ndarray, log_y: np.ndarray, recogniser: Recogniser) -> "Heard":
-        """An utterance as a recogniser hears it. text: what it recognises; reference: what is said."""
+    def of(cls, recogniser: Recogniser, recording: Recordings, text: str, log_y: np.ndarray) -> "Heard":
+        """A single recording as a recogniser hears it. text: what it recognises, with the best alignment of it."""
+        (frames, (count,)), _ = recogniser.utterances(recording).take(np.arange(1))
+        reference, features = recording.texts[0], frames[0, :count]
         labels, alignment = recogniser.alignment(log_y)
         starts, ends = (alignment.starts, alignment.ends) if alignment else ((), ())
         title = reference if text == reference else f"{reference} (recognised: {text or NOTHING})"

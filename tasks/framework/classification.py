@@ -8,13 +8,11 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 import jax
 import jax.numpy as jnp
 import numpy as np
-from rich.table import Table
 
 from pipeline import compiler
-from pipeline.data.batches import Batch, Examples, batch_of, evaluation_batches
+from pipeline.data.batches import Batch, Examples, evaluation_batches, first_batch
 from pipeline.data.dataset import Dataset
 from pipeline.data.folder import files_in
-from pipeline.errors import UserError
 from pipeline.evaluation.classification import accuracy_metric, classification_metrics
 from pipeline.evaluation.evaluate import all_outputs, make_evaluation
 from pipeline.evaluation.metrics import Metrics
@@ -27,7 +25,7 @@ from pipeline.training.config import FoldsConfig
 from pipeline.training.precision import in_precision
 from pipeline.training.signatures import ArraySignature, ClassifierSignature
 from pipeline.training.step import Augment
-from tasks.framework.command_line import Predict, console
+from tasks.framework.command_line import Predict, print_table
 from tasks.framework.cross_validation import CrossValidated, Part
 from tasks.framework.export import Exported
 from tasks.framework.summary import split_sizes
@@ -146,8 +144,7 @@ class Classification(Task[Config], Generic[Config, S]):
         return self._first_tests(model, data, VERIFIED_EXAMPLES)
 
     def _first_tests(self, model: TaskModel, data: Any, count: int) -> Batch:
-        examples = self.examples(model.config, data, "test")
-        return batch_of(*examples.take(np.arange(min(count, len(examples)))))
+        return first_batch(self.examples(model.config, data, "test"), count)
 
     def test(self, model: TaskModel, data: Any, run_directory: Path) -> Evaluation:
         probabilities = self.probabilities(model, run_directory, data.test)
@@ -208,17 +205,14 @@ class ArrayClassification(Classification[Config, ArraySignature]):
         return ArraySignature(data.classes, data.input_shape, data.scaling)
 
     def predict(self, command: Predict) -> None:
-        if not command.inputs:
-            raise UserError("predict needs the files to answer for: predict RUN FILE...")
         model = self.trained(command.run)
-        table = Table("file", "class")
-        table.add_column("probability", justify="right")
+        rows = []
         forward = compiler.jit(model.objective.model.apply)
         for path in files_in(command.inputs):
             logits = forward(model.params["model"], self.read(path, model.signature), Context())
             for row in np.asarray(jax.nn.softmax(logits)):
-                table.add_row(str(path), model.signature.classes[row.argmax()], f"{row.max():.4f}")
-        console().print(table)
+                rows.append((str(path), model.signature.classes[row.argmax()], f"{row.max():.4f}"))
+        print_table(("file", "class", "probability"), rows, numbers=("probability",))
 
     def exported(self, model: TaskModel, run_directory: Path) -> Exported:
         """Pixels as they are stored (floats; integer pixels divided by their largest value) to class probabilities."""

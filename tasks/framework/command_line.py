@@ -5,7 +5,7 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Container, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar, Union, get_type_hints
@@ -13,6 +13,8 @@ from typing import Annotated, Any, Generic, TypeVar, Union, get_type_hints
 import jax
 import tyro
 from rich.console import Console
+from rich.table import Table
+from rich.text import Text
 from tyro.conf import FlagCreatePairsOff, Positional, subcommand
 
 from pipeline import compiler
@@ -150,6 +152,16 @@ def _check_resumable(config: TrainingConfig, stored: TrainingConfig) -> None:
         raise UserError(
             f"{config.resume} cannot be resumed with other options: {pairs}. Leave them out, or start a new run"
         )
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: Container[str] = ()) -> None:
+    """Prints a table of the user's own texts, which are never taken for markup. numbers: columns aligned right."""
+    table = Table()
+    for column in columns:
+        table.add_column(Text(column), justify="right" if column in numbers else "left")
+    for row in rows:
+        table.add_row(*map(Text, row))
+    console().print(table)
 
 
 def console() -> Console:
