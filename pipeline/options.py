@@ -44,10 +44,16 @@ def require_at_least(options: object, *, group: str = "", **least: int | float) 
         require(getattr(options, field) >= low, options, field, f"at least {low}", group)
 
 
-def require_between(options: object, *, group: str = "", **ranges: tuple[float, float]) -> None:
-    """Raises UserError unless each named field of ``options`` is in its range, ends included."""
+def require_between(options: object, *, group: str = "", **ranges: tuple[int | float, int | float]) -> None:
+    """Raises UserError unless each named field of ``options`` is in its range, ends included, or None.
+
+    Of a tuple, every entry must be in the range.
+    """
     for field, (low, high) in ranges.items():
-        require(low <= getattr(options, field) <= high, options, field, f"from {low} to {high}", group)
+        value = getattr(options, field)
+        numbers = value if isinstance(value, tuple) else () if value is None else (value,)
+        within = all(low <= number <= high for number in numbers)
+        require(within, options, field, f"from {low} to {high}", group)
 
 
 def require_shares(options: object, *fields: str, group: str = "") -> None:

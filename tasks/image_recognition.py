@@ -22,6 +22,7 @@ from pipeline.errors import UserError
 from pipeline.layers.base import Layer
 from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
 from pipeline.models import image
+from pipeline.options import require_shares, require_sizes
 from pipeline.report import classification
 from pipeline.report.page import Plot
 from pipeline.training.config import TaskConfig
@@ -48,6 +49,11 @@ class Config(TaskConfig):
     label_smoothing: float = 0.0
     """Share of every label that is spread over all classes."""
     augmentation: Augmentation = field(default_factory=Augmentation)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require_sizes(self, "channels")
+        require_shares(self, "label_smoothing")
 
 
 # What trains well on each data set; an option on the command line changes only itself. OWN is for your own data.
@@ -87,6 +93,7 @@ class ImageRecognition(ArrayClassification[Config]):
     name = "image_recognition"
     title = "Image recognition"
     config = Config
+    sizes = ("channels",)
 
     def recipe(self, data: str | None) -> Config:
         data = data or "digits"

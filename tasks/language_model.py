@@ -9,6 +9,7 @@ scripts/run language_model predict runs/... "ROMEO: "             continues a pr
 
 import dataclasses
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,7 +32,15 @@ from pipeline.evaluation.metrics import no_metrics
 from pipeline.layers.objective import Objective
 from pipeline.losses.base import Targets
 from pipeline.models.language import language_objective, lstm, transformer
-from pipeline.options import require_at_least, require_equal_heads, require_shares
+from pipeline.options import (
+    LARGEST,
+    SEEDS,
+    require,
+    require_at_least,
+    require_between,
+    require_equal_heads,
+    require_shares,
+)
 from pipeline.report import page
 from pipeline.report.training import learning_sections
 from pipeline.training.config import TaskConfig
@@ -74,7 +83,8 @@ class Config(TaskConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_at_least(self, context=1, layers=1, width=1, heads=1, vocabulary=300)
+        require_at_least(self, context=1, width=1, heads=1, vocabulary=300)
+        require_between(self, layers=(1, 100))
         require_shares(self, "dropout")
         require_equal_heads(self.width, self.heads)
 
@@ -108,6 +118,7 @@ class LanguageModel(Task[Config]):
     name = "language_model"
     title = "Language model"
     config = Config
+    sizes = ("width", "layers", "vocabulary")
     predictions = Continue
     signature_parts = "vocabularies"
     test_metrics = {  # noqa: RUF012  (a ClassVar)
@@ -167,7 +178,7 @@ class LanguageModel(Task[Config]):
         windows = evaluation_batches(data.windows("test", model.config.context), model.config.batch_size)
         loss = make_evaluation(model.objective, no_metrics)(model.params, windows)["loss"]
         nats = loss * len(data.test) / data.test_characters
-        return Evaluation({"loss": loss, "bits_per_character": nats / math.log(2), "perplexity": math.exp(loss)})
+        return Evaluation({"loss": loss, "bits_per_character": nats / math.log(2), "perplexity": _exp(loss)})
 
     def story(self, outcome: Outcome) -> Story:
         config, data = outcome.config, outcome.data
@@ -204,9 +215,12 @@ class LanguageModel(Task[Config]):
         ]
 
     def predict(self, command: Continue) -> None:
+        require_between(command, length=(1, 1_000_000), top_k=(0, LARGEST), seed=(0, SEEDS - 1))
+        # A lower temperature divides the logits until they are infinite.
+        fits = command.temperature == 0 or 0.001 <= command.temperature <= 1000
+        require(fits, command, "temperature", "0, or from 0.001 to 1000")
         if not command.prompts:
             raise UserError('predict needs a text to continue: predict RUN "ROMEO: "')
-        require_at_least(command, length=1, top_k=0, temperature=0)
         config, vocabulary, objective, params = self.trained(command.run)
         for prompt in command.prompts:
             if not prompt:
@@ -235,6 +249,10 @@ class LanguageModel(Task[Config]):
             takes=f"int32 (batch, {config.context}): ids of vocabulary.json, any batch",
             gives=f"float32 (batch, {config.context}, {len(vocabulary)}): log-probabilities of the next",
         )
+
+
+def _exp(loss: float) -> float:
+    return math.exp(loss) if loss < math.log(sys.float_info.max) else math.inf
 
 
 def _unit(config: Config) -> str:

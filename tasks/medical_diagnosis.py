@@ -36,7 +36,7 @@ from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
 from pipeline.losses.focal import Focal
 from pipeline.losses.regression import MeanSquaredError
 from pipeline.models import autoencoder, image
-from pipeline.options import require, require_at_least, require_shares, require_sizes
+from pipeline.options import require, require_between, require_shares, require_sizes
 from pipeline.report import diagnosis, page
 from pipeline.training.config import SeedsConfig
 from pipeline.training.optimizer import OptimizerConfig
@@ -96,7 +96,7 @@ class Config(SeedsConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_at_least(self, units=1, code=1, gamma=0, resamples=20)
+        require_between(self, units=(1, 100_000), code=(1, 100_000), gamma=(0, 100), resamples=(20, 100_000))
         require_shares(self, "dropout", "label_smoothing")
         require(0 < self.specificity < 1, self, "specificity", "more than 0 and less than 1")
         require_sizes(self, "widths", "channels")
@@ -162,6 +162,7 @@ class MedicalDiagnosis(CrossValidatedClassification[Config, DiagnosisSignature])
     name = "medical_diagnosis"
     title = "Medical diagnosis"
     config = Config
+    sizes = ("widths", "channels", "units", "code")
     predictions = Examine
     signature_class = DiagnosisSignature
     test_metrics: ClassVar[Mapping[str, Metric]] = {
@@ -294,7 +295,7 @@ class MedicalDiagnosis(CrossValidatedClassification[Config, DiagnosisSignature])
         return diagnosis.combined_sections(config, data, answers, points, content["test"], config.seeds > 0)
 
     def predict(self, command: Examine) -> None:
-        require_at_least(command, samples=2)
+        require_between(command, samples=(2, 10_000))
         config = read_config(command.run, self.config)
         runs = config.folders(command.run) if config.seeds else [command.run]
         models = [self.trained(run) for run in runs]
@@ -303,14 +304,12 @@ class MedicalDiagnosis(CrossValidatedClassification[Config, DiagnosisSignature])
             Diagnostician(layer, model.params["model"], OperatingPoint.read(run), model.config.seed)
             for layer, model, run in zip(scorers, models, runs)
         ]
-        signature = models[0].signature
-        columns, scaling = signature.columns, signature.scaling
-        shape, files = signature.input_shape, files_in(command.inputs)
+        signature, files = models[0].signature, files_in(command.inputs)
+        columns, scaling, shape = signature.columns, signature.scaling, signature.input_shape
         names, inputs = zip(*(case for path in files for case in read_cases(path, shape, scaling, columns)))
         answered = diagnose(members, np.stack(inputs), command.samples)
         contributions = diagnosis.mean_attribution(members, np.stack(inputs), answered.labels)
-        stored = scaling.undone(np.stack(inputs))
-        answers = diagnosis.Answers(names, stored, answered, contributions, signature.classes)
+        answers = diagnosis.Answers(names, scaling.undone(np.stack(inputs)), answered, contributions, signature.classes)
         heading, rows = answers.table(columns)
         print_table(heading, rows, numbers=heading[2:4])
         if not columns:

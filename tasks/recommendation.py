@@ -30,7 +30,7 @@ from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
 from pipeline.losses.ranking import PairwiseRanking, SampledSoftmax
 from pipeline.losses.regression import MeanSquaredError
 from pipeline.models import recommenders as models
-from pipeline.options import require, require_at_least, require_shares
+from pipeline.options import LARGEST, require, require_between, require_shares
 from pipeline.report import page
 from pipeline.report import recommendation as report
 from pipeline.report.training import gradient_sizes
@@ -86,7 +86,7 @@ class Config(FoldsConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_at_least(self, features=1, hidden=2, negatives=1, session_window=0)
+        require_between(self, features=(1, 10_000), hidden=(2, 10_000), negatives=(1, 10_000), session_window=(0, 1e10))
         require_shares(self, "dropout")
         require(0 < self.validation < 1, self, "validation", "more than 0 and less than 1")
         if self.scale is not None and not self.scale[0] < self.scale[1]:
@@ -156,6 +156,7 @@ class Recommendation(CrossValidated[Config]):
     name = "recommendation"
     title = "Recommendation"
     config = Config
+    sizes = ("features", "hidden")
     predictions = Recommend
     chooses = ("objective", "model")
     signature_class = Catalogue
@@ -304,7 +305,7 @@ class Recommendation(CrossValidated[Config]):
     def predict(self, command: Recommend) -> None:
         if not command.user:
             raise UserError("predict needs a user: predict RUN --user 42")
-        require_at_least(command, count=1)
+        require_between(command, count=(1, LARGEST))
         recommender = _recommender(*self.trained_with_data(command.run))
         data = recommender.data
         if command.user not in data.users[1:]:

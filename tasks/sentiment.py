@@ -27,7 +27,7 @@ from pipeline.errors import UserError
 from pipeline.layers.base import Context, Layer
 from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
 from pipeline.models import text
-from pipeline.options import require_at_least, require_shares, require_sizes
+from pipeline.options import require_at_least, require_between, require_shares, require_sizes
 from pipeline.report import classification, page
 from pipeline.training.config import SeedsConfig
 from pipeline.training.optimizer import OptimizerConfig
@@ -75,7 +75,8 @@ class Config(SeedsConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_at_least(self, words=3, longest=1, width=1, features=1, layers=1)
+        require_at_least(self, words=3, width=1, features=1)
+        require_between(self, longest=(1, 10_000), layers=(1, 100))
         require_shares(self, "dropout", "word_dropout", "label_smoothing")
         require_sizes(self, "windows")
         if self.model == "transformer" and self.width % (2 * HEADS):
@@ -117,6 +118,7 @@ class Sentiment(CrossValidatedClassification[Config, TextSignature]):
     name = "sentiment"
     title = "Sentiment"
     config = Config
+    sizes = ("width", "words", "features", "windows", "layers")
     predictions = Judge
     signature_class = TextSignature
 

@@ -39,7 +39,7 @@ from pipeline.layers.objective import Objective
 from pipeline.losses.base import Targets
 from pipeline.losses.ctc import CTC, Transcripts
 from pipeline.models.acoustic import conformer, convolutional_recurrent
-from pipeline.options import require, require_at_least, require_equal_heads, require_shares
+from pipeline.options import require, require_between, require_equal_heads, require_shares
 from pipeline.report import page, speech
 from pipeline.report.training import gradient_sizes
 from pipeline.training.config import TaskConfig
@@ -52,6 +52,7 @@ from tasks.framework.task import Evaluation, Metric, Outcome, Story, Task, TaskM
 
 CHECKED = 4  # utterances in a gradient check
 PICTURES = 3  # in the report
+MOST_TEXTS = 1000  # of a beam search
 AUDIO = (".wav", ".flac")
 
 
@@ -105,16 +106,16 @@ class Config(TaskConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_at_least(self, connected=1, rate=1, mels=1, stride=1, width=1, layers=1, heads=1, beam=1, ngram=0)
+        require_between(self, rate=(1000, 192_000), window=(0.001, 1), hop=(0.001, 1), mels=(1, 512), layers=(1, 100))
+        require_between(self, longest=(0.01, 3600), connected=(1, 1000), speed=(0, 0.5), stride=(1, 1000))
+        require_between(self, width=(1, 10_000), heads=(1, 1000), beam=(1, MOST_TEXTS))
+        require_between(self, ngram=(0, 100), ngram_weight=(0, 100))
         require_equal_heads(self.width, self.heads)
-        require_at_least(self, ngram_weight=0)
-        require_shares(self, "dropout", "speed")
-        require(self.longest > 0, self, "longest", "more than 0")
-        require(self.noise[0] <= self.noise[1], self, "noise", "two numbers, the second not less than the first")
+        require_shares(self, "dropout")
+        least, most = self.noise
+        require(-100 <= least <= most <= 1000, self, "noise", "from -100 to 1000, the second not less than the first")
         if self.ngram and self.beam == 1:
-            raise UserError(
-                f"--ngram is {self.ngram}, and --beam 1: statistics of texts need a beam, such as --beam 16"
-            )
+            raise UserError(f"--ngram is {self.ngram} and --beam is 1: an n-gram model needs a beam, such as --beam 16")
         self.spectrum  # noqa: B018  (which says what is wrong with it)
 
     @property
@@ -167,6 +168,7 @@ class SpeechRecognition(Task[Config]):
     name = "speech_recognition"
     title = "Speech recognition"
     config = Config
+    sizes = ("width", "layers", "stride", "mels")
     predictions = Listen
     signature_class = SpeechSignature
     signature_parts = "training texts"
@@ -283,8 +285,7 @@ class SpeechRecognition(Task[Config]):
         ]
 
     def predict(self, command: Listen) -> None:
-        if command.beam is not None:
-            require_at_least(command, beam=1)
+        require_between(command, beam=(1, MOST_TEXTS))
         files = files_in(command.recordings, AUDIO)
         model = self.trained(command.run)
         if command.beam is not None:

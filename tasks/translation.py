@@ -32,7 +32,7 @@ from pipeline.evaluation.translations import translation_metrics
 from pipeline.layers.objective import Objective
 from pipeline.losses.base import Targets
 from pipeline.models import translation as models
-from pipeline.options import require_at_least, require_equal_heads, require_shares
+from pipeline.options import require_at_least, require_between, require_equal_heads, require_shares
 from pipeline.report import page, plots
 from pipeline.report import translation as report
 from pipeline.report.training import learning_sections
@@ -46,6 +46,7 @@ from tasks.framework.task import Evaluation, Metric, Outcome, Story, Task, TaskM
 
 CHECKED_PAIRS, VERIFIED_PAIRS = 4, 3  # in a gradient check, and in verify
 PICTURES = 3  # in the report
+MOST_HYPOTHESES = 100  # of a beam search
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ class Config(TaskConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_at_least(self, layers=1, width=1, heads=1, longest=2, beam=1, length_penalty=0, vocabulary=300)
+        require_at_least(self, width=1, heads=1, vocabulary=300)
+        require_between(self, layers=(1, 100), longest=(2, 10_000), beam=(1, MOST_HYPOTHESES), length_penalty=(0, 10))
         require_shares(self, "dropout", "label_smoothing")
         require_equal_heads(self.width, self.heads)
 
@@ -132,6 +134,7 @@ class Translation(Task[Config]):
     name = "translation"
     title = "Translation"
     config = Config
+    sizes = ("width", "layers", "vocabulary")
     predictions = Translate
     signature_parts = "sentences"
     test_metrics = {  # noqa: RUF012  (a ClassVar)
@@ -243,12 +246,12 @@ class Translation(Task[Config]):
         ]
 
     def predict(self, command: Translate) -> None:
+        require_between(command, beam=(1, MOST_HYPOTHESES))
         if not command.sentences:
             raise UserError('predict needs sentences to translate: predict RUN "Monday, March 3, 2025"')
         empty = next((i for i, sentence in enumerate(command.sentences) if not sentence.strip()), None)
         if empty is not None:
             raise UserError(f"sentence {empty + 1} is empty; give at least one word to translate")
-        require_at_least(command, beam=1)
         model = self.trained(command.run)
         translator = dataclasses.replace(_translator(model), beam=command.beam)
         folder = command.pictures or command.run / "attention"

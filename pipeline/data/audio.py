@@ -17,6 +17,7 @@ from jaxtyping import Array, Float, Int
 
 from ..errors import UserError
 from ..extras import extra
+from ..options import require_between
 
 LEAST_POWER = 1e-10
 """Lowest power of a mel band, so that the logarithm of silence is finite. A full-scale sine has about 1e4."""
@@ -233,10 +234,9 @@ class SpecAugment:
     """Largest share of an utterance's frames in a stripe."""
 
     def __post_init__(self) -> None:
-        if min(self.feature_stripes, self.feature_width, self.time_stripes, self.time_width) < 0:
-            raise UserError(f"{self} has a negative number; 0 turns stripes off")
-        if not 0 <= self.time_share <= 1:
-            raise UserError(f"SpecAugment: time_share is {self.time_share}; it must be from 0 to 1")
+        require_between(self, group="spec_augment.", feature_stripes=(0, 1000), time_stripes=(0, 1000))
+        require_between(self, group="spec_augment.", feature_width=(0, 100_000), time_width=(0, 100_000))
+        require_between(self, group="spec_augment.", time_share=(0, 1))
 
 
 def spec_augment(

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from ..errors import UserError
+from ..options import require_between
 from .vocabulary import PADDING, UNKNOWN_WORD
 
 ELASTIC_SPACING = 6
@@ -50,11 +51,9 @@ class Augmentation:
     """Standard deviation of added normal noise, in standard deviations of the training inputs."""
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            if getattr(self, field.name) < 0:
-                raise UserError(
-                    f"augmentation: {field.name} is {getattr(self, field.name)}; it must be 0 (off) or larger"
-                )
+        most = {"rotate": 180} | dict.fromkeys(("shift", "crop_padding", "cutout"), 100_000)
+        ranges = {field.name: (0, most.get(field.name, 100)) for field in dataclasses.fields(self)}
+        require_between(self, group="augmentation.", **ranges)
 
 
 def augment(config: Augmentation, key: Any, inputs: Float[Array, "batch ..."]) -> Float[Array, "batch ..."]:

@@ -7,9 +7,12 @@ from typing import Literal, TypeVar
 
 from ..backprop import Gradient
 from ..errors import UserError
-from ..options import require_at_least, require_shares
+from ..options import LARGEST, SEEDS, require, require_at_least, require_numbers, require_shares
 from .optimizer import OptimizerConfig
 from .stopping import StopConfig
+
+MOST_MODELS = 10_000
+"""The largest number of models of one run: folds or seeds."""
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,17 @@ class TrainingConfig:
     stop: StopConfig = field(default_factory=StopConfig)
 
     def __post_init__(self) -> None:
-        require_at_least(self, epochs=1, batch_size=1, accumulate=1, log_every=1, seed=0, verify_every=0)
+        require_numbers(self)
+        require_at_least(self, epochs=1, batch_size=1, accumulate=1, log_every=1, verify_every=0, save_seconds=0)
         require_shares(self, "average")
+        divides = self.batch_size % self.accumulate == 0
+        require(divides, self, "accumulate", f"a divisor of --batch-size, which is {self.batch_size}")
+
+    def total_steps(self, steps_per_epoch: int) -> int:
+        """The number of steps of all epochs. Raises UserError if there are more than can be counted."""
+        most = LARGEST // steps_per_epoch
+        require(self.epochs <= most, self, "epochs", f"at most {most} with {steps_per_epoch} steps an epoch")
+        return self.epochs * steps_per_epoch
 
 
 @dataclass(frozen=True)
@@ -76,10 +88,9 @@ class FoldsConfig(TaskConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.folds == 1 or self.folds < 0:
-            raise UserError(f"--folds is {self.folds}; it must be at least 2, or 0 for none")
-        if not 0 <= self.fold <= self.folds:
-            raise UserError(f"--fold is {self.fold}; it must be from 0 to --folds, which is {self.folds}")
+        several = 2 <= self.folds <= MOST_MODELS
+        require(several or self.folds == 0, self, "folds", f"from 2 to {MOST_MODELS}, or 0 for none")
+        require(0 <= self.fold <= self.folds, self, "fold", f"from 0 to --folds, which is {self.folds}")
 
     @property
     def is_several(self) -> bool:
@@ -122,8 +133,10 @@ class SeedsConfig(FoldsConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.seeds == 1 or self.seeds < 0:
-            raise UserError(f"--seeds is {self.seeds}; it must be at least 2, or 0 for one model")
+        several = 2 <= self.seeds <= MOST_MODELS
+        require(several or self.seeds == 0, self, "seeds", f"from 2 to {MOST_MODELS}, or 0 for one model")
+        last = SEEDS - max(self.seeds, 1)
+        require(self.seed <= last, self, "seed", f"at most {last} with --seeds {self.seeds}")
         if self.seeds and self.folds:
             raise UserError(f"--seeds is {self.seeds} and --folds {self.folds}; choose one of them")
 

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
@@ -33,6 +33,8 @@ from .stopping import StopConfig, Stopping
 
 if TYPE_CHECKING:
     import optax
+
+RATES_AT_A_TIME = 2**16
 
 
 @runtime_checkable
@@ -91,7 +93,7 @@ def fit(
 
     Raises NonFiniteError at the first step whose loss, gradient or update is not finite.
     """
-    total_steps = config.epochs * steps_per_epoch
+    total_steps = config.total_steps(steps_per_epoch)
     optimizer = make_optimizer(config.optimizer, objective, params, total_steps)
     train_step = _compiled_step(objective, optimizer, config, augment, metrics, tables)
     compare = make_comparison(objective, config.seed, augment)
@@ -107,7 +109,7 @@ def fit(
         with Display(config.epochs, steps_per_epoch, step, config.quiet) as display:
             on_non_finite = partial(_raise_non_finite, objective, config, augment, run)
             logger = MetricLogger(
-                run, display, _learning_rates(config, total_steps), steps_per_epoch, config.log_every, on_non_finite
+                run, display, _learning_rate(config, total_steps), steps_per_epoch, config.log_every, on_non_finite
             )
             while step < total_steps and stopping.reason is None:
                 batch = next(batches)
@@ -163,10 +165,23 @@ def _compiled_step(
     return compiler.jit(with_sparse_updates(step, tables) if tables else step, donate_argnums=0)
 
 
-def _learning_rates(config: TrainingConfig, total_steps: int) -> np.ndarray:
-    """The learning rate of every step of the run: (total_steps,)."""
+def _learning_rate(config: TrainingConfig, total_steps: int) -> Callable[[int], float]:
+    """The learning rate of a step, counted from 1.
+
+    Rates are computed for many steps at a time: the device then seldom waits for it, and a long run fits into memory.
+    """
     rates = compiler.jit_once(jax.vmap(make_schedule(config.optimizer, total_steps)))
-    return np.asarray(rates(jnp.arange(total_steps)))
+
+    @lru_cache(maxsize=1)
+    def block(number: int) -> np.ndarray:
+        steps = np.arange(number * RATES_AT_A_TIME, (number + 1) * RATES_AT_A_TIME)
+        return np.asarray(rates(np.minimum(steps, total_steps - 1).astype(np.int32)))
+
+    def rate(step: int) -> float:
+        number, place = divmod(step - 1, RATES_AT_A_TIME)
+        return float(block(number)[place])
+
+    return rate
 
 
 def _resumed(
@@ -217,8 +232,8 @@ def _raise_non_finite(
     last = run.checkpoints / "last"
     checkpoint = f"the last checkpoint before it is in {last}" if any(last.iterdir()) else "there is no checkpoint yet"
     raise NonFiniteError(
-        f"{what} of step {step.number} is not finite (loss {loss}). First not finite: "
-        f"{place or 'nothing, when the step is repeated layer by layer'}. The step was not applied; {checkpoint}. "
+        f"{what} of step {step.number} is not finite (loss {loss:.6g}). First not finite: "
+        f"{place or 'what the optimiser makes of a finite gradient'}. The step was not applied; {checkpoint}. "
         "Correct the data if they are the cause; else lower --optimizer.learning-rate, or set --optimizer.clip",
         replace(state, finite=jnp.bool(True)),
     )

@@ -5,7 +5,6 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-import numpy as np
 
 from ..data.batches import Batch
 from .progress import Display
@@ -24,7 +23,7 @@ class PendingStep(NamedTuple):
 class MetricLogger:
     """Writes the metrics of steps into metrics.jsonl and onto the display, and detects a step that is not finite.
 
-    learning_rates: of every step of the run, (steps,). log_every: number of steps between two lines.
+    learning_rate: of a step, by its number from 1. log_every: number of steps between two lines.
     on_non_finite: called with the first step that is not finite, and the state before it; raises an exception.
     """
 
@@ -32,13 +31,13 @@ class MetricLogger:
         self,
         run: Run,
         display: Display,
-        learning_rates: np.ndarray,
+        learning_rate: Callable[[int], float],
         steps_per_epoch: int,
         log_every: int,
         on_non_finite: Callable[[PendingStep, TrainState], None],
     ) -> None:
         self._run, self._display, self._on_non_finite = run, display, on_non_finite
-        self._learning_rates, self._steps_per_epoch, self._log_every = learning_rates, steps_per_epoch, log_every
+        self._learning_rate, self._steps_per_epoch, self._log_every = learning_rate, steps_per_epoch, log_every
         self._unread: PendingStep | None = None
         self._examples, self._since, self._pace = 0, 0.0, 0.0
 
@@ -85,7 +84,7 @@ class MetricLogger:
             "step": step.number,
             "epoch": (step.number - 1) // self._steps_per_epoch + 1,
             **metrics,
-            "learning_rate": float(self._learning_rates[step.number - 1]),
+            "learning_rate": self._learning_rate(step.number),
             "examples_per_second": round(self._pace, 1),
             "gradient_norm": {layer: norms[layer] for layer in sorted(norms, key=_in_order)},
         }

@@ -15,6 +15,7 @@ from ..errors import UserError
 from ..layers.base import Context, Layer, PyTree, Wrapper, children, map_children
 from ..layers.repeat import Repeat
 from .state import TrainState
+from .step import norms_by_layer
 
 
 class NonFiniteError(UserError):
@@ -26,7 +27,8 @@ class NonFiniteError(UserError):
 
 
 def locate(objective: Layer, params: PyTree, batch: Batch, context: Context) -> str | None:
-    """The first value that is not finite, in words: the batch's, a parameter, or a layer's in order of computation.
+    """The first value that is not finite, in words: the batch's, a parameter, a layer's in order of computation, or
+    the norm of a layer's gradient.
 
     Repeats the manual forward and backward pass layer by layer, outside ``jit`` (so that a scan is a loop). None if all
     values are finite.
@@ -41,9 +43,12 @@ def locate(objective: Layer, params: PyTree, batch: Batch, context: Context) -> 
     try:
         with jax.disable_jit():
             value, residuals = watched.forward(params, batch, context)
-            watched.backward(params, residuals, jnp.ones_like(value))
+            d_params, _ = watched.backward(params, residuals, jnp.ones_like(value))
     except _NonFiniteValue as error:
         return str(error)
+    for layer, norm in norms_by_layer(d_params).items():
+        if not _finite(norm):
+            return f"the norm of the gradient of {layer}, whose squares overflow"
     return None
 
 

@@ -10,11 +10,14 @@ import jax
 
 from ..layers.base import Layer, PyTree, layers_around, parameter_roles
 from ..layers.repeat import Repeat
-from ..options import require, require_at_least, require_shares
+from ..options import require, require_at_least, require_numbers, require_shares
 
 if TYPE_CHECKING:
     import optax
     from optax.contrib import MuonDimensionNumbers
+
+SMALLEST_RATE = 1e-30
+"""The smallest learning rate: much smaller ones are 0 in float32, and nothing would be learned."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +40,8 @@ class OptimizerConfig:
     """Share of all steps in which the learning rate rises to its largest value."""
 
     def __post_init__(self) -> None:
-        require(self.learning_rate > 0, self, "learning_rate", "more than 0", "optimizer.")
+        require_numbers(self, "optimizer.")
+        require(self.learning_rate >= SMALLEST_RATE, self, "learning_rate", f"at least {SMALLEST_RATE}", "optimizer.")
         require_at_least(self, weight_decay=0, clip=0, group="optimizer.")
         require_shares(self, "momentum", "warmup", group="optimizer.")
 

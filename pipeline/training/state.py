@@ -1,5 +1,8 @@
 """The state of training: everything that a training step changes, as one tree."""
 
+import math
+import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -8,10 +11,15 @@ import jax
 import jax.numpy as jnp
 
 from .. import compiler
+from ..errors import UserError
 from ..layers.base import Layer, PyTree
+from ..options import flag
 
 if TYPE_CHECKING:
     import optax
+
+COPIES = 4
+"""Arrays of a parameter's size in training: the parameter, its gradient, and two moments of the optimiser."""
 
 
 @partial(
@@ -50,6 +58,33 @@ def init_params(objective: Layer, example: PyTree, seed: int) -> PyTree:
     All parameters are drawn in one compiled program: compiled one by one, the operations take seconds.
     """
     return compiler.jit_once(lambda key: objective.init(key, example))(jax.random.key(seed))
+
+
+def require_model_fits(objective: Layer, example: PyTree, sizes: Sequence[str]) -> None:
+    """Raises UserError if the parameters of ``objective``, their gradient and the optimiser's state exceed the memory.
+
+    Nothing is computed. example: see ``init_params``. sizes: names of the options that the model's size depends on.
+    """
+    params = jax.eval_shape(lambda key: objective.init(key, example), jax.random.key(0))
+    leaves = jax.tree.leaves(params)
+    needed, present = COPIES * sum(leaf.size * leaf.dtype.itemsize for leaf in leaves), device_memory()
+    if needed > present:
+        raise UserError(
+            f"the model has {sum(leaf.size for leaf in leaves):,} parameters: with their gradient and the optimiser's "
+            f"state they take {needed / 2**30:,.1f} GiB, and this {jax.devices()[0].platform} has "
+            f"{present / 2**30:,.1f} GiB of memory; lower {' or '.join(f'--{flag(name)}' for name in sizes)}"
+        )
+
+
+def device_memory() -> float:
+    """The memory of the device, in bytes; a CPU's is the machine's. Infinite where the system does not say it."""
+    statistics = jax.devices()[0].memory_stats() or {}
+    if "bytes_limit" in statistics:
+        return statistics["bytes_limit"]
+    names = getattr(os, "sysconf_names", {})
+    if jax.default_backend() == "cpu" and {"SC_PAGE_SIZE", "SC_PHYS_PAGES"} <= set(names):
+        return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    return math.inf
 
 
 def init_state(params: PyTree, optimizer: "optax.GradientTransformation", average: float = 0.0) -> TrainState:

@@ -7,7 +7,7 @@ from typing import Any
 
 from ..errors import UserError
 from ..evaluation.metrics import LOWER_IS_BETTER
-from ..options import require_at_least
+from ..options import require_at_least, require_numbers
 
 
 @dataclass(frozen=True)
@@ -24,6 +24,7 @@ class StopConfig:
     """Value of the metric at which training stops. None: no target."""
 
     def __post_init__(self) -> None:
+        require_numbers(self, "stop.")
         require_at_least(self, patience=0, min_improvement=0, group="stop.")
 
 
@@ -48,8 +49,18 @@ class Stopping:
     reason: str | None = None
 
     def after(self, evaluation: Mapping[str, float]) -> "Stopping":
-        """The state after one more evaluation. Raises UserError if the evaluation lacks the metric."""
+        """The state after one more evaluation.
+
+        Raises UserError if the evaluation lacks the metric, or if the metric is not finite and never was: without it no
+        checkpoint is the best.
+        """
         value = self._value(evaluation)
+        if self.best is None and not math.isfinite(value):
+            raise UserError(
+                f"the validation {self.config.metric} is {value}, so that no checkpoint can be chosen by it; lower "
+                "--optimizer.learning-rate or set --optimizer.clip if training diverges, else choose another "
+                f"--stop.metric: this task has {', '.join(evaluation)}"
+            )
         is_best = math.isfinite(value) and (self.best is None or not self._better(self.best, value))
         improved = math.isfinite(value) and (
             self.reference is None or self._better(value, self.reference, self.config.min_improvement)

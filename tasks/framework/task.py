@@ -28,7 +28,7 @@ from pipeline.training.gradient_check import gradient_check
 from pipeline.training.loop import fit
 from pipeline.training.run import Run, read_config
 from pipeline.training.sparse_updates import SparseTable
-from pipeline.training.state import init_params
+from pipeline.training.state import init_params, require_model_fits
 from pipeline.training.step import Augment
 from pipeline.verify import Report, verify
 from tasks.framework import summary
@@ -125,7 +125,8 @@ class Task(ABC, Generic[Config]):
     """What a task's commands do; ``tasks.framework.command_line.main`` runs them.
 
     name: of the module in ``tasks``; title: for people; config, predictions: the classes of ``train``'s and
-    ``predict``'s options; chooses: options that, like ``--data``, choose among the recipes.
+    ``predict``'s options; chooses: options that, like ``--data``, choose among the recipes; sizes: options that the
+    number of the model's parameters depends on.
     signature_class: has ``write(folder)`` and ``read(folder)``; signature_parts: what two data sets with different
     signatures differ in, for a message. test_metrics: those that terminal and report show, the most important first.
     """
@@ -135,6 +136,7 @@ class Task(ABC, Generic[Config]):
     config: type[Config]
     predictions: type[Any]
     chooses: ClassVar[tuple[str, ...]] = ()
+    sizes: ClassVar[tuple[str, ...]]
     signature_class: type[Any]
     signature_parts: ClassVar[str] = "classes or inputs"
     test_metrics: ClassVar[Mapping[str, Metric]]
@@ -266,8 +268,11 @@ class Task(ABC, Generic[Config]):
         data = self.load(config)
         signature = self.signature(config, data)
         model = TaskModel(config, signature, self.objective(config, signature))
+        require_model_fits(model.objective, self.example(config, signature), self.sizes)
         training = self.training(model, data)
-        return model, data, training, steps_per_epoch(training.examples, config.batch_size)
+        steps = steps_per_epoch(training.examples, config.batch_size)
+        config.total_steps(steps)  # raises where these are too many
+        return model, data, training, steps
 
     def fit(self, config: Config) -> Outcome:
         """Trains, tests the best checkpoint and checks its gradients: all of a run but its report."""

@@ -212,6 +212,7 @@ def test_an_augmentation_that_does_not_fit(inputs, options, parts):
     assert all(part in str(caught.value) for part in parts), caught.value
 
 
-def test_a_negative_strength():
-    with pytest.raises(UserError, match=r"augmentation: rotate is -3.0; it must be 0 \(off\) or larger"):
-        Augmentation(rotate=-3.0)
+@pytest.mark.parametrize("strength", [-3.0, 181.0, np.nan, np.inf])
+def test_a_strength_out_of_its_range(strength):
+    with pytest.raises(UserError, match=rf"--augmentation\.rotate is {strength}; it must be from 0 to 180"):
+        Augmentation(rotate=strength)

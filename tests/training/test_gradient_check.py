@@ -2,8 +2,10 @@ from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+import pytest
 from small_problem import NOISY, PLAIN, TRAIN, initial
 
+from pipeline.errors import UserError
 from pipeline.layers.combinators import Serial
 from pipeline.layers.linear import Dense
 from pipeline.layers.objective import Objective
@@ -39,3 +41,24 @@ def test_a_wrong_rule_is_named():
     result = gradient_check(objective, initial(objective), BATCH)
     assert result["worst_leaf"] == "model/layers/1/bias"
     assert abs(result["max_relative_error"] - 0.5) < 1e-9
+
+
+def test_a_gradient_that_is_not_finite_is_named_and_compared_with_nothing():
+    params = initial(PLAIN)
+    params["model"]["layers"][2]["kernel"] *= jnp.nan
+    with pytest.raises(UserError, match="manual gradient of model/layers/0/bias in the trained model is not finite"):
+        gradient_check(PLAIN, params, BATCH)
+
+
+@dataclass(frozen=True)
+class Cut(Dense):
+    """A layer whose output does not depend on its parameters, with the backward pass of one whose output does."""
+
+    def apply(self, params, x, context):
+        return super().apply(jax.tree.map(jax.lax.stop_gradient, params), x, context)
+
+
+def test_a_gradient_where_autodiff_has_none_is_named():
+    objective = Objective(Serial((Dense(4), Cut(3))), PLAIN.loss)
+    with pytest.raises(UserError, match="0 throughout the layer of model/layers/1/bias, and the"):
+        gradient_check(objective, initial(objective), BATCH)

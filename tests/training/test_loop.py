@@ -8,10 +8,11 @@ from small_problem import BATCH, NOISY, PLAIN, STEPS, Killed, examples, initial,
 
 from pipeline.data.batches import train_batches
 from pipeline.errors import UserError
+from pipeline.options import LARGEST
 from pipeline.training.checkpoints import load_params
 from pipeline.training.config import TrainingConfig
 from pipeline.training.nonfinite import NonFiniteError
-from pipeline.training.optimizer import OptimizerConfig
+from pipeline.training.optimizer import OptimizerConfig, make_schedule
 from pipeline.training.run import Run
 from pipeline.training.stopping import StopConfig
 
@@ -51,6 +52,9 @@ def test_every_line_of_the_metrics_is_as_documented(whole):
     assert len(steps) + len(evaluations) + len(checks) == len(run.metrics())
     assert [line["step"] for line in steps] == list(range(2, 3 * STEPS + 1, 2))
     assert [line["epoch"] for line in steps] == [(line["step"] - 1) // STEPS + 1 for line in steps]
+    schedule = make_schedule(CONFIG.optimizer, 3 * STEPS)
+    rates = [float(schedule(line["step"] - 1)) for line in steps]
+    assert [line["learning_rate"] for line in steps] == pytest.approx(rates, rel=1e-6)
     layers = [f"model/layers/{i}" for i in (0, 1, 4)]
     for line in steps:
         assert list(line["gradient_norm"]) == layers and min(line["gradient_norm"].values()) > 0
@@ -107,6 +111,14 @@ def test_a_checkpoint_from_another_model_is_named_with_its_leaf(whole, tmp_path)
         train(run.directory, NOISY, replace(CONFIG, optimizer=OptimizerConfig(name="sgd")), resume=True)
     with pytest.raises(UserError, match="holds no checkpoint"):
         load_params(tmp_path, params)
+
+
+def test_more_steps_than_can_be_counted_are_refused_and_as_many_as_can_are_not(tmp_path):
+    many = replace(CONFIG, epochs=LARGEST)
+    with pytest.raises(UserError, match=rf"--epochs is {LARGEST}; it must be at most {LARGEST // STEPS} with {STEPS} "):
+        train(tmp_path / "run", NOISY, many)
+    with pytest.raises(Killed):
+        train(tmp_path / "long", NOISY, replace(many, epochs=LARGEST // STEPS), die_at=2)
 
 
 class Poisoned:

@@ -72,6 +72,14 @@ def test_the_first_layer_of_the_backward_pass_is_named():
     assert place(model) == "model/layers/2 (SquareRoot), in its backward pass"
 
 
+def test_a_gradient_too_long_for_float32_is_named():
+    params = initial(PLAIN)
+    inputs, targets = BATCH
+    assert place(PLAIN.model, params, (1e22 * inputs, targets)) == (
+        "the norm of the gradient of model/layers/0, whose squares overflow"
+    )
+
+
 @pytest.mark.parametrize("wrap", [lambda layer: layer, Remat], ids=["kept", "recomputed"])
 def test_a_repeat_says_in_which_of_its_layers(wrap):
     model = Serial((Dense(6), Repeat(Repeat(wrap(Residual(Serial((ReLU(), Dense(6))))), 2), 3), Dense(3)))

@@ -45,8 +45,16 @@ def test_the_best_is_the_last_of_the_best():
 
 @pytest.mark.parametrize("metric", ["loss", "accuracy"])
 def test_nan_is_never_best_nor_an_improvement(metric):
-    stopping = after(StopConfig(metric=metric, patience=9, target=0.5), math.nan, math.nan)
-    assert not stopping.is_best and stopping.epochs_without_improvement == 2 and stopping.reference is None
+    start = 0.7 if metric == "loss" else 0.3
+    stopping = after(StopConfig(metric=metric, patience=9, target=0.5), start, math.nan, math.nan)
+    assert not stopping.is_best and stopping.epochs_without_improvement == 2
+    assert stopping.best == stopping.reference == start
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+def test_a_metric_that_is_not_finite_chooses_no_checkpoint(value):
+    with pytest.raises(UserError, match=rf"the validation loss is {value}, .*--optimizer.learning-rate"):
+        Stopping(StopConfig()).after({"loss": value, "accuracy": 0.5})
 
 
 def test_what_is_saved_restores():
