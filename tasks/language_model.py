@@ -21,7 +21,7 @@ import numpy as np
 from tyro.conf import Positional
 
 from pipeline.data.batches import Batch, evaluation_batches
-from pipeline.data.text import Corpus, load
+from pipeline.data.text import KNOWN, Corpus, load
 from pipeline.data.vocabulary import Characters, Subwords
 from pipeline.data.vocabulary import read as read_vocabulary
 from pipeline.data.vocabulary import write as write_vocabulary
@@ -83,8 +83,9 @@ class Config(TaskConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_at_least(self, context=1, width=1, heads=1, vocabulary=300)
-        require_between(self, layers=(1, 100))
+        require_between(self, width=(1, 100_000), heads=(1, 1000), layers=(1, 100))
+        require_between(self, vocabulary=(300, 1_000_000))
+        require_at_least(self, context=1)
         require_shares(self, "dropout")
         require_equal_heads(self.width, self.heads)
 
@@ -120,6 +121,7 @@ class LanguageModel(Task[Config]):
     config = Config
     sizes = ("width", "layers", "vocabulary")
     predictions = Continue
+    known = KNOWN
     signature_parts = "vocabularies"
     test_metrics = {  # noqa: RUF012  (a ClassVar)
         "bits_per_character": Metric("bits per character"),

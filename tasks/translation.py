@@ -21,7 +21,7 @@ from tyro.conf import Positional
 
 from pipeline.data import vocabulary as vocabularies
 from pipeline.data.batches import Batch, evaluation_batches
-from pipeline.data.parallel_text import ParallelText, Sentences, load
+from pipeline.data.parallel_text import KNOWN, ParallelText, Sentences, load
 from pipeline.data.vocabulary import Subwords
 from pipeline.decoding.sampling import log_probabilities
 from pipeline.decoding.translator import Translator
@@ -32,7 +32,7 @@ from pipeline.evaluation.translations import translation_metrics
 from pipeline.layers.objective import Objective
 from pipeline.losses.base import Targets
 from pipeline.models import translation as models
-from pipeline.options import require_at_least, require_between, require_equal_heads, require_shares
+from pipeline.options import require_between, require_equal_heads, require_shares
 from pipeline.report import page, plots
 from pipeline.report import translation as report
 from pipeline.report.training import learning_sections
@@ -85,7 +85,7 @@ class Config(TaskConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_at_least(self, width=1, heads=1, vocabulary=300)
+        require_between(self, width=(1, 100_000), heads=(1, 1000), vocabulary=(300, 1_000_000))
         require_between(self, layers=(1, 100), longest=(2, 10_000), beam=(1, MOST_HYPOTHESES), length_penalty=(0, 10))
         require_shares(self, "dropout", "label_smoothing")
         require_equal_heads(self.width, self.heads)
@@ -136,6 +136,7 @@ class Translation(Task[Config]):
     config = Config
     sizes = ("width", "layers", "vocabulary")
     predictions = Translate
+    known = KNOWN
     signature_parts = "sentences"
     test_metrics = {  # noqa: RUF012  (a ClassVar)
         "bleu": Metric("test BLEU", "{:.2f}"),

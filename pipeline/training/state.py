@@ -76,7 +76,7 @@ def require_model_fits(objective: Layer, example: PyTree, sizes: Sequence[str]) 
         )
 
 
-def device_memory() -> float:
+def device_memory() -> int | float:
     """The memory of the device, in bytes; a CPU's is the machine's. Infinite where the system does not say it."""
     statistics = jax.devices()[0].memory_stats() or {}
     if "bytes_limit" in statistics:
