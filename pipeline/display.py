@@ -30,3 +30,12 @@ def visible(text: str, longest: int = 200) -> str:
         return text
     rest = max(0, longest - len(_LEFT_OUT))
     return text[: rest - rest // 3] + _LEFT_OUT + text[len(text) - rest // 3 :]
+
+
+def quoted(text: str, longest: int = 200) -> str:
+    r"""``text`` in quotation marks, as Python writes it: see ``visible``.
+
+    >>> print(quoted("it's\x1b"))
+    "it's\x1b"
+    """
+    return visible(repr(text), longest)

@@ -45,7 +45,7 @@ BELOW = {
     "models": {"layers", "losses"},
     "backprop": {"layers"},
     "attribution": {"compiler", "layers"},
-    "data": {"compiler", "errors", "losses", "options"},
+    "data": {"compiler", "display", "errors", "losses", "options"},
     "decoding": {"attribution", "compiler", "data", "layers", "losses", "models"},
     "evaluation": {"compiler", "data", "errors", "layers", "losses", "models"},
     "report": {"attribution", "compiler", "data", "decoding", "evaluation", "layers"},

@@ -4,6 +4,7 @@ A signal is mono, float32 between -1 and 1. Except for reading, all functions ar
 batches: signals (batch, samples) or features (batch, frames, features), with the length of each row, (batch,).
 """
 
+import os
 import struct
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,57 +19,86 @@ from jaxtyping import Array, Float, Int
 from ..errors import UserError
 from ..extras import extra
 from ..options import require_between
+from .limits import open_file, parsing, require_memory
 
 LEAST_POWER = 1e-10
 """Lowest power of a mel band, so that the logarithm of silence is finite. A full-scale sine has about 1e4."""
+RATES = (1_000, 1_000_000)
+"""Lowest and highest sampling rate of a file, in Hz: any other is in a damaged header."""
+LOUDEST = 2.0**31
+"""Largest sample of a file of floats, where a program left integers unscaled: its power fits into float32."""
+BLOCK = 1 << 20
+"""Number of samples that are read at a time."""
+UNKNOWN_RIFF_SIZE = 0x7FFFF000
 
 
-def read_audio(path: Path, rate: int) -> Float[np.ndarray, " samples"]:
+def read_audio(path: Path, rate: int, limit: int | None = None) -> Float[np.ndarray, " samples"]:
     """A WAV or FLAC file (or another that libsndfile reads) as a mono signal with ``rate`` samples per second.
 
     Integer samples are scaled to between -1 and 1, floats are not; channels are averaged; other sampling rates are
     resampled with soxr.
 
-    Raises UserError for a file that is not audio, is cut off or empty, or has samples that are not finite.
+    limit: bytes of memory that the signal may take; None: half of the machine's memory.
+    Raises UserError for a file that is not audio, is cut off or empty, announces a sampling rate outside ``RATES``, has
+    samples that are not finite, or needs more memory than the limit.
     """
     with extra("speech"):
         import soundfile
         import soxr
 
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"{path} is not a file; give the path of a WAV or FLAC file")
-    try:
-        with soundfile.SoundFile(path) as file:
-            expected, file_rate = file.frames, file.samplerate
-            samples = file.read(dtype="float32", always_2d=True)
-    except (soundfile.SoundFileError, OSError) as error:
+    problem, remedy = f"{path} cannot be read as a recording", "it must be a WAV or FLAC file: convert or remove it"
+    name: Any = os.fsencode(path)  # soundfile encodes a str, and fails where a name is not UTF-8
+    with parsing(problem, remedy), soundfile.SoundFile(name) as file:
+        file_rate, announced = file.samplerate, file.frames
+        if not RATES[0] <= file_rate <= RATES[1]:
+            raise UserError(
+                f"{path} announces {file_rate:,} samples a second; a recording has from {RATES[0]:,} to {RATES[1]:,}: "
+                "convert it again, or remove it"
+            )
+        mono = _read_mono(file, path, 1 + rate / file_rate, limit)
+    if len(mono) < announced or _riff_is_cut_off(path):
         raise UserError(
-            f"{path} cannot be read as a recording ({error}); it must be a WAV or FLAC file: convert or remove it"
-        ) from error
-    if len(samples) < expected or _riff_is_cut_off(path):
-        raise UserError(
-            f"{path} is cut off after {len(samples) / file_rate:.2f} seconds: it is shorter than its header says; "
+            f"{path} is cut off after {len(mono) / file_rate:.2f} seconds: it is shorter than its header says; "
             "copy it again, or remove it"
         )
-    if not len(samples):
-        raise UserError(f"{path} is a recording without samples; remove it")
-    if not np.isfinite(samples).all():
-        raise UserError(f"{path} has samples that are not finite numbers; repair or remove it")
-    mono = samples.mean(1)
-    return mono if file_rate == rate else soxr.resample(mono, file_rate, rate)
+    signal = mono if file_rate == rate else soxr.resample(mono, file_rate, rate)
+    if not len(signal):
+        at = f" at {rate} Hz: it has {len(mono)} at {file_rate} Hz" if len(mono) else ""
+        raise UserError(f"{path} is a recording without samples{at}; remove it")
+    return signal
+
+
+def _read_mono(file: Any, path: Path, copies: float, limit: int | None) -> np.ndarray:
+    """The mean of the channels of an open file, read in blocks: its header may announce any number of samples.
+
+    copies: how often the memory for the samples is needed.
+    """
+    blocks, length = [np.zeros(0, np.float32)], 0
+    while len(block := file.read(max(1, BLOCK // file.channels), dtype="float32", always_2d=True)):
+        if not (np.abs(block) <= LOUDEST).all():
+            raise UserError(
+                f"{path} has samples that are not finite numbers, or beyond {LOUDEST:.0f}; repair or remove it"
+            )
+        length += len(block)
+        require_memory(str(path), length * copies * block.itemsize, limit)
+        blocks.append(block.mean(1))
+    return np.concatenate(blocks)
 
 
 def _riff_is_cut_off(path: Path) -> bool:
     """Whether a WAV file is shorter than its header says, which libsndfile does not report.
 
-    Programs that write into a pipe do not know the size, and write 0 or the largest number instead.
+    Programs that write into a pipe do not know the size: they write 0, or a number near the largest that signed or
+    unsigned integers hold.
     """
-    with path.open("rb") as file:
+    with open_file(path) as file:
         header = file.read(8)
     if len(header) < 8 or header[:4] != b"RIFF":
         return False
     (size,) = struct.unpack("<I", header[4:])
-    return size not in (0, 0xFFFFFFFF) and path.stat().st_size < size + 8
+    return 0 < size < UNKNOWN_RIFF_SIZE and path.stat().st_size < size + 8
 
 
 @dataclass(frozen=True)

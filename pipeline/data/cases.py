@@ -26,9 +26,10 @@ def read_cases(path: Path, input_shape: tuple[int, ...], scaling: Scaling, colum
     Raises UserError if the file does not fit the training data.
     """
     if columns:
-        rows = scaling(read_rows(path, columns))
+        rows = read_rows(path, columns)
     elif len(input_shape) == 2 and path.suffix in SUFFIXES:
-        rows = scaling(read_unlabelled(path, input_shape[0]))
+        rows = read_unlabelled(path, input_shape[0])
     else:
         return [Case(str(path), read_inputs([path], input_shape, scaling)[0])]
-    return [Case(f"{path}, row {number}", row) for number, row in enumerate(rows, 1)]
+    names = (f"{path}, row {number}" for number in range(1, len(rows) + 1))
+    return [Case(name, scaling.finite(row, name)) for name, row in zip(names, rows)]

@@ -3,12 +3,14 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
 from ..errors import UserError
 from ..extras import extra
+from .limits import LARGEST, in_range
 
 TEST_SHARE = 0.25
 VALIDATION_SHARE, VALIDATION_MOST = 0.1, 5_000
@@ -58,6 +60,17 @@ class Scaling:
         scaled = pixels.astype(np.float32)
         scaled -= np.asarray(self.mean, np.float32) * _white(pixels)
         scaled /= np.asarray(self.deviation, np.float32) * _white(pixels)
+        return scaled
+
+    def finite(self, pixels: np.ndarray, name: str) -> np.ndarray:
+        """The same as a call. Raises UserError, which begins with ``name``, for pixels that overflow float32."""
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            scaled = self(pixels)
+        if not np.isfinite(scaled).all():
+            raise UserError(
+                f"{name} has a value that is not finite when it is standardised like the training split: it is too far "
+                "from the values there, or these hardly differ; correct it, or give all data in another unit"
+            )
         return scaled
 
     def undone(self, inputs: np.ndarray) -> np.ndarray:
@@ -120,13 +133,28 @@ class Dataset:
         return self.train.pixels.shape[1:]
 
 
-def numbered(labels: np.ndarray) -> tuple[str, ...]:
-    """Class names for labels without names: the numbers from 0 to the largest label.
+def with_numbers_as_classes(path: Path, parts: Mapping[str, Arrays]) -> Source:
+    """Examples with labels that are any integers: the classes are those that occur in the training split, in order.
 
-    >>> numbered(np.array([0, 2, 1]))
-    ('0', '1', '2')
+    path: of the data, for messages. Raises UserError if another split has a label that no training example has.
+
+    >>> pixels = np.zeros((4, 2, 2, 1), np.uint8)
+    >>> source = with_numbers_as_classes(Path("digits.npz"), {"train": (pixels, np.array([900, 5, 5, 900]))})
+    >>> source.classes, source.parts["train"][1].tolist()
+    (('5', '900'), [1, 0, 0, 1])
     """
-    return tuple(str(label) for label in range(int(labels.max()) + 1 if labels.size else 0))
+    numbers = np.unique(parts["train"][1])
+    places = {}
+    for part, (pixels, labels) in parts.items():
+        place = np.searchsorted(numbers, labels)
+        unknown = np.flatnonzero(np.append(numbers, numbers[:1])[place] != labels) if numbers.size else np.arange(0)
+        if unknown.size:
+            raise UserError(
+                f"the {part} split of {path} has the label {labels[unknown[0]]} at index {unknown[0]}, which no "
+                f"training example has ({unknown.size} such labels in all); correct it, or remove the example"
+            )
+        places[part] = pixels, place
+    return Source(places, tuple(map(str, numbers.tolist())))
 
 
 def complete(name: str, source: Source, *, seed: int, folds: int = 0, fold: int = 1) -> Dataset:
@@ -143,9 +171,20 @@ def complete(name: str, source: Source, *, seed: int, folds: int = 0, fold: int 
     if folds:
         parts = in_folds(name, parts, source.classes, folds, fold)
     parts = with_held_out(name, parts, source.classes, seed)
+    return Dataset(name, *standardised(name, parts), source.classes)
+
+
+def standardised(name: str, parts: Mapping[str, Arrays]) -> tuple[Split, Split, Split]:
+    """The train, validation and test splits, with the scaling of the train split.
+
+    Raises UserError for pixels that are not finite when they are scaled.
+    """
     scaling = Scaling.of(parts["train"][0])
+    for part, (pixels, _) in parts.items():
+        axes = tuple(range(pixels.ndim - 1))
+        scaling.finite(np.stack([pixels.min(axes), pixels.max(axes)]), f"the {part} split of {name}")
     train, validation, test = (Split(*parts[part], scaling) for part in ("train", "validation", "test"))
-    return Dataset(name, train, validation, test, source.classes)
+    return train, validation, test
 
 
 def with_held_out(name: str, parts: Mapping[str, Arrays], classes: tuple[str, ...], seed: int) -> dict[str, Arrays]:
@@ -222,14 +261,13 @@ def _stored(where: str, pixels: np.ndarray) -> np.ndarray:
         if pixels.dtype == np.uint16 or high > np.iinfo(np.uint8).max:
             return pixels.astype(np.uint16, copy=False)
         return pixels.astype(np.uint8, copy=False)
-    pixels = pixels.astype(np.float32, copy=False)
-    finite = np.isfinite(pixels).reshape(len(pixels), -1).all(1)
-    if not finite.all():
+    wrong = np.flatnonzero(~in_range(pixels).reshape(len(pixels), -1).all(1))
+    if wrong.size:
         raise UserError(
-            f"{where} has a pixel that is NaN or infinite in image {np.flatnonzero(~finite)[0]} (counted from 0; "
-            f"{np.count_nonzero(~finite)} such images in all); remove or repair them"
+            f"{where} has a pixel that is NaN, infinite or beyond {LARGEST:g} in image {wrong[0]} (counted from 0; "
+            f"{wrong.size} such images in all); remove or repair them"
         )
-    return pixels
+    return pixels.astype(np.float32, copy=False)
 
 
 def _held_out(

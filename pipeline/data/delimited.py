@@ -5,6 +5,7 @@ import io
 from collections.abc import Iterator
 from pathlib import Path
 
+from ..display import visible
 from ..errors import UserError
 
 SUFFIXES = (".tsv", ".csv")
@@ -28,6 +29,8 @@ def rows(path: Path, content: str) -> Iterator[tuple[int, list[str]]]:
 
 def comma_separated(path: Path, content: str) -> Iterator[tuple[int, list[str]]]:
     """``rows`` of comma-separated fields, whatever the file's suffix."""
+    # The module refuses fields above a limit that holds for the whole process, and is not about memory.
+    csv.field_size_limit(max(csv.field_size_limit(), len(content)))
     reader = csv.reader(io.StringIO(content or "\n", newline=""), strict=True)
     try:
         yield from ((reader.line_num, row) for row in reader)
@@ -46,8 +49,8 @@ def named_rows(path: Path, content: str, needed: tuple[str, str]) -> Iterator[tu
     for name in needed:
         if name not in columns:
             raise UserError(
-                f"{path} has no column {name!r}: its first line names {', '.join(map(repr, columns))}; it must name "
-                f"{' and '.join(needed)}"
+                f"{path} has no column {name!r}: its first line names {visible(', '.join(map(repr, columns)))}; it "
+                f"must name {' and '.join(needed)}"
             )
     for line, row in lines:
         if any(row) and len(row) != len(columns):

@@ -1,5 +1,6 @@
 """Data sets for diagnosis, by name or path: tables of findings, medical images or signals."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -8,21 +9,23 @@ from typing import Literal
 
 import numpy as np
 
+from ..display import visible
 from ..errors import UserError
 from ..losses.base import Targets
 from . import images, known
 from .dataset import (
     Arrays,
     Dataset,
-    Scaling,
     Source,
     Split,
     complete,
     in_folds,
+    standardised,
     with_held_out,
     without_copies,
 )
 from .delimited import SUFFIXES
+from .limits import list_folder
 from .signal_rows import has_no_heading, read_signals
 from .table import Columns, Table, read_table
 
@@ -89,12 +92,8 @@ def load(
         parts = in_folds(name_or_path, parts, classes, folds, fold)
     parts = with_held_out(name_or_path, parts, classes, seed)
     columns = Columns.learn(names, parts["train"][0])
-    features = {part: columns.encode(values) for part, (values, _) in parts.items()}
-    scaling = Scaling.of(features["train"])
-    train, validation, test = (
-        Split(features[part], parts[part][1], scaling) for part in ("train", "validation", "test")
-    )
-    return Cases(name_or_path, train, validation, test, classes, columns, notes)
+    features = {part: (columns.encode(values), labels) for part, (values, labels) in parts.items()}
+    return Cases(name_or_path, *standardised(name_or_path, features), classes, columns, notes)
 
 
 @dataclass(frozen=True, eq=False)
@@ -163,23 +162,23 @@ def kind_of(name_or_path: str) -> Kind:
     if name_or_path in KNOWN:
         return KNOWN[name_or_path]
     path = Path(name_or_path)
-    if not path.exists():
+    if not os.path.exists(path):
         raise UserError(
             f"{path} is neither a known data set nor an existing path; known ones are {', '.join(KNOWN)}, and a path "
             "may be a .csv or .tsv file, a folder with one for training and one for testing, a .npz file with "
             "train_images and train_labels, or a folder of class-named folders of images"
         )
     file = next(iter(_files(path).values()), path)
-    if file.suffix in SUFFIXES and file.is_file():
+    if file.suffix in SUFFIXES and not os.path.isdir(file):
         return "signals" if has_no_heading(file) else "table"
     return "images"
 
 
 def _files(path: Path) -> dict[str, Path]:
     """The ``.csv`` or ``.tsv`` files at ``path`` by part; an empty dict if there are none."""
-    if path.is_file():
+    if not os.path.isdir(path):
         return {"train": path}
-    inside = sorted(file for file in path.iterdir() if file.suffix in SUFFIXES)
+    inside = [file for file in list_folder(path) if file.suffix in SUFFIXES]
     files = {part: [file for file in inside if part in file.stem.lower()] for part in ("train", "test")}
     return {part: matches[0] for part, matches in files.items()} if all(files.values()) else {}
 
@@ -239,7 +238,9 @@ def _with_normal_first(
     if not normal:
         return dict(parts), classes
     if normal not in classes:
-        raise UserError(f"--normal is {normal!r}, but the classes of {name} are {', '.join(classes)}; name one of them")
+        raise UserError(
+            f"--normal is {normal!r}, but the classes of {name} are {visible(', '.join(classes))}; name one of them"
+        )
     order = [classes.index(normal), *(i for i, other in enumerate(classes) if other != normal)]
     places = np.argsort(order).astype(np.int32)
     renumbered = {part: (inputs, places[labels]) for part, (inputs, labels) in parts.items()}

@@ -1,16 +1,25 @@
 """Files in class-named folders, and image files."""
 
+import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
+from ..display import visible
 from ..errors import UserError
 from ..extras import extra
 from .dataset import Source
+from .limits import list_folder, open_file, parsing, require_memory
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
+FORMATS = ("PNG", "JPEG")
+"""Pillow's names of the formats, whatever a file's suffix: it would try dozens of others."""
+LONGEST_NAME = 255
+"""Characters of the name of a file or a folder."""
+MOST_PIXELS = 1 << 26
+"""Pixels of one image, as in 8192x8192: a small file can announce any number."""
 PARTS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 
 
@@ -18,21 +27,22 @@ def read_image(path: Path, channels: int | None = None) -> np.ndarray:
     """The pixels of a PNG or JPEG file, (height, width, channels): uint8, or uint16 for 16-bit greyscale.
 
     channels: 1 to convert the image to greyscale, 3 to convert it to colour; None: as the file is.
+    Raises UserError for a file that is no such image, is broken, or has more than ``MOST_PIXELS`` pixels.
     """
     with extra("train"):
         from PIL import Image, ImageOps
 
-    try:
-        with Image.open(path) as image:
-            upright = ImageOps.exif_transpose(image)
-            if upright.mode.startswith("I"):
-                pixels = np.asarray(upright).astype(np.uint16)[..., None]
-            else:
-                grey = upright.mode in ("1", "L", "LA") if channels is None else channels == 1
-                pixels = np.asarray(upright.convert("L" if grey else "RGB"))
-    # Pillow raises any of these for a broken file, depending on the format and on what is broken.
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
-        raise UserError(f"{path} cannot be read as an image ({error}); repair or remove it") from error
+    problem, remedy = f"{path} cannot be read as an image", "it must be a PNG or JPEG file: repair or remove it"
+    with open_file(path) as file, parsing(problem, remedy), Image.open(file, formats=FORMATS) as image:
+        if image.width * image.height > MOST_PIXELS:
+            size = f"{image.width}x{image.height}"
+            raise UserError(f"{path} is {size}, and an image may have {MOST_PIXELS:,} pixels; resize it")
+        upright = ImageOps.exif_transpose(image)
+        if upright.mode.startswith("I"):
+            pixels = np.asarray(upright).astype(np.uint16)[..., None]
+        else:
+            grey = upright.mode in ("1", "L", "LA") if channels is None else channels == 1
+            pixels = np.asarray(upright.convert("L" if grey else "RGB"))
     pixels = pixels if pixels.ndim == 3 else pixels[..., None]
     return np.repeat(pixels, 3, axis=2) if channels == 3 and pixels.shape[2] == 1 else pixels
 
@@ -66,39 +76,45 @@ def labelled_files(path: Path, suffixes: tuple[str, ...]) -> tuple[dict[str, lis
     folders = {PARTS[folder.name]: folder for folder in _folders(path) if folder.name in PARTS and _folders(folder)}
     if "train" not in folders:
         folders = {"train": path}
-    classes = tuple(folder.name for folder in _folders(folders["train"]))
+    names = [folder.name for folder in _folders(folders["train"])]
     files = {}
     for part, folder in folders.items():
-        unknown = [child for child in _folders(folder) if child.name not in classes]
+        unknown = [child for child in _folders(folder) if child.name not in names]
         if unknown:
-            raise UserError(f"{unknown[0]} is no class of {folders['train']}: that has {', '.join(classes)}")
-        files[part] = [(file, label) for label, name in enumerate(classes) for file in _files(folder / name, suffixes)]
-    empty = set(range(len(classes))) - {label for _, label in files["train"]}
+            raise UserError(f"{unknown[0]} is no class of {folders['train']}: that has {visible(', '.join(names))}")
+        files[part] = [(file, label) for label, name in enumerate(names) for file in _files(folder / name, suffixes)]
+    empty = set(range(len(names))) - {label for _, label in files["train"]}
     if empty:
-        folder = folders["train"] / classes[min(empty)]
+        folder = folders["train"] / names[min(empty)]
         raise UserError(f"{folder} holds no {', '.join(suffixes)} files; add some or remove the folder")
-    return files, classes
+    return files, tuple(visible(name, LONGEST_NAME) for name in names)
 
 
 def _folders(path: Path) -> list[Path]:
-    return sorted(child for child in path.iterdir() if child.is_dir() and not child.name.startswith("."))
+    return [child for child in list_folder(path) if os.path.isdir(child) and not child.name.startswith(".")]
 
 
 def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    files = sorted(folder.iterdir()) if folder.is_dir() else []
+    files = list_folder(folder) if os.path.isdir(folder) else []
     return [file for file in files if file.suffix.lower() in suffixes and not file.name.startswith(".")]
 
 
 def _read_images(files: list[Path]) -> np.ndarray:
     """The pixels of files of one size, with the same number of channels: (images, height, width, channels)."""
-    with ThreadPoolExecutor() as pool:  # Pillow releases the interpreter's lock while it decodes
-        images = list(pool.map(read_image, files))
-    for file, image in zip(files, images):
-        if image.shape[:2] != images[0].shape[:2]:
+    first = read_image(files[0])
+    require_memory(f"the set of {len(files)} images such as {files[0]}", len(files) * first.nbytes)
+
+    def read_another(file: Path) -> np.ndarray:
+        image = read_image(file)
+        if image.shape[:2] != first.shape[:2]:
             raise UserError(
-                f"{file} is {_size(image)}, but {files[0]} is {_size(images[0])}; all images must have one size: crop "
-                "or resize them"
+                f"{file} is {_size(image)}, but {files[0]} is {_size(first)}; all images must have one size: crop or "
+                "resize them"
             )
+        return image
+
+    with ThreadPoolExecutor() as pool:  # Pillow releases the interpreter's lock while it decodes
+        images = [first, *pool.map(read_another, files[1:])]
     if any(image.dtype == np.uint16 for image in images):
         images = [image if image.dtype == np.uint16 else image * np.uint16(257) for image in images]
     channels = max(image.shape[2] for image in images)
@@ -120,8 +136,8 @@ def files_in(paths: Sequence[Path], suffixes: Sequence[str] = ()) -> list[Path]:
     files = []
     for path in paths:
         inside = [path]
-        if path.is_dir():
-            inside = sorted(file for file in path.rglob("*") if file.is_file())
+        if os.path.isdir(path):
+            inside = sorted(file for file in path.rglob("*") if os.path.isfile(file))
             inside = [file for file in inside if not suffixes or file.suffix.lower() in suffixes]
         if not inside:
             kinds = f"{' or '.join(suffixes)} file" if suffixes else "file"

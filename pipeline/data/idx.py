@@ -1,18 +1,19 @@
 """IDX files, the format of MNIST: a magic number, the dimensions and the values; plain or gzipped."""
 
-import gzip
 import math
+import os
 import re
-import zlib
 from pathlib import Path
 
 import numpy as np
 
 from ..errors import UserError
-from .dataset import Source, numbered
+from .dataset import Source, with_numbers_as_classes
+from .limits import list_folder, open_unpacked, read_at_most, require_memory
 
 # The magic number is two zero bytes, the type of the values and the number of dimensions; all numbers are big-endian.
 TYPES = {0x08: ">u1", 0x09: ">i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
+MOST_DIMENSIONS = 4
 PARTS = {
     "train": "train",
     "val": "validation",
@@ -23,29 +24,33 @@ PARTS = {
 NAME = re.compile(rf"[-_.]?({'|'.join(PARTS)})-(images|labels)[-.]idx\d-ubyte(\.gz)?")
 
 
-def read_idx(path: Path) -> np.ndarray:
-    """The array in an IDX file, plain or gzipped. Raises UserError if the file does not match its header."""
-    try:
-        content = path.read_bytes()
-        if content[:2] == b"\x1f\x8b":
-            content = gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path} cannot be read ({error}); copy or download it again") from error
-    if len(content) < 4 or content[:2] != b"\0\0" or content[2] not in TYPES:
+def read_idx(path: Path, limit: int | None = None) -> np.ndarray:
+    """The array in an IDX file, plain or gzipped.
+
+    limit: bytes of memory that the array may take; None: half of the machine's memory.
+    Raises UserError if the file does not match its header, or needs more memory than the limit.
+    """
+    with open_unpacked(path) as file:
+        magic = read_at_most(file, 4)
+        if len(magic) < 4 or magic[:2] != b"\0\0" or magic[2] not in TYPES or magic[3] > MOST_DIMENSIONS:
+            raise UserError(
+                f"{path} is not an IDX file: its first four bytes are {magic.hex(' ') or 'missing'}, and should be "
+                f"00 00, a type (08 for bytes) and the number of dimensions, 1 to {MOST_DIMENSIONS}; check that it is "
+                "the right file"
+            )
+        dtype, sizes = np.dtype(TYPES[magic[2]]), read_at_most(file, 4 * magic[3])
+        shape = np.frombuffer(sizes.ljust(4 * magic[3], b"\0"), ">u4").tolist()
+        size = math.prod(shape) * dtype.itemsize
+        # A size of 0 counts as 1: NumPy refuses the shape of an empty array, too, if the others are too large.
+        require_memory(str(path), math.prod(max(1, length) for length in shape) * dtype.itemsize, limit)
+        content = read_at_most(file, size + 1)
+    if len(sizes) < 4 * magic[3] or len(content) != size:
+        announced, has = 4 + 4 * magic[3] + size, 4 + len(sizes) + len(content)
         raise UserError(
-            f"{path} is not an IDX file: its first four bytes are {content[:4].hex(' ') or 'missing'}, and should be "
-            "00 00, a type (08 for bytes) and the number of dimensions; check that it is the right file"
+            f"{path} is {'truncated' if has < announced else 'too long'}: its header announces {announced} bytes in "
+            f"the shape {tuple(shape)}, and it has {has}{' or more' * (has > announced)}; copy or download it again"
         )
-    dtype, dimensions = np.dtype(TYPES[content[2]]), content[3]
-    start = 4 + 4 * dimensions
-    shape = np.frombuffer(content[4:start].ljust(4 * dimensions, b"\0"), ">u4").tolist()
-    expected = start + math.prod(shape) * dtype.itemsize
-    if len(content) < start or len(content) != expected:
-        raise UserError(
-            f"{path} is {'truncated' if len(content) < expected else 'too long'}: its header announces {expected} "
-            f"bytes in the shape {tuple(shape)}, and it has {len(content)}; copy or download it again"
-        )
-    return np.frombuffer(content, dtype, offset=start).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
+    return np.frombuffer(content, dtype).reshape(shape).astype(dtype.newbyteorder("="), copy=False)
 
 
 def find_idx(path: Path) -> dict[tuple[str, str], Path]:
@@ -54,9 +59,9 @@ def find_idx(path: Path) -> dict[tuple[str, str], Path]:
     With the prefix ``dir/emnist-balanced``, ``dir/emnist-balanced-train-images-idx3-ubyte.gz`` is one of them. If a
     file is there both plain and gzipped, the plain one is used.
     """
-    folder, prefix = (path, "") if path.is_dir() else (path.parent, path.name)
+    folder, prefix = (path, "") if os.path.isdir(path) else (path.parent, path.name)
     files = {}
-    for file in sorted(folder.iterdir(), reverse=True) if folder.is_dir() else ():
+    for file in reversed(list_folder(folder)) if os.path.isdir(folder) else ():
         match = NAME.fullmatch(file.name.removeprefix(prefix)) if file.name.startswith(prefix) else None
         if match:
             files[PARTS[match[1]], match[2]] = file
@@ -64,7 +69,7 @@ def find_idx(path: Path) -> dict[tuple[str, str], Path]:
 
 
 def read_idx_files(path: Path) -> Source:
-    """The images and labels in the files of ``find_idx``; the names of the classes are their numbers."""
+    """The images and labels in the files of ``find_idx``; the classes are the numbers that occur as labels."""
     files = find_idx(path)
     arrays = {}
     for part in ["train", *sorted({part for part, _ in files} - {"train"})]:
@@ -86,4 +91,4 @@ def read_idx_files(path: Path) -> Source:
                 "labels; there must be one for each: check that the two belong together"
             )
         arrays[part] = (images if images.ndim == 4 else images[..., None], labels)
-    return Source(arrays, numbered(arrays["train"][1]))
+    return with_numbers_as_classes(path, arrays)

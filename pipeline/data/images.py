@@ -1,5 +1,6 @@
 """Labelled images and signals by name or path, ready for training; and single files, ready for prediction."""
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -10,7 +11,8 @@ from . import known
 from .dataset import Dataset, Scaling, Source, Split, complete
 from .folder import read_class_folders, read_image
 from .idx import find_idx, read_idx_files
-from .npz import read_npz
+from .limits import LARGEST, default_limit, in_range, open_file, parsing
+from .npz import read_array, read_npz
 
 __all__ = ["KNOWN", "Dataset", "Scaling", "Split", "load", "read_inputs"]
 
@@ -35,14 +37,14 @@ def read(path: Path) -> Source:
     """The labelled images at a path: see ``load``."""
     if find_idx(path):
         return read_idx_files(path)
-    if path.is_dir():
+    if os.path.isdir(path):
         return read_class_folders(path)
-    if path.suffix == ".npz" and path.exists():
+    if path.suffix == ".npz" and os.path.exists(path):
         return read_npz(path)
     raise UserError(
-        f"{path} is {'not a data set' if path.exists() else 'neither a known data set nor an existing path'}; known "
-        f"data sets are {', '.join(KNOWN)}, and a path may be a folder of class-named folders of PNG or JPEG files, a "
-        "folder or prefix of IDX files, or a .npz file with train_images and train_labels"
+        f"{path} is {'not a data set' if os.path.exists(path) else 'neither a known data set nor an existing path'}; "
+        f"known data sets are {', '.join(KNOWN)}, and a path may be a folder of class-named folders of PNG or JPEG "
+        "files, a folder or prefix of IDX files, or a .npz file with train_images and train_labels"
     )
 
 
@@ -52,12 +54,14 @@ def read_inputs(paths: Sequence[str | Path], shape: tuple[int, ...], scaling: Sc
     shape, scaling: those of the training data. Images are PNG or JPEG files of the training images' size; they are
     converted to greyscale or colour like the training images. Signals are ``.npy`` arrays of shape (time, channels), or
     (time,) for a single channel.
+
+    Raises UserError for a file that does not fit the training data, or is so far from them that float32 overflows.
     """
-    return np.stack([scaling(_read_input(Path(path), shape)) for path in paths])
+    return np.stack([_read_input(Path(path), shape, scaling) for path in paths])
 
 
-def _read_input(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    if not path.is_file():
+def _read_input(path: Path, shape: tuple[int, ...], scaling: Scaling) -> np.ndarray:
+    if not os.path.isfile(path):
         raise UserError(f"{path} is not a file; give the files to predict by their paths")
     pixels = read_image(path, shape[-1]) if len(shape) == 3 else _read_signal(path)
     if pixels.shape != shape:
@@ -65,15 +69,16 @@ def _read_input(path: Path, shape: tuple[int, ...]) -> np.ndarray:
             f"{path} has the shape {pixels.shape}, but the model was trained on {shape} "
             f"({'height, width' if len(shape) == 3 else 'time'}, channels); crop or resize it"
         )
-    return pixels
+    return scaling.finite(pixels, str(path))
 
 
 def _read_signal(path: Path) -> np.ndarray:
-    try:
-        with path.open("rb") as file:
-            signal = np.lib.format.read_array(file, allow_pickle=False).astype(np.float32)
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(
-            f"{path} cannot be read as a signal ({error}); this model reads .npy files, written by numpy.save"
-        ) from error
+    problem, remedy = f"{path} cannot be read as a signal", "this model reads .npy files, written by numpy.save"
+    with open_file(path) as file, parsing(problem, remedy):
+        signal = read_array(file, str(path), default_limit())
+    if signal.dtype.kind not in "buif":
+        raise UserError(f"{path} has values of type {signal.dtype}; a signal is an array of numbers")
+    if not in_range(signal).all():
+        raise UserError(f"{path} has a value that is NaN, infinite or beyond {LARGEST:g}; repair or remove it")
+    signal = signal.astype(np.float32)
     return signal[:, None] if signal.ndim == 1 else signal

@@ -1,5 +1,6 @@
 """Labelled texts by name or path, ready for training: sentences, lines or whole files."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -7,12 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
+from ..display import visible
 from ..errors import UserError
 from .batches import padded
 from .dataset import Arrays, in_folds, with_held_out
 from .delimited import named_rows
 from .folder import labelled_files
 from .known import folder_of
+from .limits import list_folder
 from .text import read_encoded
 from .vocabulary import UNKNOWN_WORD, Words
 
@@ -129,14 +132,15 @@ def _read(name: str, encoding: str) -> TextSource:
     if name == "movie-review":
         return movie_review(encoding or "latin-1")
     path, encoding = Path(name), encoding or "utf-8"
-    if path.is_dir():
+    if os.path.isdir(path):
         return read_folder(path, encoding)
-    if path.suffix in (".tsv", ".csv") and path.is_file():
+    if path.suffix in (".tsv", ".csv") and os.path.exists(path):
         return read_table(path, encoding)
+    what = "not a set of texts" if os.path.exists(path) else "neither a known set of texts nor an existing path"
     raise UserError(
-        f"{path} is {'not a set of texts' if path.exists() else 'neither a known set of texts nor an existing path'}; "
-        f"known ones are {', '.join(KNOWN)}, and a path may be a .tsv or .csv file with the columns label and text, a "
-        "folder of class-named folders of .txt files, or a folder with a file *.pos and a file *.neg, one text a line"
+        f"{path} is {what}; known ones are {', '.join(KNOWN)}, and a path may be a .tsv or .csv file with the columns "
+        "label and text, a folder of class-named folders of .txt files, or a folder with a file *.pos and a file "
+        "*.neg, one text a line"
     )
 
 
@@ -161,7 +165,8 @@ def movie_review(encoding: str) -> TextSource:
 
 def read_folder(path: Path, encoding: str) -> TextSource:
     """The texts of ``*.pos`` and ``*.neg`` files, one in each line, or of class-named folders, one in each file."""
-    files = {name: sorted(path.glob(f"*.{ending}")) for name, ending in POLARITY.items()}
+    inside = list_folder(path)
+    files = {name: [file for file in inside if file.suffix == f".{ending}"] for name, ending in POLARITY.items()}
     if all(files.values()):
         return _read_lines(files, encoding)
     if any(files.values()):
@@ -198,9 +203,9 @@ def read_table(path: Path, encoding: str) -> TextSource:
         if not fields["label"].strip():
             raise UserError(f"{path}: line {line} has no label; give it one, or remove the line")
         pairs.append((fields["text"], fields["label"].strip()))
-    classes = tuple(sorted({name for _, name in pairs}))
-    numbered = [(text, classes.index(name)) for text, name in pairs]
-    return _without_empty(path, {"train": numbered}, classes, "lines", blank)
+    labels = {name: label for label, name in enumerate(sorted({name for _, name in pairs}))}
+    numbered = [(text, labels[name]) for text, name in pairs]
+    return _without_empty(path, {"train": numbered}, tuple(labels), "lines", blank)
 
 
 def _without_empty(
@@ -215,7 +220,7 @@ def _without_empty(
         if not pairs:
             raise UserError(f"{path} has no {part} texts: it is empty")
     left_out = blank + sum(len(pairs) - len(texts[part]) for part, pairs in parts.items())
-    notes = (f"{left_out} {what} of {path} left out: they are empty",) if left_out else ()
+    notes = (f"{left_out} {what} of {visible(str(path))} left out: they are empty",) if left_out else ()
     return TextSource({part: _arrays(pairs) for part, pairs in texts.items()}, classes, notes)
 
 

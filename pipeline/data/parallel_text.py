@@ -1,8 +1,7 @@
 """Parallel text: files with the same sentences in two languages, and their ids as training examples."""
 
-import gzip
+import os
 import random
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -10,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 
+from ..display import visible
 from ..errors import UserError
 from ..losses.base import Targets
 from .batches import padded
 from .known import folder_of
+from .limits import TEXT_COST, list_folder, read_content
 from .text import decoded
 from .vocabulary import BEGIN, END, Subwords
 
@@ -30,6 +31,8 @@ MULTI30K = {
     "test_2016_flickr.lc.norm.tok.de": "c6a33d39d48f9f510de147651316cd9d918e09ad0219df734a2f16b6baccacc4",
 }
 MULTI30K_MIRRORS = ("https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/tok/",)
+
+KNOWN = ("cldr", "multi30k")
 
 Pairs = list[tuple[str, str]]
 
@@ -62,7 +65,7 @@ def load(name_or_path: str, source: str = "en", target: str = "de", seed: int = 
         train, validation = CLDR_SIZES["train"], CLDR_SIZES["train"] + CLDR_SIZES["validation"]
         return ParallelText("cldr", pairs[:train], pairs[train:validation], pairs[validation:])
     folder = _multi30k() if name_or_path == "multi30k" else Path(name_or_path)
-    if not folder.is_dir():
+    if not os.path.isdir(folder):
         raise UserError(
             f"{folder} is neither a known set of sentences (cldr, multi30k) nor a folder of files such as "
             f"train.{source} and train.{target}"
@@ -82,8 +85,10 @@ def _multi30k() -> Path:
 def _read_folder(folder: Path, name: str, source: str, target: str, seed: int) -> ParallelText:
     files = {part: _find(folder, part, source, target) for part in PARTS}
     if files["train"] is None:
-        languages = sorted({_language(file) for file in folder.iterdir() if file.name.startswith("train")})
-        has = f"it has training files in {', '.join(languages)}" if languages else "it has no file named train.*"
+        languages = sorted({_language(file) for file in list_folder(folder) if file.name.startswith("train")})
+        has = (
+            f"it has training files in {visible(', '.join(languages))}" if languages else "it has no file named train.*"
+        )
         raise UserError(
             f"{folder} has no pair of files train.{source} and train.{target} (plain or .gz, or with more in between, "
             f"as in train.tok.{source}); {has}. Name two languages with --source and --target"
@@ -105,7 +110,7 @@ def _language(file: Path) -> str:
 
 def _find(folder: Path, part: str, source: str, target: str) -> tuple[Path, Path] | None:
     """The first pair of files of a part, in alphabetical order; None if there is none."""
-    names: Mapping[str, Path] = {file.name.removesuffix(".gz"): file for file in sorted(folder.iterdir())}
+    names: Mapping[str, Path] = {file.name.removesuffix(".gz"): file for file in list_folder(folder)}
     for name, file in names.items():
         stem, _, language = name.rpartition(".")
         other = names.get(f"{stem}.{target}")
@@ -125,21 +130,17 @@ def _read_pairs(source: Path, target: Path, notes: list[str]) -> Pairs:
     if not pairs:
         raise UserError(f"{source} and {target} have no pair of lines in which both have text")
     if len(pairs) < len(first):
-        notes.append(f"{len(first) - len(pairs)} pairs of {source.name} left out: a line is empty")
+        notes.append(f"{len(first) - len(pairs)} pairs of {visible(source.name)} left out: a line is empty")
     return pairs
 
 
-def read_lines(path: Path) -> list[str]:
+def read_lines(path: Path, limit: int | None = None) -> list[str]:
     """The lines of a UTF-8 file, plain or gzipped, without leading and trailing spaces; only "\\n" ends a line.
 
-    Raises UserError if the file cannot be read.
+    limit: bytes of memory that the lines may take; None: half of the machine's memory.
+    Raises UserError if the file cannot be read, or needs more memory than the limit.
     """
-    try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path} cannot be read: {error}; copy or download it again") from error
+    content = read_content(path, limit, TEXT_COST)
     text = decoded(path, content, "UTF-8", f"convert it first, as with: iconv -f latin1 -t utf-8 {path.name}")
     if not text.strip():
         raise UserError(f"{path} is empty")

@@ -1,13 +1,16 @@
 """Files of ratings: lines 'user item rating [timestamp]', MovieLens' own files, and titles of items."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
+from ..display import quoted
 from ..errors import UserError
 from .delimited import comma_separated
+from .limits import LARGEST
 from .text import read_encoded
 
 MOVIELENS_FOLDS = 5
@@ -62,13 +65,13 @@ def read_folder(path: Path, encoding: str, folds: int, fold: int, ranking: bool)
     """
     titles: dict[str, str] = {}
     for name in TITLE_FILES:
-        if (path / name).is_file():
+        if os.path.exists(path / name):
             titles |= read_titles(path / name, encoding)
     files = [path / f"u{fold}.{part}" for part in ("base", "test")]
-    if not ranking and folds in (0, MOVIELENS_FOLDS) and all(file.is_file() for file in files):
+    if not ranking and folds in (0, MOVIELENS_FOLDS) and all(map(os.path.exists, files)):
         base, test = (read_table(file, encoding) for file in files)
         return RatingSource({"train": base, "test": test}, titles)
-    whole = next((path / name for name in RATING_FILES if (path / name).is_file()), None)
+    whole = next((path / name for name in RATING_FILES if os.path.exists(path / name)), None)
     if whole is None:
         raise UserError(f"{path} has none of the files {', '.join(RATING_FILES)}; put the ratings into one of these")
     ratings = read_table(whole, encoding)
@@ -162,12 +165,13 @@ def _columns(path: Path, fields: Sequence[str]) -> tuple[dict[str, int], bool]:
 
 
 def _number(path: Path, line: int, kind: str, text: str) -> float:
+    place = f"{path}: line {line} has the {kind} {quoted(text)}"
     try:
         value = float(text)
     except ValueError as error:
-        raise UserError(f"{path}: line {line} has the {kind} {text!r}, which is not a number; correct it") from error
-    if not np.isfinite(value):
-        raise UserError(f"{path}: line {line} has the {kind} {text!r}, which is not finite; correct it")
+        raise UserError(f"{place}, which is not a number; correct it") from error
+    if not abs(value) <= LARGEST:
+        raise UserError(f"{place}, which is not finite or beyond {LARGEST:g}; correct it")
     return value
 
 

@@ -1,5 +1,6 @@
 """Ratings of items by users: MovieLens, the user's own files, or simulated tasters of real wines."""
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -138,9 +139,9 @@ def _read(name: str, encoding: str, folds: int, fold: int, ranking: bool) -> Rat
     if name == "wine":
         return wine_tasters()
     path = movielens() if name == "movielens-100k" else Path(name)
-    if path.is_dir():
+    if os.path.isdir(path):
         return read_folder(path, encoding, folds, fold, ranking)
-    if path.is_file():
+    if os.path.exists(path):
         return RatingSource({"train": read_table(path, encoding)}, {})
     raise UserError(
         f"{path} is neither a known set of ratings nor an existing path; known ones are {', '.join(KNOWN)}, and a path "

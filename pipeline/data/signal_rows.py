@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..display import quoted
 from ..errors import UserError
 from .delimited import rows
+from .limits import LARGEST
 from .table import REMEDY
 from .text import read_encoded
 
@@ -34,7 +36,7 @@ def read_signals(path: Path, label: str) -> tuple[np.ndarray, np.ndarray]:
     numbers = _numbers(path)
     place = _place(path, numbers, label)
     samples = numbers[:, 1:] if place == 0 else numbers[:, :-1]
-    labels = np.array([f"{value:g}" for value in numbers[:, place]], object)
+    labels = np.array([_class_name(path, value) for value in numbers[:, place].tolist()], object)
     return samples[..., None].astype(np.float32), labels
 
 
@@ -71,9 +73,18 @@ def _number(path: Path, line: int, place: int, field: str) -> float:
         number = float(field)
     except ValueError:
         number = np.nan
-    if not np.isfinite(number):
-        raise UserError(f"{path}: line {line} has {field.strip()!r} as field {place}; all must be finite numbers")
+    if not abs(number) <= LARGEST:
+        raise UserError(
+            f"{path}: line {line} has {quoted(field.strip())} as field {place}; all must be finite numbers, at most "
+            f"{LARGEST:g}"
+        )
     return number
+
+
+def _class_name(path: Path, value: float) -> str:
+    if abs(value) >= 2**53:
+        raise UserError(f"{path} has the class {value:g}, too large to be told from the next; number classes from 0")
+    return str(int(value)) if value.is_integer() else str(value)
 
 
 def _place(path: Path, numbers: np.ndarray, label: str) -> int:

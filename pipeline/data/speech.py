@@ -11,10 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..display import quoted, visible
 from ..errors import UserError
 from ..extras import extra
 from . import delimited
 from .audio import read_audio
+from .limits import TEXT_COST, list_folder, read_content, require_unicode
 from .synthetic import commands, espeak
 from .text import decoded
 
@@ -82,7 +84,15 @@ class Speech:
     notes: tuple[str, ...] = ()
 
 
-def load(name_or_path: str, *, rate: int, seed: int, connected: int = 1, hold_out_speaker: str = "") -> Speech:
+def load(
+    name_or_path: str,
+    *,
+    rate: int,
+    seed: int,
+    connected: int = 1,
+    hold_out_speaker: str = "",
+    allow_outside: bool = False,
+) -> Speech:
     """Loads known recordings by their name, or the user's own recordings from a path.
 
     name_or_path: "commands", sentences spoken by espeak-ng; "fsdd", recorded digits; a manifest, that is a ``.tsv``,
@@ -93,6 +103,7 @@ def load(name_or_path: str, *, rate: int, seed: int, connected: int = 1, hold_ou
     connected: number of recordings of one speaker that make up an utterance. The recordings of the training part are
         left as they are: ``AugmentedUtterances`` connects them anew for each epoch.
     hold_out_speaker: name of the speaker whose recordings, and no others, are the test part.
+    allow_outside: whether a manifest may name files outside its own folder.
 
     Raises UserError, with file and line, for data that cannot be trained on.
     """
@@ -101,7 +112,7 @@ def load(name_or_path: str, *, rate: int, seed: int, connected: int = 1, hold_ou
     elif name_or_path == "fsdd":
         parts, notes = _fsdd(rate)
     else:
-        parts, notes = _manifests(Path(name_or_path), rate)
+        parts, notes = _manifests(Path(name_or_path), rate, allow_outside)
     if hold_out_speaker:
         parts = _without_speaker(name_or_path, parts, hold_out_speaker)
     for part, part_seed in (("test", 0), ("validation", seed)):
@@ -211,25 +222,25 @@ def _recordings(entries: Sequence[_Entry], rate: int) -> Recordings:
     )
 
 
-def _manifests(path: Path, rate: int) -> tuple[dict[str, Recordings], tuple[str, ...]]:
-    if path.is_dir():
+def _manifests(path: Path, rate: int, allow_outside: bool) -> tuple[dict[str, Recordings], tuple[str, ...]]:
+    if os.path.isdir(path):
         files = _find_manifests(path)
-    elif path.suffix in MANIFESTS and path.is_file():
+    elif path.suffix in MANIFESTS and os.path.exists(path):
         files = {"train": path}
     else:
+        what = "not a set of utterances" if os.path.exists(path) else "neither a known set nor an existing path"
         raise UserError(
-            f"{path} is {'not a set of utterances' if path.exists() else 'neither a known set nor an existing path'}; "
-            f"known ones are {', '.join(KNOWN)}, and a path may be a {', '.join(MANIFESTS)} file with the columns path "
-            "and text, or a folder with one in it"
+            f"{path} is {what}; known ones are {', '.join(KNOWN)}, and a path may be a {', '.join(MANIFESTS)} file "
+            "with the columns path and text, or a folder with one in it"
         )
     notes: list[str] = []
-    entries = {part: _read_manifest(file, notes) for part, file in files.items()}
+    entries = {part: _read_manifest(file, notes, allow_outside) for part, file in files.items()}
     return {part: _recordings(lines, rate) for part, lines in entries.items()}, tuple(notes)
 
 
 def _find_manifests(folder: Path) -> dict[str, Path]:
     """The only manifest in a folder, or the manifests of its parts."""
-    files = [file for file in sorted(folder.iterdir()) if file.suffix in MANIFESTS]
+    files = [file for file in list_folder(folder) if file.suffix in MANIFESTS]
     parts = {
         part: file for part, names in PARTS.items() for file in files if re.split(r"[^a-z]", file.stem)[0] in names
     }
@@ -237,29 +248,42 @@ def _find_manifests(folder: Path) -> dict[str, Path]:
         return parts
     if len(files) == 1:
         return {"train": files[0]}
-    has = f"it has {', '.join(file.name for file in files)}" if files else "it has none"
+    has = f"it has {visible(', '.join(file.name for file in files))}" if files else "it has none"
     raise UserError(
         f"{folder} must have one manifest, a {', '.join(MANIFESTS)} file with the columns path and text, or one whose "
         f"name begins with train; {has}"
     )
 
 
-def _read_manifest(path: Path, notes: list[str]) -> list[_Entry]:
+def _read_manifest(path: Path, notes: list[str], allow_outside: bool) -> list[_Entry]:
     """The lines of a manifest, whose recordings must exist. Paths are relative to the manifest's folder."""
-    content = decoded(path, path.read_bytes(), "UTF-8", f"convert it first, as with: iconv -f latin1 {path.name}")
+    convert = f"convert it first, as with: iconv -f latin1 {path.name}"
+    content = decoded(path, read_content(path, cost=TEXT_COST), "UTF-8", convert)
     entries, empty = [], 0
     for line, fields in (_json_lines if path.suffix == ".jsonl" else _table_lines)(path, content):
         file, text = path.parent / fields["path"], normal(fields["text"])
-        if not file.is_file():
-            raise UserError(f"{path}: line {line} names {file}, which is not a file; correct the line, or remove it")
+        if not os.path.isfile(file):
+            raise UserError(
+                f"{path}: line {line} names {visible(str(file))}, which is not a file; correct the line, or remove it"
+            )
+        if not allow_outside and not _is_below(file, path.parent):
+            raise UserError(
+                f"{path}: line {line} names {visible(str(file))}, which is outside the manifest's folder; move the "
+                "recording there, or allow such paths with --allow-outside"
+            )
         if text:
             entries.append(_Entry(file, text, fields["speaker"], f"{path}: line {line}: "))
         empty += not text
     if not entries:
         raise UserError(f"{path} has no recordings with a text; add lines with a path and a text")
     if empty:
-        notes.append(f"{empty} lines of {path} left out: they have no text")
+        notes.append(f"{empty} lines of {visible(str(path))} left out: they have no text")
     return entries
+
+
+def _is_below(file: Path, folder: Path) -> bool:
+    """Whether a file is in a folder or one below it, when all symbolic links are followed."""
+    return Path(os.path.realpath(file)).is_relative_to(os.path.realpath(folder))
 
 
 def _table_lines(path: Path, content: str) -> Iterator[tuple[int, dict[str, str]]]:
@@ -274,11 +298,15 @@ def _json_lines(path: Path, content: str) -> Iterator[tuple[int, dict[str, str]]
             continue
         try:
             fields = json.loads(line)
-        except json.JSONDecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"{path}: line {number} is not JSON ({error}); correct it") from error
         if not isinstance(fields, dict) or not all(isinstance(fields.get(name), str) for name in ("path", "text")):
             raise UserError(f'{path}: line {number} must be an object like {{"path": "a.wav", "text": "hello"}}')
-        yield number, {"speaker": ""} | {name: str(value) for name, value in fields.items()}
+        speaker = fields.get("speaker")
+        texts = {"text": fields["text"], "speaker": "" if speaker is None else str(speaker)}
+        for text in texts.values():
+            require_unicode(text, f"{path}: line {number}")
+        yield number, {"path": fields["path"], **texts}
 
 
 def _without_speaker(name: str, parts: dict[str, Recordings], speaker: str) -> dict[str, Recordings]:
@@ -286,10 +314,12 @@ def _without_speaker(name: str, parts: dict[str, Recordings], speaker: str) -> d
     recordings = _concatenated(list(parts.values()))
     speakers = sorted(set(recordings.speakers) - {""})
     if speaker not in speakers:
-        known = f"its speakers are {', '.join(speakers)}" if speakers else "it does not say who speaks"
-        raise UserError(f"--hold-out-speaker is {speaker!r}, of whom {name} has no recording; {known}")
+        known = f"its speakers are {visible(', '.join(speakers))}" if speakers else "it does not say who speaks"
+        raise UserError(f"--hold-out-speaker is {quoted(speaker)}, of whom {name} has no recording; {known}")
     if len(speakers) == 1:
-        raise UserError(f"--hold-out-speaker is {speaker!r}, the only speaker of {name}: nothing is left to train on")
+        raise UserError(
+            f"--hold-out-speaker is {quoted(speaker)}, the only speaker of {name}: nothing is left to train on"
+        )
     rows = {"train": [], "test": []}
     for row, other in enumerate(recordings.speakers):
         rows["test" if other == speaker else "train"].append(row)

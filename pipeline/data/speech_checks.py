@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..display import visible
 from ..errors import UserError
 from .speech import Speech
 from .utterances import Utterances
@@ -26,7 +27,7 @@ def trainable(utterances: Utterances, name: str, rate: int, longest: float) -> t
     )
     for wrong, reason in reasons:
         if wrong.any():
-            first = utterances.recordings.names[int(wrong.argmax())]
+            first = visible(utterances.recordings.names[int(wrong.argmax())])
             notes.append(f"{wrong.sum()} training recordings left out: {reason} (the first: {first})")
     rows = np.flatnonzero(fits & utterances.feasible & sounds)
     if not len(rows):
@@ -44,6 +45,6 @@ def unknown_characters(alphabet: Characters, speech: Speech) -> Sequence[str]:
             count = sum(bool(set(text) & set(unknown)) for text in texts)
             notes.append(
                 f"{count} {part} texts have characters that no training text has, and that count as mistakes: "
-                f"{' '.join(map(repr, unknown))}"
+                f"{visible(' '.join(map(repr, unknown)))}"
             )
     return notes

@@ -1,5 +1,6 @@
 """Tables of findings: each row is an example, each column a finding, and one column the diagnosis."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,8 +8,10 @@ from typing import Any
 
 import numpy as np
 
+from ..display import quoted, visible
 from ..errors import UserError
 from .delimited import rows
+from .limits import LARGEST
 from .text import read_encoded
 
 MISSING = frozenset({"", "?", ".", "-", "na", "n/a", "nan", "null", "none"})
@@ -113,20 +116,22 @@ def read_table(path: Path, label: str, ignore: Sequence[str] = ()) -> Table:
         if name not in names:
             option = "label" if name == label else "ignore"
             raise UserError(
-                f"{path} has no column {name!r}: its first line names {', '.join(map(repr, names))}; name one of these "
-                f"with --{option}"
+                f"{path} has no column {quoted(name)}: its first line names {_quoted(names)}; name one of these with "
+                f"--{option}"
             )
     table, labels, notes = [], None, []
-    for name in (name for name in names if name not in ignore):
-        cells = [(line, row[names.index(name)]) for line, row in lines]
+    for place, name in enumerate(names):
+        if name in ignore:
+            continue
+        cells = [(line, row[place]) for line, row in lines]
         if name == label:
             labels = _labels(path, name, cells)
         elif all(_is_missing(cell) for _, cell in cells):
-            notes.append(f"column {name!r} is left out: it is empty")
+            notes.append(f"column {quoted(name)} is left out: it is empty")
         else:
             table.append((name, _column(path, name, cells)))
     if not table:
-        raise UserError(f"{path} has no column besides {label!r}; give at least one finding")
+        raise UserError(f"{path} has no column besides {quoted(label)}; give at least one finding")
     values = np.stack([column for _, column in table], 1)
     missing = sum(value == "" or value != value for value in values.flat)
     if missing:
@@ -144,21 +149,22 @@ def read_rows(path: Path, columns: Columns) -> np.ndarray:
     category that the training rows do not have.
     """
     names, lines = _cells(path)
-    absent = [column.name for column in columns.columns if column.name not in names]
+    places = {name: place for place, name in enumerate(names)}
+    absent = [column.name for column in columns.columns if column.name not in places]
     if absent:
         raise UserError(
-            f"{path} has no column {', '.join(map(repr, absent))}, which the model was trained on; its first line "
-            f"names {', '.join(map(repr, names))}"
+            f"{path} has no column {_quoted(absent)}, which the model was trained on; its first line names "
+            f"{_quoted(names)}"
         )
     encoded = []
     for column in columns.columns:
-        cells = [(line, row[names.index(column.name)]) for line, row in lines]
+        cells = [(line, row[places[column.name]]) for line, row in lines]
         if column.categories:
             for line, cell in cells:
                 if cell not in column.categories and not _is_missing(cell):
                     raise UserError(
-                        f"{path}: line {line} has {cell!r} in column {column.name!r}, where training had "
-                        f"{', '.join(column.categories)}; the model has not learnt it"
+                        f"{path}: line {line} has {quoted(cell)} in column {quoted(column.name)}, where training "
+                        f"had {visible(', '.join(column.categories))}; the model has not learnt it"
                     )
             encoded.append(column.encode(_objects("" if _is_missing(cell) else cell for _, cell in cells)))
         else:
@@ -170,9 +176,9 @@ def _cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
     """The columns' names, and the line number and stripped fields of every row that is not empty."""
     lines = rows(path, read_encoded(path, "utf-8", REMEDY))
     names = [name.strip() for name in next(lines)[1]]
-    twice = {name for name in names if names.count(name) > 1}
+    twice = {name for name, count in Counter(names).items() if count > 1}
     if twice or "" in names:
-        what = f"names {sorted(twice)[0]!r} twice" if twice - {""} else "has a column without a name"
+        what = f"names {quoted(max(twice))} twice" if twice - {""} else "has a column without a name"
         raise UserError(f"{path}: the first line {what}; every column needs a name of its own")
     cells = [(line, [field.strip() for field in row]) for line, row in lines if any(field.strip() for field in row)]
     for line, row in cells:
@@ -186,7 +192,9 @@ def _cells(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
 def _labels(path: Path, name: str, cells: Sequence[tuple[int, str]]) -> np.ndarray:
     for line, cell in cells:
         if _is_missing(cell):
-            raise UserError(f"{path}: line {line} has no diagnosis in column {name!r}; give it one, or remove the line")
+            raise UserError(
+                f"{path}: line {line} has no diagnosis in column {quoted(name)}; give it one, or remove the line"
+            )
     return _objects(cell for _, cell in cells)
 
 
@@ -198,8 +206,9 @@ def _column(path: Path, name: str, cells: Sequence[tuple[int, str]]) -> np.ndarr
     categories = len(set(present))
     if categories > MOST_CATEGORIES:
         raise UserError(
-            f"{path}: column {name!r} has {categories} different texts, such as {present[0]!r}; a column of texts may "
-            f"have {MOST_CATEGORIES}, each of which becomes a feature. Write numbers, or use --ignore {name}"
+            f"{path}: column {quoted(name)} has {categories} different texts, such as {quoted(present[0])}; a "
+            f"column of texts may have {MOST_CATEGORIES}, each of which becomes a feature. Write numbers, or use "
+            f"--ignore {visible(name)}"
         )
     return _objects("" if _is_missing(cell) else cell for _, cell in cells)
 
@@ -207,10 +216,11 @@ def _column(path: Path, name: str, cells: Sequence[tuple[int, str]]) -> np.ndarr
 def _number(path: Path, name: str, line: int, cell: str) -> float:
     if _is_missing(cell):
         return np.nan
-    if not _is_number(cell):
+    if not _is_number(cell) or not abs(float(cell)) <= LARGEST:
         raise UserError(
-            f"{path}: line {line} has {cell!r} in column {name!r}, a column of numbers; write a number, leave the "
-            f"field empty if it is unknown, or leave the column out with --ignore {name}"
+            f"{path}: line {line} has {quoted(cell)} in column {quoted(name)}, a column of numbers; write "
+            f"a number of at most {LARGEST:g}, leave the field empty if it is unknown, or leave the column out with "
+            f"--ignore {visible(name)}"
         )
     return float(cell)
 
@@ -221,9 +231,14 @@ def _is_missing(cell: str) -> bool:
 
 def _is_number(cell: str) -> bool:
     try:
-        return bool(np.isfinite(float(cell)))
+        float(cell)
     except ValueError:
         return False
+    return True
+
+
+def _quoted(names: Sequence[str]) -> str:
+    return visible(", ".join(map(repr, names)))
 
 
 def _objects(values: Iterator[Any]) -> np.ndarray:

@@ -1,15 +1,19 @@
 """Text for a language model: a file, and the windows of it that are training examples."""
 
+import os
 import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from ..display import visible
 from ..errors import UserError
 from .known import folder_of
+from .limits import TEXT_COST, read_content, require_unicode
 from .vocabulary import Characters, Subwords
 
+KNOWN = ("python", "shakespeare")
 TEST_SHARE, VALIDATION_SHARE = 0.1, 0.05
 EMBEDDED_CHARACTERS = 2_000_000
 SHAKESPEARE = {"input.txt": "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"}
@@ -75,8 +79,10 @@ def load(name_or_path: str, subwords: int = 0) -> Corpus:
 
     Raises UserError for a file that is missing, empty or not UTF-8.
     """
-    known = {"python": python_library, "shakespeare": shakespeare}
-    text = known[name_or_path]() if name_or_path in known else read_text(Path(name_or_path))
+    if name_or_path in KNOWN:
+        text = python_library() if name_or_path == "python" else shakespeare()
+    else:
+        text = read_text(Path(name_or_path))
     end = round(len(text) * (1 - TEST_SHARE))
     train_end = round(len(text) * (1 - TEST_SHARE - VALIDATION_SHARE))
     parts = text[:train_end], text[train_end:end], text[end:]
@@ -87,28 +93,33 @@ def load(name_or_path: str, subwords: int = 0) -> Corpus:
 
 def read_text(path: Path) -> str:
     """The content of a UTF-8 text file, without a byte order mark and with "\\n" at the ends of all lines."""
-    if not path.is_file():
+    if not os.path.isfile(path):
         raise UserError(f"{path} is neither a known text (python, shakespeare) nor the path of a text file")
     convert = f"convert it first, as with: iconv -f latin1 -t utf-8 {path.name} > utf8.txt"
-    text = decoded(path, path.read_bytes(), "UTF-8", convert)
+    text = decoded(path, read_content(path, cost=TEXT_COST), "UTF-8", convert)
     if not text.strip():
         raise UserError(f"{path} has no text in it")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def decoded(path: Path, content: bytes, encoding: str, remedy: str) -> str:
-    """The text of a file's content in an encoding, without a byte order mark.
+def decoded(path: Path, content: bytes | bytearray, encoding: str, remedy: str) -> str:
+    """The text of a file's content in an encoding, without a byte order mark or lone surrogates.
 
     remedy: the end of the message, what to do if it is in another encoding. Raises UserError in that case.
     """
+    is_utf8 = encoding.lower() in ("utf-8", "utf8")
     try:
-        return content.decode("utf-8-sig" if encoding.lower() in ("utf-8", "utf8") else encoding)
+        text = content.decode("utf-8-sig" if is_utf8 else encoding)
     except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
+        undecoded = error.object  # without a byte order mark
+        line = undecoded[: error.start].count(b"\n") + 1
         raise UserError(
-            f"{path} is not {encoding}: line {line} has the byte {content[error.start]:#04x} at position "
-            f"{error.start}; {remedy}"
+            f"{path} is not {encoding}: line {line} has the byte {undecoded[error.start]:#04x} at position "
+            f"{len(content) - len(undecoded) + error.start}; {remedy}"
         ) from error
+    except UnicodeError as error:
+        raise UserError(f"{path} is not {encoding} ({visible(str(error))}); {remedy}") from error
+    return text if is_utf8 else require_unicode(text, str(path))
 
 
 def read_encoded(
@@ -118,12 +129,13 @@ def read_encoded(
 
     remedy: the end of the message, what to do if it is in another encoding. Raises UserError if it cannot be read.
     """
+    content = read_content(path, cost=TEXT_COST)
     try:
-        return decoded(path, path.read_bytes(), encoding, remedy)
-    except OSError as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
+        return decoded(path, content, encoding, remedy)
     except LookupError as error:
-        raise UserError(f"--encoding {encoding}: there is no such encoding; name one such as utf-8, latin-1") from error
+        raise UserError(
+            f"--encoding {visible(encoding)}: there is no such encoding; name one such as utf-8, latin-1"
+        ) from error
 
 
 def python_library() -> str:

@@ -1,16 +1,18 @@
 """Vocabularies of characters, subwords or words, learnt from text through the package ``tokenizers``."""
 
 import json
+import os
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
 from ..errors import UserError
 from ..extras import extra
+from .limits import TEXT_COST, parsing, read_content, require_unicode
 
 if TYPE_CHECKING:
     import tokenizers
@@ -50,8 +52,8 @@ class Characters:
         return ids
 
     def encode(self, text: str) -> np.ndarray:
-        """The ids of a text's characters: int32, (characters,)."""
-        points = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+        """The ids of a text's characters: int32, (characters,). Raises UserError for a text that is not Unicode."""
+        points = np.frombuffer(require_unicode(text).encode("utf-32-le"), np.uint32)
         return np.where(points < len(self._ids), self._ids[np.minimum(points, len(self._ids) - 1)], 0)
 
     def decode(self, ids: np.ndarray) -> str:
@@ -65,9 +67,13 @@ class Characters:
 
 @dataclass(frozen=True)
 class _Learnt:
-    """A vocabulary of ``tokenizers``. definition: its tokenizer as JSON."""
+    """A vocabulary of ``tokenizers``. definition: its tokenizer as JSON.
+
+    special: the texts that have the first ids.
+    """
 
     definition: str
+    special: ClassVar[tuple[str, ...]] = ()
 
     @cached_property
     def _tokenizer(self) -> "tokenizers.Tokenizer":
@@ -79,13 +85,23 @@ class _Learnt:
     def __len__(self) -> int:
         return self._tokenizer.get_vocab_size()
 
+    def check(self) -> None:
+        """Raises an exception unless the ids are 0, 1, 2, ..., the first ones special, and any text can be encoded."""
+        ids = self._tokenizer.get_vocab()
+        if sorted(ids.values()) != list(range(len(ids))):
+            raise ValueError("its ids are not 0, 1, 2, ..., each once")
+        if [ids.get(text) for text in self.special] != list(range(len(self.special))):
+            raise ValueError(f"its first ids are not those of {', '.join(self.special)}")
+        self.encode(f"a text with {UNKNOWN}")
+
     def encode(self, text: str) -> np.ndarray:
-        """The ids of a text: int32, (tokens,)."""
-        return np.asarray(self._tokenizer.encode(text).ids, np.int32)
+        """The ids of a text: int32, (tokens,). Raises UserError for a text that is not Unicode."""
+        return np.asarray(self._tokenizer.encode(require_unicode(text)).ids, np.int32)
 
     def encode_all(self, texts: Sequence[str]) -> list[np.ndarray]:
-        """The ids of each of many texts, computed on all cores."""
-        return [np.asarray(encoding.ids, np.int32) for encoding in self._tokenizer.encode_batch(list(texts))]
+        """The ids of each of many texts, computed on all cores. Raises UserError for a text that is not Unicode."""
+        texts = [require_unicode(text) for text in texts]
+        return [np.asarray(encoding.ids, np.int32) for encoding in self._tokenizer.encode_batch(texts)]
 
     def tokens(self, ids: np.ndarray) -> list[str]:
         """The text of each id."""
@@ -100,6 +116,8 @@ class Subwords(_Learnt):
     by digit. Ids 0, 1 and 2 are PADDING, BEGIN and END.
     """
 
+    special = ("<padding>", "<begin>", "<end>")
+
     @classmethod
     def learn(cls, texts: Iterable[str], size: int) -> "Subwords":
         """Learns a vocabulary of at most ``size`` ids, which include all bytes and the three special ids."""
@@ -113,7 +131,7 @@ class Subwords(_Learnt):
         tokenizer.decoder = decoders.ByteLevel()  # pyright: ignore[reportAttributeAccessIssue]
         trainer = trainers.BpeTrainer(
             vocab_size=size,
-            special_tokens=["<padding>", "<begin>", "<end>"],
+            special_tokens=list(cls.special),
             initial_alphabet=sorted(pre_tokenizers.ByteLevel.alphabet()),
             show_progress=False,
         )
@@ -126,8 +144,7 @@ class Subwords(_Learnt):
 
     def tokens(self, ids: np.ndarray) -> list[str]:
         """The text of each id, with the space before a word."""
-        special = {PADDING: "<padding>", BEGIN: "<begin>", END: "<end>"}
-        return [special.get(i) or self._tokenizer.decode([i]) for i in ids.tolist()]
+        return [self.special[i] if i < len(self.special) else self._tokenizer.decode([i]) for i in ids.tolist()]
 
     def unknown(self, text: str) -> str:
         """An empty string: no character is unknown, since all are made of bytes."""
@@ -139,6 +156,8 @@ class Subwords(_Learnt):
 class Words(_Learnt):
     """Frequent words, in lower case, and punctuation marks. Ids 0 and 1 are PADDING and UNKNOWN_WORD."""
 
+    special = ("<padding>", "<unknown>")
+
     @classmethod
     def learn(cls, texts: Iterable[str], size: int, least: int = 1) -> "Words":
         """Learns the most frequent words, at most ``size`` ids, of those that occur at least ``least`` times."""
@@ -149,7 +168,7 @@ class Words(_Learnt):
         tokenizer.normalizer = normalizers.Lowercase()  # pyright: ignore[reportAttributeAccessIssue]
         tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()  # pyright: ignore[reportAttributeAccessIssue]
         trainer = trainers.WordLevelTrainer(
-            vocab_size=size, min_frequency=least, special_tokens=["<padding>", "<unknown>"], show_progress=False
+            vocab_size=size, min_frequency=least, special_tokens=list(cls.special), show_progress=False
         )
         tokenizer.train_from_iterator(texts, trainer)
         return cls(tokenizer.to_str())
@@ -171,14 +190,20 @@ def write(folder: Path, vocabulary: Characters | Subwords | Words) -> None:
 
 
 def read(run_directory: Path) -> Any:
-    """The vocabulary that ``write`` wrote. Raises UserError if it cannot be read."""
+    """The vocabulary that ``write`` wrote. Raises UserError if it cannot be read, or is not one that was learnt."""
     with extra("text"):
         from tokenizers import Tokenizer
 
-    try:
-        ((kind, content),) = json.loads((run_directory / "vocabulary.json").read_text(encoding="utf-8")).items()
-        return KINDS[kind](content if kind == "characters" else Tokenizer.from_str(json.dumps(content)).to_str())
-    except Exception as error:  # tokenizers raises bare Exceptions
-        raise UserError(
-            f"{run_directory} is not the folder of a run: its vocabulary.json cannot be read ({error})"
-        ) from error
+    path = run_directory / "vocabulary.json"
+    if not os.path.isfile(path):
+        raise UserError(f"{run_directory} is not the folder of a run: it has no vocabulary.json; name another folder")
+    problem = f"{run_directory} is not the folder of a run: its vocabulary.json cannot be read"
+    with parsing(problem, "name another folder, or train again"):
+        ((kind, content),) = json.loads(read_content(path, cost=TEXT_COST)).items()
+        if kind == "characters":
+            if content != Characters.of(require_unicode(content)).characters:
+                raise ValueError("its characters are not in order, each once")
+            return Characters(content)
+        vocabulary = KINDS[kind](Tokenizer.from_str(json.dumps(content)).to_str())
+        vocabulary.check()
+        return vocabulary

@@ -52,14 +52,27 @@ def test_all_splits_have_the_training_splits_scaling():
     np.testing.assert_array_equal(dataset.test.take(np.array([3, 1]))[0], dataset.test.inputs[[3, 1]])
 
 
-def test_label_out_of_range(tmp_path):
+def test_a_label_that_training_does_not_have(tmp_path):
     write_idx(
         tmp_path, train_images=random_images(6), train_labels=labels_of(6),
         test_images=random_images(4), test_labels=np.array([0, 1, 3, 2], np.uint8),
     )  # fmt: skip
-    contains(message(load, str(tmp_path), seed=0), "test split", "label 3 at index 2", "out of range", "0 to 2")
-    np.savez(tmp_path / "set.npz", train_images=random_images(4), train_labels=np.array([0, 1, -1, 0]))
-    contains(message(load, str(tmp_path / "set.npz"), seed=0), "train split", "label -1 at index 2", "out of range")
+    contains(message(load, str(tmp_path), seed=0), "test split", "label 3 at index 2", "no training example has")
+
+
+def test_label_out_of_range():
+    source = Source({"train": (random_images(4)[..., None], np.array([0, 1, 2, 0]))}, ("a", "b"))
+    contains(message(complete, "x", source, seed=0), "train split", "label 2 at index 2", "out of range", "0 to 1")
+
+
+@pytest.mark.parametrize("labels", [(5, 900), (-1, 1), (0, 2**31), (2**63, 2**64 - 1)])
+def test_the_classes_are_the_labels_that_occur(tmp_path, labels):
+    numbers = np.array([labels[i % 3 % 2] for i in range(30)], np.uint64 if labels[1] > 2**63 else np.int64)
+    np.savez(tmp_path / "set.npz", train_images=random_images(30), train_labels=numbers)
+    dataset = load(str(tmp_path / "set.npz"), seed=0)
+    assert dataset.classes == tuple(map(str, labels))
+    splits = (dataset.train, dataset.validation, dataset.test)
+    assert np.bincount(np.concatenate([split.labels for split in splits])).tolist() == [20, 10]
 
 
 def test_empty_set(tmp_path):
@@ -77,14 +90,25 @@ def test_a_class_with_one_image(tmp_path):
     contains(message(load, str(tmp_path), seed=0), "no test split", "class 'class-2'", "only one training example")
 
 
-def test_pixels_that_are_nan(tmp_path):
-    images = random_images(8).astype(np.float32)
+@pytest.mark.parametrize("value", [np.inf, -1e39, 3e38])
+def test_pixels_that_are_not_finite_in_float32(tmp_path, value):
+    images = random_images(8).astype(np.float64)
     images[5, 2, 2] = np.nan
-    images[6, 0, 0] = np.inf
+    images[6, 0, 0] = value
     np.savez(tmp_path / "set.npz", train_images=images, train_labels=labels_of(8))
     contains(
-        message(load, str(tmp_path / "set.npz"), seed=0), "train split", "NaN or infinite in image 5", "2 such images"
-    )
+        message(load, str(tmp_path / "set.npz"), seed=0),
+        "train split of", "set.npz", "NaN, infinite or beyond 1e+37 in image 5", "2 such images",
+    )  # fmt: skip
+
+
+def test_pixels_that_overflow_when_they_are_standardised(tmp_path):
+    images = random_images(30).astype(np.float64)
+    np.savez(
+        tmp_path / "set.npz", train_images=images * 1e-30, train_labels=labels_of(30),
+        test_images=images * 1e30, test_labels=labels_of(30),
+    )  # fmt: skip
+    contains(message(load, str(tmp_path / "set.npz"), seed=0), "test split of", "set.npz", "is not finite", "unit")
 
 
 def test_pixels_beyond_16_bits(tmp_path):
