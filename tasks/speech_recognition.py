@@ -30,7 +30,8 @@ from pipeline.data.utterances import AugmentedUtterances, WaveformAugmentation, 
 from pipeline.data.vocabulary import Characters
 from pipeline.decoding.ctc import best_path
 from pipeline.decoding.recogniser import Recogniser
-from pipeline.errors import UserError
+from pipeline.display import visible
+from pipeline.errors import LONGEST_LINE, UserError
 from pipeline.evaluation.frames import make_frame_evaluation
 from pipeline.evaluation.transcripts import transcript_metrics
 from pipeline.layers.base import Context, PyTree
@@ -69,6 +70,8 @@ class Config(TaskConfig):
     """Number of recordings of one speaker that are joined into an utterance, with random pauses between."""
     hold_out_speaker: str = ""
     """Speaker whose recordings are the test set, while training uses all others. Empty: the data's own test set."""
+    allow_outside: bool = False
+    """Read recordings outside the folder of the file that names them."""
     longest: float = 15.0
     """Longest recording in seconds: longer ones are not trained on, and the exported model takes no more."""
     rate: int = 16_000
@@ -190,6 +193,7 @@ class SpeechRecognition(Task[Config]):
             seed=config.seed,
             connected=config.connected,
             hold_out_speaker=config.hold_out_speaker,
+            allow_outside=config.allow_outside,
         )
 
     def signature(self, config: Config, data: Speech) -> SpeechSignature:
@@ -255,7 +259,8 @@ class SpeechRecognition(Task[Config]):
     def write_results(self, outcome: Outcome) -> None:
         test = outcome.data.test
         answers = (text for text, _ in outcome.evaluation.answers)
-        lines = ["recording\ttext\trecognised", *map("\t".join, zip(test.names, test.texts, answers))]
+        names = (visible(name, LONGEST_LINE) for name in test.names)
+        lines = ["recording\ttext\trecognised", *map("\t".join, zip(names, test.texts, answers))]
         (outcome.run.directory / "transcripts.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
     def story(self, outcome: Outcome) -> Story:
