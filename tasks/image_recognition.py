@@ -17,7 +17,7 @@ import numpy as np
 
 from pipeline.data.augmentation import Augmentation, augment
 from pipeline.data.dataset import Dataset, Split, visible
-from pipeline.data.images import load, read_inputs
+from pipeline.data.images import KNOWN, load, read_inputs
 from pipeline.errors import UserError
 from pipeline.layers.base import Layer
 from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
@@ -93,6 +93,7 @@ class ImageRecognition(ArrayClassification[Config]):
     name = "image_recognition"
     title = "Image recognition"
     config = Config
+    known = KNOWN
     sizes = ("channels",)
 
     def recipe(self, data: str | None) -> Config:

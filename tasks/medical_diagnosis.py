@@ -22,7 +22,7 @@ from pipeline.data.augmentation import Augmentation, augment
 from pipeline.data.batches import Examples
 from pipeline.data.cases import read_cases
 from pipeline.data.dataset import Split
-from pipeline.data.diagnosis import Cases, Rebuilt, Weighted, kind_of, load, normal_or_not
+from pipeline.data.diagnosis import KNOWN, Cases, Rebuilt, Weighted, kind_of, load, normal_or_not
 from pipeline.data.folder import files_in
 from pipeline.errors import UserError
 from pipeline.evaluation.classification import accuracy_metric
@@ -164,6 +164,7 @@ class MedicalDiagnosis(CrossValidatedClassification[Config, DiagnosisSignature])
     config = Config
     sizes = ("widths", "channels", "units", "code")
     predictions = Examine
+    known = KNOWN
     signature_class = DiagnosisSignature
     test_metrics: ClassVar[Mapping[str, Metric]] = {
         "accuracy": Metric("test accuracy"),

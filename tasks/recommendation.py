@@ -18,7 +18,7 @@ import numpy as np
 
 from pipeline.data.batches import Batch, Examples, evaluation_batches, first_batch
 from pipeline.data.implicit_feedback import Sees, example_batch
-from pipeline.data.ratings import UNSEEN, RatingData, Ratings, load
+from pipeline.data.ratings import KNOWN, UNSEEN, RatingData, Ratings, load
 from pipeline.errors import UserError
 from pipeline.evaluation.cross_validation import means
 from pipeline.evaluation.evaluate import make_evaluation
@@ -158,6 +158,7 @@ class Recommendation(CrossValidated[Config]):
     config = Config
     sizes = ("features", "hidden")
     predictions = Recommend
+    known = KNOWN
     chooses = ("objective", "model")
     signature_class = Catalogue
     signature_parts = "users or items"

@@ -21,7 +21,7 @@ from tyro.conf import Positional
 from pipeline.attribution import word_contributions
 from pipeline.data.augmentation import drop_words
 from pipeline.data.batches import padded
-from pipeline.data.labelled_text import LabelledText, Texts, load
+from pipeline.data.labelled_text import KNOWN, LabelledText, Texts, load
 from pipeline.data.vocabulary import UNKNOWN_WORD
 from pipeline.errors import UserError
 from pipeline.layers.base import Context, Layer
@@ -120,6 +120,7 @@ class Sentiment(CrossValidatedClassification[Config, TextSignature]):
     config = Config
     sizes = ("width", "words", "features", "windows", "layers")
     predictions = Judge
+    known = KNOWN
     signature_class = TextSignature
 
     def recipe(self, data: str | None) -> Config:

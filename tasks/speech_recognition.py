@@ -20,11 +20,12 @@ import jax.numpy as jnp
 import numpy as np
 from tyro.conf import Positional
 
+from pipeline import storage
 from pipeline.data import vocabulary as vocabularies
 from pipeline.data.audio import SpecAugment, Spectrum, read_audio, spec_augment
 from pipeline.data.batches import Batch, by_length
 from pipeline.data.folder import files_in
-from pipeline.data.speech import Recordings, Speech, load
+from pipeline.data.speech import KNOWN, Recordings, Speech, load
 from pipeline.data.speech_checks import trainable, unknown_characters
 from pipeline.data.utterances import AugmentedUtterances, WaveformAugmentation, features
 from pipeline.data.vocabulary import Characters
@@ -173,6 +174,7 @@ class SpeechRecognition(Task[Config]):
     config = Config
     sizes = ("width", "layers", "stride", "mels")
     predictions = Listen
+    known = KNOWN
     signature_class = SpeechSignature
     signature_parts = "training texts"
     test_metrics = {  # noqa: RUF012  (a ClassVar)
@@ -261,7 +263,7 @@ class SpeechRecognition(Task[Config]):
         answers = (text for text, _ in outcome.evaluation.answers)
         names = (visible(name, LONGEST_LINE) for name in test.names)
         lines = ["recording\ttext\trecognised", *map("\t".join, zip(names, test.texts, answers))]
-        (outcome.run.directory / "transcripts.tsv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        storage.write(outcome.run.directory / "transcripts.tsv", "\n".join(lines) + "\n")
 
     def story(self, outcome: Outcome) -> Story:
         return Story(*speech.story(outcome.config.model, outcome.data, outcome.config.hold_out_speaker))

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import numpy as np
 from tyro.conf import Positional
 
+from pipeline import storage
 from pipeline.data import vocabulary as vocabularies
 from pipeline.data.batches import Batch, evaluation_batches
 from pipeline.data.parallel_text import KNOWN, ParallelText, Sentences, load
@@ -217,7 +218,7 @@ class Translation(Task[Config]):
 
     def write_results(self, outcome: Outcome) -> None:
         path = outcome.run.directory / "translations.txt"
-        path.write_text("\n".join(outcome.evaluation.answers) + "\n", encoding="utf-8")
+        storage.write(path, "\n".join(outcome.evaluation.answers) + "\n")
 
     def subtitle(self, config: Config) -> str:
         return f", {config.source} to {config.target}"

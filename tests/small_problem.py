@@ -79,7 +79,7 @@ class Dying:
 
 
 def train(directory, objective: Objective, config: TrainingConfig, *, resume=False, die_at=None, **options) -> Result:
-    run = Run.open(directory) if resume else Run.create(directory, "test", config)
+    run = Run.resume(directory) if resume else Run.create(directory, "test", config)
     batches = train_batches(TRAIN, BATCH, config.seed)
     evaluate = make_evaluation(objective)
     return fit(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
+from .. import storage
 from ..errors import UserError
 from ..extras import extra
 from .limits import TEXT_COST, parsing, read_content, require_unicode
@@ -186,7 +187,7 @@ def write(folder: Path, vocabulary: Characters | Subwords | Words) -> None:
     """Writes ``vocabulary.json`` into a run's folder."""
     kind = next(name for name, class_ in KINDS.items() if type(vocabulary) is class_)
     content = vocabulary.characters if isinstance(vocabulary, Characters) else json.loads(vocabulary.definition)
-    (folder / "vocabulary.json").write_text(json.dumps({kind: content}, ensure_ascii=False) + "\n", encoding="utf-8")
+    storage.write(folder / "vocabulary.json", json.dumps({kind: content}, ensure_ascii=False) + "\n")
 
 
 def read(run_directory: Path) -> Any:

@@ -3,15 +3,14 @@
 Labels are positions of classes. Class 0 is normal; every other class is abnormal.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal, NamedTuple, get_args
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 
-from ..errors import UserError
+from .. import storage
 from ..extras import extra
 from .calibration import Calibration, expected_calibration_error, fit_calibration
 
@@ -61,19 +60,21 @@ class OperatingPoint(NamedTuple):
     def write(self, folder: Path) -> None:
         """Writes ``calibration.json`` into a folder."""
         content = {**self._asdict(), "calibration": asdict(self.calibration)}
-        (folder / "calibration.json").write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        storage.write_json(folder / "calibration.json", content)
 
     @classmethod
     def read(cls, run_directory: Path) -> "OperatingPoint":
         """The operating point of a run. Raises UserError where the run has none, or it cannot be read."""
-        try:
-            stored = json.loads((run_directory / "calibration.json").read_text(encoding="utf-8"))
+
+        def parse(stored: Any) -> OperatingPoint:
             temperature, offset = stored["calibration"]["temperature"], stored["calibration"]["offset"]
-            return cls(Calibration(temperature, tuple(offset)), stored["thresholds"], stored["threshold"])
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise UserError(
-                f"{run_directory} is not finished: its calibration.json cannot be read ({error})"
-            ) from error
+            calibration = Calibration(float(temperature), tuple(map(float, offset)))
+            thresholds = {str(rule): float(threshold) for rule, threshold in stored["thresholds"].items()}
+            return cls(calibration, thresholds, float(stored["threshold"]))
+
+        return storage.read_json(
+            run_directory / "calibration.json", parse, f"finish the run with --resume {run_directory}"
+        )
 
 
 def predict_labels(probabilities: np.ndarray, threshold: float) -> np.ndarray:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from .. import storage
 from ..extras import extra
 from .plots import DARK, DPI, LIGHT, Figure, Theme, png
 
@@ -132,7 +133,7 @@ def write(run: Path, page: Page) -> Path:
     for plot, drawing in drawings.items():
         (run / "plots" / f"{plot.name}.png").write_bytes(drawing.light)
     report = run / "report.html"
-    report.write_text(_html(page, drawings), encoding="utf-8")
+    storage.write(report, _html(page, drawings))
     return report
 
 

@@ -71,7 +71,7 @@ class Checkpoints:
     ) -> None:
         self._writer.shutdown(wait=True)
         if error is None:
-            self._finish()
+            self.wait()
 
     def save_best(self, step: int, params: PyTree) -> None:
         """Saves the parameters of ``step`` as the best so far."""
@@ -83,12 +83,12 @@ class Checkpoints:
         self._write_later("last", int(state.step), _tree(state), {**progress, "best_step": self._best_step})
 
     def resume(self, like: TrainState) -> Resumable | None:
-        """The last state whose checkpoint, and that of the best parameters before it, are whole; later ones are removed.
+        """The last state whose checkpoint is whole, as is that of the best parameters until then. Later ones go.
 
         like: a state of the same shapes and dtypes. None if nothing was saved yet.
         Raises UserError if there are checkpoints and none is whole, or if they are another model's.
         """
-        with self._naming_damage("last") as damage:
+        with _Damage(self.directory / "last") as damage:
             for folder in _steps(self.directory / "last"):
                 try:
                     progress = self._progress(folder)
@@ -107,17 +107,14 @@ class Checkpoints:
 
         Raises UserError if there are checkpoints and none is whole, or if they are another model's.
         """
-        self._finish()
-        with self._naming_damage("best") as damage:
+        self.wait()
+        with _Damage(self.directory / "best") as damage:
             for folder in _steps(self.directory / "best"):
                 try:
                     return _restore(folder, "params", like)
                 except _Damaged as error:
                     damage.append(error)
         return None
-
-    def _naming_damage(self, kind: str) -> "_Damage":
-        return _Damage(self.directory / kind)
 
     def _progress(self, folder: Path) -> dict[str, Any]:
         """The progress in a checkpoint that is whole, as is that of the best parameters it refers to."""
@@ -142,7 +139,8 @@ class Checkpoints:
         copies = jax.tree.map(np.array, tree)  # the next step is given the memory of these arrays
         self._pending.append(self._writer.submit(self._write, kind, step, copies, progress))
 
-    def _finish(self) -> None:
+    def wait(self) -> None:
+        """Waits until everything is saved. Raises OSError where it cannot be."""
         while self._pending:
             self._pending.popleft().result()
 
@@ -175,7 +173,7 @@ def load_params(run_directory: Path, like: PyTree) -> PyTree:
     like: parameters (or ShapeDtypeStructs) of the objective.
     Raises UserError if there are none, if none are whole, or if they are another model's.
     """
-    run = Run.open(run_directory)
+    run = Run(run_directory)
     if not (run.checkpoints / "best").is_dir():
         raise UserError(
             f"{run_directory} holds no checkpoint (no checkpoints/best in it); give the folder of a run that trained"
@@ -199,8 +197,8 @@ def check_run_files(run: Run) -> None:
             except _Damaged:
                 continue
             present = run.checksums()
-            for name in sorted(stored.keys() | present.keys()):
-                if stored.get(name) != present.get(name):
+            for name, wanted in stored.items():
+                if present.get(name) != wanted:
                     what = "is gone" if name not in present else "is not as it was when training began"
                     raise UserError(
                         f"{run.directory / name} {what}: it is damaged or was edited, and the checkpoints do not "
@@ -217,7 +215,7 @@ class _Damage:
     """Names every damaged checkpoint of a folder: as a warning where another is used, else as an error."""
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        self._folder, self._count = folder, len(_steps(folder))
         self._errors: list[_Damaged] = []
 
     def __enter__(self) -> list[_Damaged]:
@@ -228,7 +226,7 @@ class _Damage:
     ) -> None:
         if error is not None or not self._errors:
             return
-        if len(self._errors) == len(_steps(self._folder)):
+        if len(self._errors) == self._count:
             raise UserError(
                 f"no checkpoint in {self._folder} is whole ({'; '.join(map(str, self._errors))}); restore the folder "
                 "from a copy, or start a new run"

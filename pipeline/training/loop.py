@@ -1,5 +1,6 @@
 """The training loop: steps, epoch after epoch, until a stop rule holds or the epochs are over."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -34,6 +35,8 @@ from .stopping import StopConfig, Stopping
 if TYPE_CHECKING:
     import optax
 
+_log = logging.getLogger(__name__)
+
 RATES_AT_A_TIME = 2**16
 
 
@@ -64,6 +67,14 @@ class Result:
     train_seconds: float
 
 
+class Interrupted(Exception):
+    """Training was asked to stop, and its state is saved. step: the last one that was done."""
+
+    def __init__(self, step: int) -> None:
+        super().__init__(f"stopped after step {step}")
+        self.step = step
+
+
 def fit(
     objective: Objective,
     params: PyTree,
@@ -77,6 +88,7 @@ def fit(
     metrics: Metrics = accuracy_metric,
     statistics_batches: Sequence[Batch] = (),
     tables: tuple[SparseTable, ...] = (),
+    stop_requested: Callable[[], bool] = lambda: False,
 ) -> Result:
     """Trains ``objective`` from ``params``, or resumes from the run's last checkpoint if it has one.
 
@@ -90,6 +102,7 @@ def fit(
         none.
     tables: large tables of parameters, of which each step updates only the rows of its batch: see
         ``with_sparse_updates``.
+    stop_requested: asked after every step; where it says so, the state is saved and ``Interrupted`` raised.
 
     Raises NonFiniteError at the first step whose loss, gradient or update is not finite.
     """
@@ -98,16 +111,15 @@ def fit(
     train_step = _compiled_step(objective, optimizer, config, augment, metrics, tables)
     compare = make_comparison(objective, config.seed, augment)
     batch_statistics = make_batch_statistics(objective)
-    with Checkpoints(run.checkpoints) as checkpoints:
-        state, stopping, seconds = _resumed(
-            checkpoints, init_state(params, optimizer, config.average), batches, config.stop
-        )
+    with Checkpoints(run, config.keep) as checkpoints:
+        first = init_state(params, optimizer, config.average)
+        state, stopping, seconds = _resumed(checkpoints, first, batches, config.stop, run)
         step = int(state.step)
         run.rewind(step)
         saved = time.monotonic()
         began = saved - seconds
         with Display(config.epochs, steps_per_epoch, step, config.quiet) as display:
-            on_non_finite = partial(_raise_non_finite, objective, config, augment, run)
+            on_non_finite = partial(_raise_non_finite, objective, config, augment, checkpoints)
             logger = MetricLogger(
                 run, display, _learning_rate(config, total_steps), steps_per_epoch, config.log_every, on_non_finite
             )
@@ -129,11 +141,16 @@ def fit(
                     stopping = stopping.after(evaluation)
                     if stopping.is_best:
                         checkpoints.save_best(step, evaluated)
-                if within == 0 or 0 < config.save_seconds <= time.monotonic() - saved:
+                interrupted = stop_requested()
+                if within == 0 or interrupted or 0 < config.save_seconds <= time.monotonic() - saved:
                     logger.catch_up(state)
                     saved = time.monotonic()
+                    run.sync()
                     progress = {"batches": batches.get_state(), "stopping": stopping.state(), "seconds": saved - began}
                     checkpoints.save_last(state, progress)
+                if interrupted:
+                    checkpoints.wait()
+                    raise Interrupted(step)
         return Result(
             params=checkpoints.best(params),
             state=state,
@@ -185,18 +202,19 @@ def _learning_rate(config: TrainingConfig, total_steps: int) -> Callable[[int], 
 
 
 def _resumed(
-    checkpoints: Checkpoints, first: TrainState, batches: Batches, config: StopConfig
+    checkpoints: Checkpoints, first: TrainState, batches: Batches, config: StopConfig, run: Run
 ) -> tuple[TrainState, Stopping, float]:
     """The last checkpoint's state, stop rules and seconds of training, with the batches' state restored.
 
     first: the state to start from if there is no checkpoint.
     """
-    last = checkpoints.last(first)
+    last = checkpoints.resume(first)
     if last is None:
+        if run.metrics():
+            _log.warning("%s has no checkpoint in checkpoints/last: training begins anew", run.directory)
         return first, Stopping(config), 0.0
-    state, progress = last
-    batches.set_state(progress["batches"])
-    return state, Stopping(config, **progress["stopping"]), progress["seconds"]
+    batches.set_state(last.progress["batches"])
+    return last.state, Stopping(config, **last.progress["stopping"]), last.progress["seconds"]
 
 
 def _comparison(step: int, errors: dict[str, float]) -> dict[str, Any]:
@@ -212,7 +230,7 @@ def _raise_non_finite(
     objective: Objective,
     config: TrainingConfig,
     augment: Augment | None,
-    run: Run,
+    checkpoints: Checkpoints,
     step: PendingStep,
     state: TrainState,
 ) -> None:
@@ -229,8 +247,10 @@ def _raise_non_finite(
     place = next(filter(None, places), None)
     loss = float(step.metrics["loss"])
     what = "the loss" if not np.isfinite(loss) else "the gradient or the update"
-    last = run.checkpoints / "last"
-    checkpoint = f"the last checkpoint before it is in {last}" if any(last.iterdir()) else "there is no checkpoint yet"
+    checkpoints.wait()
+    last = checkpoints.directory / "last"
+    is_saved = last.is_dir() and any(last.iterdir())
+    checkpoint = f"the last checkpoint before it is in {last}" if is_saved else "there is no checkpoint yet"
     raise NonFiniteError(
         f"{what} of step {step.number} is not finite (loss {loss:.6g}). First not finite: "
         f"{place or 'what the optimiser makes of a finite gradient'}. The step was not applied; {checkpoint}. "

@@ -1,7 +1,6 @@
 """Signatures: a trained model's inputs and outputs, written into its run's folder beside the checkpoints."""
 
 import dataclasses
-import json
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
@@ -11,11 +10,11 @@ from typing import Any, NamedTuple, TypeVar
 import jax
 import jax.numpy as jnp
 
+from .. import storage
 from ..data import vocabulary as vocabularies
 from ..data.dataset import Scaling
 from ..data.table import Columns
 from ..data.vocabulary import Characters, Words
-from ..errors import UserError
 
 T = TypeVar("T")
 A = TypeVar("A", bound="ArraySignature")
@@ -80,11 +79,11 @@ class ArraySignature(ClassifierSignature):
         return cls(tuple(content["classes"]), tuple(content["input_shape"]), scaling)
 
     def write(self, folder: Path) -> None:
-        write_json(folder / "signature.json", self.content())
+        storage.write_json(folder / "signature.json", self.content())
 
     @classmethod
     def read(cls: type[A], run_directory: Path) -> A:
-        return read_json(run_directory, "signature.json", cls.parse)
+        return _read(run_directory, "signature.json", cls.parse)
 
 
 @dataclass(frozen=True)
@@ -126,7 +125,7 @@ class TextSignature(ClassifierSignature):
         return f"with {len(self.vocabulary):,} different words"
 
     def write(self, folder: Path) -> None:
-        write_json(folder / "signature.json", {"longest": self.longest, "classes": self.classes})
+        storage.write_json(folder / "signature.json", {"longest": self.longest, "classes": self.classes})
         vocabularies.write(folder, self.vocabulary)
 
     @classmethod
@@ -134,7 +133,7 @@ class TextSignature(ClassifierSignature):
         def parse(content: Mapping[str, Any]) -> TextSignature:
             return cls(tuple(content["classes"]), vocabularies.read(run_directory), int(content["longest"]))
 
-        return read_json(run_directory, "signature.json", parse)
+        return _read(run_directory, "signature.json", parse)
 
 
 class SpeechSignature(NamedTuple):
@@ -148,11 +147,11 @@ class SpeechSignature(NamedTuple):
 
     def write(self, folder: Path) -> None:
         vocabularies.write(folder, self.alphabet)
-        write_json(folder / "training_texts.json", list(self.texts))
+        storage.write_json(folder / "training_texts.json", list(self.texts))
 
     @classmethod
     def read(cls, run_directory: Path) -> "SpeechSignature":
-        return cls(vocabularies.read(run_directory), read_json(run_directory, "training_texts.json", tuple))
+        return cls(vocabularies.read(run_directory), _read(run_directory, "training_texts.json", tuple))
 
 
 @dataclass(frozen=True)
@@ -165,7 +164,7 @@ class Catalogue:
     titles: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def write(self, folder: Path) -> None:
-        write_json(folder / "catalogue.json", asdict(self))
+        storage.write_json(folder / "catalogue.json", asdict(self))
 
     @classmethod
     def read(cls, run_directory: Path) -> "Catalogue":
@@ -173,17 +172,9 @@ class Catalogue:
             low, high = content["scale"]
             return cls(tuple(content["users"]), tuple(content["items"]), (low, high), content["titles"])
 
-        return read_json(run_directory, "catalogue.json", parse)
+        return _read(run_directory, "catalogue.json", parse)
 
 
-def write_json(path: Path, content: Any) -> None:
-    """Writes ``content`` as indented JSON."""
-    path.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-def read_json(run_directory: Path, name: str, parse: Callable[[Any], T]) -> T:
-    """The content of a run's JSON file, converted by ``parse``. Raises UserError if it cannot be read."""
-    try:
-        return parse(json.loads((run_directory / name).read_text(encoding="utf-8")))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{run_directory} is not the folder of a run: its {name} cannot be read ({error})") from error
+def _read(run_directory: Path, name: str, parse: Callable[[Any], T]) -> T:
+    """The content of a run's file, converted by ``parse``. Raises UserError if it cannot be read."""
+    return storage.read_json(run_directory / name, parse, "give the folder of a run as train wrote it")

@@ -2,7 +2,9 @@
 
 import argparse
 import dataclasses
+import glob
 import json
+import logging
 import os
 import sys
 from collections.abc import Container, Iterable, Sequence
@@ -18,10 +20,13 @@ from rich.text import Text
 from tyro.conf import FlagCreatePairsOff, Positional, subcommand
 
 from pipeline import compiler
-from pipeline.errors import UserError
+from pipeline.errors import UserError, explained
 from pipeline.options import differences, flag
+from pipeline.training.checkpoints import check_run_files
 from pipeline.training.config import TrainingConfig
-from pipeline.training.run import read_config
+from pipeline.training.loop import Interrupted
+from pipeline.training.run import Run, read_config
+from tasks.framework.signals import SIGNALS
 from tasks.framework.summary import WITHOUT_EFFECT
 from tasks.framework.task import Task
 
@@ -79,14 +84,23 @@ def main(task: Task[Any], arguments: Sequence[str] | None = None) -> None:
     arguments = list(sys.argv[1:] if arguments is None else arguments)
     if not arguments or (arguments[0].startswith("-") and arguments[0] not in ("-h", "--help")):
         arguments.insert(0, "train")
-    try:
-        sys.exit(_run(task, arguments))
-    except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        sys.exit(130)
+    _show_warnings()
+    with SIGNALS.watched(f"scripts/run {task.name}"):
+        try:
+            code = _run(task, arguments)
+        except Interrupted:
+            print(SIGNALS.farewell(), file=sys.stderr)
+            code = SIGNALS.code
+        except BrokenPipeError:  # whoever reads the output has seen enough, as in ... | head
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            code = 0
+        except (UserError, OSError, MemoryError, jax.errors.JaxRuntimeError) as error:
+            message = explained(error)
+            if message is None:
+                raise
+            print(f"error: {message}", file=sys.stderr)
+            code = 2
+    sys.exit(code)
 
 
 def _run(task: Task[Any], arguments: Sequence[str]) -> int:
@@ -111,6 +125,19 @@ def _run(task: Task[Any], arguments: Sequence[str]) -> int:
     return 0
 
 
+class _Warnings(logging.Handler):
+    """Shows warnings as errors are shown: one line on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(f"warning: {record.getMessage()}", file=sys.stderr)
+
+
+def _show_warnings() -> None:
+    logger = logging.getLogger("pipeline")
+    logger.handlers, logger.propagate = [_Warnings(logging.WARNING)], False
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # orbax's own account of what is raised anyway
+
+
 def _parse(task: Task[Any], arguments: Sequence[str]) -> Any:
     given = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
     for option in ("data", *task.chooses):
@@ -119,6 +146,7 @@ def _parse(task: Task[Any], arguments: Sequence[str]) -> Any:
     first = given.parse_known_args(arguments)[0]
     recipe = task.recipe(first.data, **{option: getattr(first, option) for option in task.chooses})
     if arguments[0] == "train" and first.resume:
+        check_run_files(Run.open(first.resume))
         recipe = dataclasses.replace(read_config(first.resume, task.config), run_dir=None, resume=None)
     model = get_type_hints(task.config)["model"]
     commands = {
@@ -138,9 +166,17 @@ def _parse(task: Task[Any], arguments: Sequence[str]) -> Any:
         description=f"{task.title}. Without a command: train.",
         args=arguments,
     )
-    if isinstance(command, task.config) and command.resume:
-        _check_resumable(command, recipe)
+    if isinstance(command, task.config):
+        command = dataclasses.replace(command, data=_absolute(task, command.data))
+        if command.resume:
+            _check_resumable(command, recipe)
     return command
+
+
+def _absolute(task: Task[Any], data: str) -> str:
+    """A path of data (or of their names' beginning) as it is found from any folder; a known name as it is."""
+    is_path = data not in task.known and (os.path.exists(data) or bool(glob.glob(f"{glob.escape(data)}*")))
+    return os.path.abspath(data) if is_path else data
 
 
 def _check_resumable(config: TrainingConfig, stored: TrainingConfig) -> None:

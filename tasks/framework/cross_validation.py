@@ -16,6 +16,7 @@ from pipeline.report import page
 from pipeline.training.config import FoldsConfig
 from pipeline.training.run import Run, read_config
 from tasks.framework import summary
+from tasks.framework.signals import SIGNALS
 from tasks.framework.task import Evaluation, Task, TaskModel, open_run
 
 F = TypeVar("F", bound=FoldsConfig)
@@ -62,7 +63,10 @@ class CrossValidated(Task[F]):
             return
         _, first = config.parts(Path())[0]
         self.prepare(first)  # raises what is wrong now, before a run is begun
-        run = open_run(self, config)
+        with open_run(self, config) as run, SIGNALS.resumable(run.directory):
+            self._train_parts(config, run)
+
+    def _train_parts(self, config: F, run: Run) -> None:
         with compiler.compiled_once():
             parts = [self._train_part(name, options) for name, options in config.parts(run.directory)]
         content = {

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import jax
 import numpy as np
 
-from pipeline import compiler
+from pipeline import compiler, storage
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -46,7 +46,7 @@ def write_export(run_directory: Path, exported: Exported) -> Path:
 
     folder = run_directory / "export"
     folder.mkdir(exist_ok=True)
-    (folder / "model.jax").write_bytes(artifact)
+    storage.write(folder / "model.jax", artifact)
     print(f"exported        {folder / 'model.jax'}  ({len(artifact) / 2**20:.1f} MiB, for {', '.join(PLATFORMS)})")
     print(f"input           {exported.takes}")
     print(f"output          {exported.gives}")

@@ -6,15 +6,18 @@ a test split is judged, what its report shows, and how it predicts.
 
 import dataclasses
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 
 import jax
 
+from pipeline import storage
 from pipeline.data.batches import Batch, Examples, PerEpochExamples, steps_per_epoch, train_batches
+from pipeline.data.fingerprint import differences, fingerprint
 from pipeline.errors import UserError
 from pipeline.evaluation.metrics import Metrics, no_metrics
 from pipeline.layers.base import Context, PyTree, leaves
@@ -22,7 +25,7 @@ from pipeline.layers.normalization import BatchNorm
 from pipeline.layers.objective import Objective
 from pipeline.report import page
 from pipeline.report.training import gradient_sections, learning_sections
-from pipeline.training.checkpoints import load_params
+from pipeline.training.checkpoints import check_run_files, load_params
 from pipeline.training.config import TaskConfig
 from pipeline.training.gradient_check import gradient_check
 from pipeline.training.loop import fit
@@ -33,7 +36,10 @@ from pipeline.training.step import Augment
 from pipeline.verify import Report, verify
 from tasks.framework import summary
 from tasks.framework.export import Exported, write_export
+from tasks.framework.signals import SIGNALS
 
+DATA = "data.json"
+"""The file of a run with the fingerprint of its data."""
 STATISTICS_BATCHES = 16  # training batches that the statistics of BatchNorm are computed on
 
 
@@ -125,8 +131,8 @@ class Task(ABC, Generic[Config]):
     """What a task's commands do; ``tasks.framework.command_line.main`` runs them.
 
     name: of the module in ``tasks``; title: for people; config, predictions: the classes of ``train``'s and
-    ``predict``'s options; chooses: options that, like ``--data``, choose among the recipes; sizes: options that the
-    number of the model's parameters depends on.
+    ``predict``'s options; known: names of data sets, any other being a path; chooses: options that, like ``--data``,
+    choose among the recipes; sizes: options that the number of the model's parameters depends on.
     signature_class: has ``write(folder)`` and ``read(folder)``; signature_parts: what two data sets with different
     signatures differ in, for a message. test_metrics: those that terminal and report show, the most important first.
     """
@@ -135,6 +141,7 @@ class Task(ABC, Generic[Config]):
     title: ClassVar[str]
     config: type[Config]
     predictions: type[Any]
+    known: ClassVar[Collection[str]]
     chooses: ClassVar[tuple[str, ...]] = ()
     sizes: ClassVar[tuple[str, ...]]
     signature_class: type[Any]
@@ -277,26 +284,31 @@ class Task(ABC, Generic[Config]):
     def fit(self, config: Config) -> Outcome:
         """Trains, tests the best checkpoint and checks its gradients: all of a run but its report."""
         model, data, training, steps = self.prepare(config)
-        run = open_run(self, config)
-        self.write_signature(run.directory, model.signature)
+        with open_run(self, config) as run, SIGNALS.resumable(run.directory):
+            self._record(run, model, data)
+            return self._fit(run, self.initialized(model), data, training, steps)
 
-        model = self.initialized(model)
+    def _fit(self, run: Run, model: TaskModel, data: Any, training: Training, steps: int) -> Outcome:
+        config = model.config
         if not config.quiet:
             size = f"{config.model} with {summary.parameter_count(model.params):,} parameters"
             print(f"{size} on {training.description}", *training.notes, sep="\n", flush=True)
-        result = fit(
-            model.objective,
-            model.params,
-            train_batches(training.examples, config.batch_size, config.seed),
-            config,
-            run,
-            steps_per_epoch=steps,
-            evaluate=training.evaluate,
-            augment=training.augment,
-            metrics=training.metrics,
-            statistics_batches=_statistics_batches(model.objective, training, config),
-            tables=training.tables,
-        )
+        statistics_batches = _statistics_batches(model.objective, training, config)
+        with SIGNALS.saving():
+            result = fit(
+                model.objective,
+                model.params,
+                train_batches(training.examples, config.batch_size, config.seed),
+                config,
+                run,
+                steps_per_epoch=steps,
+                evaluate=training.evaluate,
+                augment=training.augment,
+                metrics=training.metrics,
+                statistics_batches=statistics_batches,
+                tables=training.tables,
+                stop_requested=SIGNALS.stop_requested,
+            )
         model = model._replace(params=result.params)
 
         self.choose_on_validation(model, data, run.directory)
@@ -306,6 +318,25 @@ class Task(ABC, Generic[Config]):
         content |= self.extra_summary(model, data)
         run.finish(content)
         return Outcome(model, data, run, content, evaluation)
+
+    def _record(self, run: Run, model: TaskModel, data: Any) -> None:
+        """Writes what is trained on what into a new run's folder; of one that is resumed, compares it with that."""
+        path = run.directory / DATA
+        if path.exists():
+            self.require_same_data(run.directory, model, data)
+            return
+        self.write_signature(run.directory, model.signature)
+        storage.write_json(path, fingerprint(data))  # the last one: where it is there, all are
+
+    def require_same_data(self, run_directory: Path, model: TaskModel, data: Any) -> None:
+        """Raises UserError where the data are not those that a run was trained on. model: one for these data."""
+        named = f"{model.config.data} is not the data that {run_directory} was trained on: "
+        if model.signature != self.read_signature(run_directory):
+            raise UserError(f"{named}its {self.signature_parts} differ")
+        remedy = "restore it, or start a new run"
+        found = storage.read_json(run_directory / DATA, partial(differences, present=fingerprint(data)), remedy)
+        if found:
+            raise UserError(f"{named}{'; '.join(found)}")
 
     def report(self, outcome: Outcome) -> page.Page:
         """The report of a run."""
@@ -382,7 +413,7 @@ class Task(ABC, Generic[Config]):
 
         Raises UserError where there is no run, or one of another task.
         """
-        Run.open(run_directory)
+        check_run_files(Run.open(run_directory))
         config, signature = read_config(run_directory, self.config), self.read_signature(run_directory)
         model = self.initialized(TaskModel(config, signature, self.objective(config, signature)))
         return model._replace(params=load_params(run_directory, model.params))
@@ -391,18 +422,14 @@ class Task(ABC, Generic[Config]):
         """A run's model, and the data it was trained on. Raises UserError where the data are others by now."""
         model = self.trained(run_directory)
         data = self.load(model.config)
-        if self.signature(model.config, data) != model.signature:
-            raise UserError(
-                f"{model.config.data} is not the data that {run_directory} was trained on: its "
-                f"{self.signature_parts} differ"
-            )
+        self.require_same_data(run_directory, model._replace(signature=self.signature(model.config, data)), data)
         return model, data
 
 
 def open_run(task: Task[Any], config: Any) -> Run:
     """The folder of a run that begins, or of the one that is resumed."""
     if config.resume:
-        return Run.open(config.resume)
+        return Run.resume(config.resume)
     when = datetime.now().strftime("%Y%m%d-%H%M%S")
     directory = config.run_dir or Path("runs") / f"{task.name}-{Path(config.data).stem}-{when}"
     return Run.create(directory, task.name, config)
