@@ -1,6 +1,7 @@
 """Checks of option values. They raise UserError, which names the option as it is typed on the command line."""
 
 import dataclasses
+import math
 from collections.abc import Iterator
 from typing import Any
 
@@ -26,13 +27,14 @@ def require_numbers(options: object, group: str = "") -> None:
             require_numbers(value, f"{group}{entry.name}.")
         for number in value if isinstance(value, tuple) else (value,):
             if isinstance(number, float):
-                low, high, text = -LARGEST_FLOAT, LARGEST_FLOAT, f"a finite number of at most {LARGEST_FLOAT:.2g}"
+                require(math.isfinite(number), options, entry.name, "a finite number", group)
+                low, high = -LARGEST_FLOAT, LARGEST_FLOAT
             elif isinstance(number, int):
                 low, high = (0, SEEDS - 1) if entry.name == "seed" else (-LARGEST, LARGEST)
-                text = f"from {low} to {high}"
             else:
                 continue
-            require(low <= number <= high, options, entry.name, text, group)
+            require(number >= low, options, entry.name, f"at least {low}", group)
+            require(number <= high, options, entry.name, f"at most {high}", group)
 
 
 def require_at_least(options: object, *, group: str = "", **least: int | float) -> None:

@@ -97,9 +97,7 @@ class Config(FoldsConfig):
             if self.folds:
                 raise UserError("--folds is for ratings; a ranking tests every user's last item, all at once")
         if self.model == "autoencoder" and (self.batch_size != 1 or self.accumulate != 1):
-            raise UserError(
-                "--model autoencoder sees the whole table of ratings at every step: leave --batch-size and --accumulate"
-            )
+            raise UserError("--model autoencoder takes the whole table in every step; leave --batch-size, --accumulate")
 
 
 # What trains well; an option on the command line changes only itself.
@@ -225,13 +223,14 @@ class Recommendation(CrossValidated[Config]):
         recommender = _recommender(model, data)
         config, validation = model.config, data.validation
         evaluate_loss = make_evaluation(model.objective, no_metrics)
+        known = validation.at(np.flatnonzero(validation.items != UNSEEN))
+        if config.objective == "ranking" and not len(known):
+            raise UserError(f"no validation item of {data.name} occurs in its training ratings; give more ratings")
 
         def evaluate(params: PyTree) -> Mapping[str, float]:
             metrics = recommender.validation_metrics(params["model"])
             if "loss" not in metrics:
-                known = validation.at(np.flatnonzero(validation.items != UNSEEN))
-                batch_size = min(config.batch_size, len(known))
-                batches = evaluation_batches(_examples(config, recommender, known), batch_size)
+                batches = evaluation_batches(_examples(config, recommender, known), min(config.batch_size, len(known)))
                 metrics = {**evaluate_loss(params, batches), **metrics}
             return metrics
 

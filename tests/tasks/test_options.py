@@ -57,7 +57,8 @@ def write_files(folder: Path) -> None:
     (folder / "language_model").write_text("\n".join(sentences * 4))
     rows = [f"{'ab'[i % 2]}\t{sentence}" for i, sentence in enumerate(sentences)]
     (folder / "sentiment.tsv").write_text("\n".join(["label\ttext", *rows]) + "\n")
-    rows = [f"{user} {item} {1 + (user * item) % 5} {10 * item + user}" for user in range(8) for item in range(12)]
+    pairs = [(user, item) for item in range(12) for user in range(8)]
+    rows = [f"{user} {(item + user) % 12} {1 + user * item % 5} {item}" for user, item in pairs]
     (folder / "recommendation.csv").write_text("\n".join(rows) + "\n")
     (folder / "speech_recognition").mkdir()
     for i in range(24):

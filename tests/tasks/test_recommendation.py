@@ -172,6 +172,9 @@ def test_what_a_user_does_wrong(refused, run, films, tmp_path):
     untimed.write_text("".join(f"u{i % 5}\ti{i // 5}\t{1 + i % 5}\n" for i in range(40)), encoding="utf-8")
     assert "no timestamps" in refused("--data", untimed, "--objective", "ranking", *where)
     assert "no timestamps, which --session-window needs" in refused("--data", untimed, "--session-window", 5, *where)
+    same = tmp_path / "same.tsv"
+    same.write_text("".join(f"u{i % 5}\ti{i // 5}\t1\t{i}\n" for i in range(40)), encoding="utf-8")
+    assert "no validation item" in refused("--data", same, "--objective", "ranking", "--batch-size", 4, *where)
     assert not (tmp_path / "run").exists()
     assert "predict RUN --user" in refused("predict", run)
     assert "holds no run" in refused("predict", tmp_path, "--user", "user 3")
