@@ -1,5 +1,6 @@
 """Files in class-named folders, and image files."""
 
+import io
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,7 +12,7 @@ from ..display import visible
 from ..errors import UserError
 from ..extras import extra
 from .dataset import Source
-from .limits import list_folder, open_file, parsing, require_memory
+from .limits import list_folder, parsing, read_content, require_memory
 
 SUFFIXES = (".png", ".jpg", ".jpeg")
 FORMATS = ("PNG", "JPEG")
@@ -30,10 +31,15 @@ def read_image(path: Path, channels: int | None = None) -> np.ndarray:
     Raises UserError for a file that is no such image, is broken, or has more than ``MOST_PIXELS`` pixels.
     """
     with extra("train"):
-        from PIL import Image, ImageOps
+        from PIL import Image, ImageOps, UnidentifiedImageError
 
+    content = io.BytesIO(read_content(path))  # of which Pillow cannot read more bytes than there are
     problem, remedy = f"{path} cannot be read as an image", "it must be a PNG or JPEG file: repair or remove it"
-    with open_file(path) as file, parsing(problem, remedy), Image.open(file, formats=FORMATS) as image:
+    with parsing(problem, remedy):
+        try:
+            image = Image.open(content, formats=FORMATS)
+        except UnidentifiedImageError:
+            raise ValueError("it is of neither format") from None
         if image.width * image.height > MOST_PIXELS:
             size = f"{image.width}x{image.height}"
             raise UserError(f"{path} is {size}, and an image may have {MOST_PIXELS:,} pixels; resize it")

@@ -15,7 +15,7 @@ from .dataset import Arrays, in_folds, with_held_out
 from .delimited import named_rows
 from .folder import labelled_files
 from .known import folder_of
-from .limits import list_folder
+from .limits import TEXT_COST, list_folder, require_memory
 from .text import read_encoded
 from .vocabulary import UNKNOWN_WORD, Words
 
@@ -178,6 +178,8 @@ def read_folder(path: Path, encoding: str) -> TextSource:
             f"{path} has no folders in it, and no files *.pos and *.neg; put the texts of each class into a folder "
             "with its name, as .txt files, or the texts of all into a .tsv file with the columns label and text"
         )
+    size = sum(os.path.getsize(file) for pairs in files_of.values() for file, _ in pairs)
+    require_memory(f"the set of files in {path}", TEXT_COST * size)
     parts = {part: [(read_encoded(file, encoding), label) for file, label in pairs] for part, pairs in files_of.items()}
     return _without_empty(path, parts, classes, "files")
 

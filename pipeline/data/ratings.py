@@ -213,8 +213,9 @@ def _last_left_out(name: str, columns: RatingColumns, notes: list[str]) -> dict[
             f"{name} has no timestamps, and --objective ranking tests every user's last item; add a fourth column with "
             "the time of each rating, or choose --objective rating"
         )
-    order = np.lexsort((columns.lines, columns.times, columns.users.astype(str)))
-    users = columns.users[order]
+    _, users = np.unique(columns.users, return_inverse=True)  # numbers: an array of texts is as wide as the longest
+    order = np.lexsort((columns.lines, columns.times, users))
+    users = users[order]
     last = np.append(users[1:] != users[:-1], True)
     ends = np.flatnonzero(last)
     counts = np.diff(np.append(-1, ends))
@@ -236,10 +237,10 @@ def _names(names: np.ndarray) -> tuple[str, ...]:
     return ("", *sorted(set(names), key=_in_order))
 
 
-def _in_order(name: str) -> tuple[bool, int, str]:
-    """A key that sorts numbers by value, before all other names."""
-    is_number = name.isascii() and name.isdigit()
-    return (not is_number, int(name) if is_number else 0, name)
+def _in_order(name: str) -> tuple[bool, int, str, str]:
+    """A key that sorts numbers by value, before all other names. Of any number of digits, which ``int`` is not."""
+    digits = name.lstrip("0") if name.isascii() and name.isdigit() else None
+    return (True, 0, "", name) if digits is None else (False, len(digits), digits, name)
 
 
 def _placed(columns: RatingColumns, users: Sequence[str], items: Sequence[str]) -> Ratings:

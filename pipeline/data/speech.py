@@ -16,7 +16,7 @@ from ..errors import UserError
 from ..extras import extra
 from . import delimited
 from .audio import read_audio
-from .limits import TEXT_COST, list_folder, read_content, require_unicode
+from .limits import TEXT_COST, default_limit, list_folder, read_content, require_unicode
 from .synthetic import commands, espeak
 from .text import decoded
 
@@ -208,10 +208,11 @@ class _Entry(NamedTuple):
 
 
 def _recordings(entries: Sequence[_Entry], rate: int) -> Recordings:
-    signals = []
+    signals, rest = [], default_limit()
     for entry in entries:
         try:
-            signals.append(read_audio(entry.path, rate))
+            signals.append(read_audio(entry.path, rate, rest))
+            rest -= signals[-1].nbytes
         except UserError as error:
             raise UserError(f"{entry.place}{error}") from error
     return Recordings(

@@ -93,7 +93,7 @@ def load(name_or_path: str, subwords: int = 0) -> Corpus:
 
 def read_text(path: Path) -> str:
     """The content of a UTF-8 text file, without a byte order mark and with "\\n" at the ends of all lines."""
-    if not os.path.isfile(path):
+    if not os.path.exists(path):
         raise UserError(f"{path} is neither a known text (python, shakespeare) nor the path of a text file")
     convert = f"convert it first, as with: iconv -f latin1 -t utf-8 {path.name} > utf8.txt"
     text = decoded(path, read_content(path, cost=TEXT_COST), "UTF-8", convert)

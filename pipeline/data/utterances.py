@@ -1,5 +1,6 @@
 """Utterances as examples: batches of log-mel features with transcripts, augmented anew in each epoch of training."""
 
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cache, cached_property
@@ -165,8 +166,8 @@ class AugmentedUtterances:
     seed: int
 
     def __len__(self) -> int:
-        counts = np.unique(self.utterances.recordings.speakers, return_counts=True)[1]
-        return int((counts // self.connected).sum())
+        counts = Counter(self.utterances.recordings.speakers).values()
+        return sum(count // self.connected for count in counts)
 
     def at(self, epoch: int) -> Utterances:
         """The utterances of an epoch."""
