@@ -16,3 +16,13 @@ def run(main: Callable[..., Any]) -> None:
     except UserError as error:
         print(error, file=sys.stderr)
         sys.exit(2)
+
+
+def run_command(*functions: Callable[..., int]) -> None:
+    """Runs one of ``functions``, which the command line names, and exits with what it returns."""
+    by_name = {function.__name__: function for function in functions}
+    try:
+        sys.exit(tyro.extras.subcommand_cli_from_dict(by_name))
+    except UserError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

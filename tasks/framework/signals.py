@@ -1,6 +1,7 @@
 """SIGTERM, which schedulers send, and Ctrl-C: the first one ends training with everything saved, the second at once."""
 
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -33,7 +34,7 @@ class Signals:
         if threading.current_thread() is not threading.main_thread():
             yield  # only the main thread may change what signals do
             return
-        self.received, self._command = None, command
+        self.received, self._resumable, self._command = None, None, command
         reading, writing = os.pipe()
         os.set_blocking(writing, False)
         before = {number: signal.signal(number, _nothing) for number in STOPPING}
@@ -52,12 +53,10 @@ class Signals:
 
     @contextmanager
     def resumable(self, run: Path) -> Iterator[None]:
-        """Where the process is stopped in the block, the run can be resumed; the outermost one of several counts."""
+        """A block that may be stopped and its run resumed: the outermost run, where several are nested."""
         before, self._resumable = self._resumable, self._resumable or run
-        try:
-            yield
-        finally:
-            self._resumable = before
+        yield
+        self._resumable = before  # not after an exception: it may be one that says goodbye
 
     @contextmanager
     def saving(self) -> Iterator[None]:
@@ -81,7 +80,10 @@ class Signals:
         """What the user is told at the end."""
         lines = [WORDS.get(signal.Signals(self.received or signal.SIGINT), "stopped")]
         if self._resumable:
-            lines += [f"saved in    {self._resumable}", f"go on with  {self._command} --resume {self._resumable}"]
+            lines += [
+                f"saved           {self._resumable}",
+                f"go on with      {self._command} --resume {shlex.quote(str(self._resumable))}",
+            ]
         return "\n".join(lines)
 
     def _watch(self, reading: int) -> None:
