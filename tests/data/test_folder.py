@@ -1,11 +1,16 @@
 """Image files in class-named folders: what is read, and what is said about files that are wrong."""
 
+import io
+import struct
+import zlib
+
 import numpy as np
 import pytest
 from image_files import all_pixels, contains, labels_of, message, random_images, rows, write_class_folders
 from PIL import Image
 
-from pipeline.data.folder import read_image
+from fuzzing.attempt import limited_memory
+from pipeline.data.folder import MOST_PIXELS, read_image
 from pipeline.data.images import load
 
 
@@ -97,3 +102,45 @@ def test_a_broken_image_file(tmp_path, suffix, keep):
     file = tmp_path / "class-1" / f"004{suffix}"
     file.write_bytes(file.read_bytes()[:keep])
     contains(message(load, str(tmp_path), seed=0), file, "cannot be read as an image", "repair or remove")
+
+
+@pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "WEBP", "EPS", "PPM"])
+def test_other_formats_are_not_opened_whatever_their_suffix(tmp_path, kind):
+    Image.fromarray(random_images(1)[0]).save(tmp_path / "a.png", kind)
+    contains(
+        message(read_image, tmp_path / "a.png"),
+        "a.png cannot be read as an image (it is of neither format)",
+        "PNG or JPEG",
+    )
+
+
+def png_header(width: int, height: int) -> bytes:
+    data = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 6, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + data + struct.pack(">I", zlib.crc32(data))
+
+
+@pytest.mark.parametrize("width, height", [(MOST_PIXELS + 1, 1), (9_000, 9_000), (2**31 - 1, 2**31 - 1), (0, 0)])
+def test_images_of_any_announced_size(tmp_path, width, height):
+    (tmp_path / "a.png").write_bytes(png_header(width, height) + b"\0\0\0\0IDAT")
+    told = message(read_image, tmp_path / "a.png")
+    contains(told, tmp_path / "a.png")
+    assert f"is {width}x{height}, and an image may have 67,108,864 pixels" in told or "cannot be read" in told
+
+
+def test_the_first_image_of_another_size_is_named_before_all_are_read(tmp_path):
+    write_class_folders(tmp_path, random_images(30), labels_of(30))
+    large = io.BytesIO()
+    Image.new("RGB", (3000, 3000)).save(large, "PNG")
+    for number in (4, 7, 10):
+        (tmp_path / "class-1" / f"{number:03d}.png").write_bytes(large.getvalue())
+    contains(message(load, str(tmp_path), seed=0), "class-1/004.png is 3000x3000, but", "class-0/000.png is 5x6")
+
+
+def test_a_chunk_longer_than_its_file_takes_no_memory(tmp_path):
+    image = random_images(1)[0]
+    Image.fromarray(image).save(tmp_path / "a.png")
+    content = (tmp_path / "a.png").read_bytes()
+    place = content.index(b"IDAT") - 4
+    (tmp_path / "a.png").write_bytes(content[:place] + b"\x7f\xff\xff\xff" + content[place + 4 :])
+    with limited_memory():
+        np.testing.assert_array_equal(read_image(tmp_path / "a.png")[..., 0], image)

@@ -1,5 +1,8 @@
 """IDX files: what is read, and what is said about files that are wrong."""
 
+import gzip
+import struct
+
 import numpy as np
 import pytest
 from image_files import contains, idx_bytes, labels_of, message, random_images, rows, write_idx
@@ -80,3 +83,25 @@ def test_idx_of_other_dimensions(tmp_path):
     contains(
         message(load, str(tmp_path), seed=0), "train-images-idx3-ubyte has the shape (4,)", "(count, height, width)"
     )
+
+
+def test_idx_that_announces_more_than_the_limit(tmp_path):
+    file = tmp_path / "file"
+    file.write_bytes(bytes([0, 0, 8, 3]) + struct.pack(">3I", 2**32 - 1, 2**32 - 1, 2**32 - 1))
+    contains(message(read_idx, file), file, "PiB of memory")
+    file.write_bytes(bytes([0, 0, 8, 4]) + struct.pack(">4I", 0, 2**32 - 1, 2**32 - 1, 2**32 - 1))
+    contains(message(read_idx, file), file, "PiB of memory")
+    file.write_bytes(gzip.compress(idx_bytes(np.zeros((40, 100, 100), np.uint8))))
+    assert read_idx(file, limit=400_000).shape == (40, 100, 100)
+    contains(message(read_idx, file, limit=399_999), "390.6 KiB of memory")
+
+
+def test_idx_that_unpacks_to_more_than_it_announces(tmp_path):
+    file = tmp_path / "file"
+    file.write_bytes(gzip.compress(idx_bytes(random_images(4)) + bytes(50 << 20)))
+    contains(message(read_idx, file), "too long", "136 bytes", "it has 137 or more")
+
+
+def test_idx_of_too_many_dimensions(tmp_path):
+    (tmp_path / "file").write_bytes(bytes([0, 0, 8, 255]) + b"\0\0\0\1" * 255 + b"x")
+    contains(message(read_idx, tmp_path / "file"), "is not an IDX file", "00 00 08 ff", "1 to 4")
