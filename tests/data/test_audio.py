@@ -1,6 +1,8 @@
 """Recordings: what comes out of files, features against scipy's, and what the random changes keep."""
 
+import os
 import struct
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +12,7 @@ import scipy.fft
 import scipy.signal
 import soundfile
 
+from fuzzing.attempt import limited_memory
 from pipeline.data import audio
 from pipeline.data.audio import SpecAugment, Spectrum, log_mel, mfcc, normalise, read_audio, scale_of
 from pipeline.errors import UserError
@@ -79,13 +82,76 @@ def test_a_file_that_is_cut_off(tmp_path):
         read_audio(tmp_path / "a.flac", RATE)
 
 
-@pytest.mark.parametrize("size", [0, 0xFFFFFFFF])
+@pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0x7FFFF024])
 def test_a_file_from_a_pipe_does_not_know_its_size(tmp_path, size):
     soundfile.write(tmp_path / "a.wav", SINE, RATE, "PCM_16")
     content = bytearray((tmp_path / "a.wav").read_bytes())
     content[4:8] = struct.pack("<I", size)
     (tmp_path / "a.wav").write_bytes(content)
     assert len(read_audio(tmp_path / "a.wav", RATE)) == len(SINE)
+
+
+@pytest.mark.parametrize("rate", [1, 999, 2**31 - 1])
+def test_a_sampling_rate_that_no_recording_has(tmp_path, rate):
+    soundfile.write(tmp_path / "a.wav", SINE, RATE, "PCM_16")
+    content = bytearray((tmp_path / "a.wav").read_bytes())
+    content[24:28] = struct.pack("<I", rate)
+    (tmp_path / "a.wav").write_bytes(content)
+    with pytest.raises(UserError, match=f"a.wav announces {rate:,} samples a second; .* from 1,000 to 1,000,000"):
+        read_audio(tmp_path / "a.wav", RATE)
+
+
+def test_a_header_that_announces_terabytes(tmp_path):
+    soundfile.write(tmp_path / "a.flac", SINE, RATE, "PCM_16")
+    content = bytearray((tmp_path / "a.flac").read_bytes())
+    content[21:26] = bytes([content[21] | 0xF, 0xFF, 0xFF, 0xFF, 0xFF])  # 36 bits: the number of samples
+    (tmp_path / "a.flac").write_bytes(content)
+    with limited_memory(), pytest.raises(UserError, match=r"a.flac (is cut off|cannot be read)"):
+        read_audio(tmp_path / "a.flac", RATE)
+
+
+def test_a_recording_that_needs_more_than_the_limit(tmp_path):
+    soundfile.write(tmp_path / "a.flac", np.zeros((50 * RATE, 4)), RATE, "PCM_16")
+    assert (tmp_path / "a.flac").stat().st_size < 60_000
+    assert len(read_audio(tmp_path / "a.flac", RATE, limit=8 * 50 * RATE)) == 50 * RATE
+    for rate, limit in ((RATE, 8 * 50 * RATE - 1), (10 * RATE, 8 * 50 * RATE)):
+        with pytest.raises(UserError, match=r"a.flac needs at least .* of memory, and the limit is 6.1 MiB"):
+            read_audio(tmp_path / "a.flac", rate, limit)
+
+
+def test_long_recordings_are_read_in_blocks(tmp_path, monkeypatch):
+    soundfile.write(tmp_path / "a.wav", np.stack([SINE, 0.5 * SINE], 1), RATE, "FLOAT")
+    whole = read_audio(tmp_path / "a.wav", RATE)
+    monkeypatch.setattr(audio, "BLOCK", 999)
+    np.testing.assert_array_equal(read_audio(tmp_path / "a.wav", RATE), whole)
+
+
+def test_fewer_samples_than_one_at_the_other_rate(tmp_path):
+    soundfile.write(tmp_path / "a.wav", SINE[:1], 44_100, "PCM_16")
+    with pytest.raises(UserError, match=r"a.wav is a recording without samples at 8000 Hz: it has 1 at 44100 Hz"):
+        read_audio(tmp_path / "a.wav", 8_000)
+
+
+@pytest.mark.parametrize("sample", [3e38, -1e10, np.inf])
+def test_samples_whose_power_overflows(tmp_path, sample):
+    soundfile.write(tmp_path / "a.wav", np.stack([SINE, np.full_like(SINE, sample)], 1), RATE, "FLOAT")
+    with pytest.raises(UserError, match=r"a.wav has samples that are not finite numbers, or beyond 2147483648"):
+        read_audio(tmp_path / "a.wav", 8_000)
+    soundfile.write(tmp_path / "a.wav", SINE * 2.0**32, RATE, "FLOAT")
+    loudest = log_mel(Spectrum(), jnp.asarray(read_audio(tmp_path / "a.wav", RATE)[None]))
+    assert np.isfinite(loudest).all()
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.wav", b"a.raw", b"x.wav\x1b[2J"])
+def test_names_that_soundfile_takes_otherwise(tmp_path, name):
+    path = Path(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
+    soundfile.write(tmp_path / "a.wav", SINE, RATE, "PCM_16")
+    (tmp_path / "a.wav").rename(path)
+    if path.suffix == ".raw":
+        with pytest.raises(UserError, match=r"a.raw cannot be read as a recording"):
+            read_audio(path, RATE)
+    else:
+        assert len(read_audio(path, RATE)) == len(SINE)
 
 
 def of_scipy(config: Spectrum, signal: np.ndarray) -> np.ndarray:

@@ -1,6 +1,8 @@
 """Spoken utterances: what every source gives, what stays apart, and what is said about data that are wrong."""
 
 import json
+import os
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -187,6 +189,95 @@ def test_what_is_wrong_with_a_manifest(tmp_path, kind, content, message):
     (tmp_path / f"m.{kind}").write_text(content, encoding="utf-8")
     with pytest.raises(UserError, match=f"m.{kind}.*{message}"):
         load(str(tmp_path / f"m.{kind}"), rate=RATE, seed=0)
+
+
+@pytest.mark.parametrize(
+    "line, message",
+    [
+        ("[" * 100_000, "line 1 is not JSON"),
+        ("9" * 5_000, "line 1 is not JSON"),
+        ('{"path": "a.wav", "text": "\\ud83d"}', r"line 1 has \\ud83d at position 0: it is half of a character"),
+        ('{"path": "a.wav", "text": "a", "speaker": "\\udc80"}', r"line 1 has \\udc80"),
+        ('{"path": "%s.wav", "text": "a"}' % ("x" * 10_000), r"line 1 names .*xxx \[...\] xxx.*, which is not a file"),
+        ('{"path": "a\\u0000.wav", "text": "a"}', r"a\\x00.wav, which is not a file"),
+        ('{"path": "\\ud83d.wav", "text": "a"}', r"\\ud83d.wav, which is not a file"),
+        ('{"path": "pipe.wav", "text": "a"}', r"pipe.wav, which is not a file"),
+    ],
+)
+def test_lines_that_are_hostile(tmp_path, line, message):
+    write(tmp_path / "a.wav", tone(0.3))
+    os.mkfifo(tmp_path / "pipe.wav")
+    (tmp_path / "m.jsonl").write_text(line + "\n", encoding="utf-8")
+    with pytest.raises(UserError, match=f"m.jsonl: .*{message}") as caught:
+        load(str(tmp_path / "m.jsonl"), rate=RATE, seed=0)
+    assert len(str(caught.value)) < 1_000
+
+
+def test_a_text_where_the_path_belongs(tmp_path):
+    (tmp_path / "m.tsv").write_text("path\ttext\n" + "word " * 100 + "\ta.wav\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"line 2 names .* which is not a file"):
+        load(str(tmp_path / "m.tsv"), rate=RATE, seed=0)
+    with pytest.raises(UserError, match="neither a known set nor an existing path"):
+        load("x" * 300, rate=RATE, seed=0)
+
+
+def outside(path: Path, kind: str) -> str:
+    """A name of ``path``, a file beside the manifest's folder, in a manifest."""
+    if kind == "link":
+        (path.parent / "inside" / "link.wav").symlink_to(path)
+        return "link.wav"
+    if kind == "folder":
+        (path.parent / "inside" / "deeper").mkdir()
+        (path.parent / "inside" / "up").symlink_to(path.parent / "inside" / "deeper" / "..")
+        return f"up/../{path.name}"
+    return {"absolute": str(path), "dots": f"../{path.name}", "down and up": f"sub/../../{path.name}"}[kind]
+
+
+@pytest.mark.parametrize("kind", ["absolute", "dots", "down and up", "link", "folder"])
+@pytest.mark.parametrize("format_", ["tsv", "csv", "jsonl"])
+def test_files_outside_the_folder_of_a_manifest(tmp_path, kind, format_):
+    folder = tmp_path / "inside"
+    path = manifest(folder, format_, [(f"sub/{i}.wav", "one", "x") for i in range(20)])
+    content = path.read_text(encoding="utf-8")
+    write(tmp_path / "0.wav", tone(0.3))
+    name = outside(tmp_path / "0.wav", kind)
+    path.write_text(content.replace("sub/7.wav", name), encoding="utf-8")
+    line = 8 if format_ == "jsonl" else 9
+    with pytest.raises(UserError, match=rf"line {line} names .*{re.escape(name)}, which is outside .* --allow-outside"):
+        load(str(path), rate=RATE, seed=0)
+    assert len(load(str(path), rate=RATE, seed=0, allow_outside=True).train) == 16
+
+
+def test_files_below_the_folder_of_a_manifest_by_other_names(tmp_path):
+    path = manifest(tmp_path / "real", "tsv", [(f"sub/{i}.wav", "one", "x") for i in range(20)])
+    (tmp_path / "linked").symlink_to(tmp_path / "real")
+    content = path.read_text(encoding="utf-8")
+    for name in (str(path.parent / "sub" / "7.wav"), "sub/../sub/7.wav", str(tmp_path / "linked" / "sub" / "7.wav")):
+        path.write_text(content.replace("sub/7.wav", name), encoding="utf-8")
+        for folder in ("real", "linked"):
+            assert len(load(str(tmp_path / folder), rate=RATE, seed=0).train) == 16
+
+
+def test_all_recordings_together_stay_below_the_limit(tmp_path, monkeypatch):
+    path = manifest(tmp_path, "tsv", [(f"{i}.wav", "one", "x") for i in range(20)])
+    monkeypatch.setattr(speech, "default_limit", lambda: 15 * 4 * len(tone(0.3)))
+    with pytest.raises(UserError, match=r"line 16: .*14.wav needs at least .* of memory"):
+        load(str(path), rate=RATE, seed=0)
+
+
+def test_names_of_recordings_that_are_not_utf_8(tmp_path):
+    folder = tmp_path / os.fsdecode(b"caf\xe9")
+    manifest(tmp_path / "ascii", "jsonl", [(f"{i}.wav", "one", "x") for i in range(20)])
+    (tmp_path / "ascii").rename(folder)
+    path = folder / "mine.jsonl"
+    (folder / "7.wav").rename(folder / os.fsdecode(b"\xff.wav"))
+    path.write_text(path.read_text().replace('"7.wav"', '"\\udcff.wav"'))
+    result = load(str(path), rate=RATE, seed=0)
+    names = [*result.train.names, *result.validation.names, *result.test.names]
+    assert str(folder / os.fsdecode(b"\xff.wav")) in names
+    path.write_text(path.read_text() + '{"path": "\\udcfe.wav", "text": "a"}\n')
+    with pytest.raises(UserError, match=r"caf\\udce9/mine.jsonl: line 21 names .*caf\\udce9/\\udcfe.wav"):
+        load(str(path), rate=RATE, seed=0)
 
 
 def test_what_is_no_data(tmp_path):
