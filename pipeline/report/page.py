@@ -100,7 +100,7 @@ class Page:
     def parts(self) -> list[Part]:
         """All sections: the run's facts first, how to repeat it last."""
         first = [Section("The run", facts=self.facts)] if self.facts else []
-        same = "The same command and seed on the same device and versions give the same bytes in the parameters."
+        same = "The same command and seed on the same device, cores and versions give the same bytes in the parameters."
         last = Section("How to reproduce", caption=same, code=self.reproduce, facts=self.environment)
         return [*first, *self.sections, *([last] if self.reproduce else [])]
 

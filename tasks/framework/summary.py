@@ -1,6 +1,8 @@
 """What a run says of itself: summary, last lines, the parts of every report, and the command that repeats it."""
 
+import os
 import platform
+import shlex
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
@@ -8,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import jax
 
+from pipeline import compiler
 from pipeline.layers.base import PyTree
 from pipeline.options import differences, flag
 from pipeline.training.loop import Result
@@ -56,8 +59,17 @@ def run_summary(
         "test": dict(test),
         "gradient_check": check,
         "device": jax.devices()[0].device_kind,
+        "cores": cores(),
+        "compiler_options": compiler.options(),
         "versions": {"python": platform.python_version()} | {n: version(n) for n in ("jax", "jaxlib", "optax")},
     }
+
+
+def cores() -> int:
+    """The processor cores that this process may use: sums are split among them, and so rounded differently."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def headline(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -88,7 +100,8 @@ def facts(config: "TaskConfig", summary: Mapping[str, Any]) -> list[tuple[str, s
 
 def environment(config: "TaskConfig", summary: Mapping[str, Any]) -> Sequence[tuple[str, str]]:
     """Seed, device and versions."""
-    return [("seed", str(config.seed)), ("device", summary["device"]), *summary["versions"].items()]
+    device = [("device", summary["device"]), ("processor cores", str(summary["cores"]))]
+    return [("seed", str(config.seed)), *device, *summary["versions"].items()]
 
 
 def print_summary(summary: Mapping[str, Any], report: Path, *results: tuple[str, str]) -> None:
@@ -127,4 +140,4 @@ def command(task: "Task[Any]", config: Any) -> str:
             parts += [f"--{flag(name)}", *map(str, value)]
         else:
             parts += [f"--{flag(name)}", str(value)]
-    return " ".join(parts)
+    return shlex.join(parts)
