@@ -178,4 +178,4 @@ def require_unicode(text: str, place: str = "the text") -> str:
 
 def in_range(numbers: np.ndarray) -> np.ndarray:
     """Which numbers are finite and no larger than ``LARGEST``: bool, of the same shape."""
-    return np.abs(numbers) <= LARGEST
+    return np.asarray(np.abs(numbers) <= LARGEST)

@@ -202,7 +202,8 @@ def read(run_directory: Path) -> Any:
     with parsing(problem, "name another folder, or train again"):
         ((kind, content),) = json.loads(read_content(path, cost=TEXT_COST)).items()
         if kind == "characters":
-            if content != Characters.of(require_unicode(content)).characters:
+            content.encode()  # which raises where half of a character is among them
+            if content != Characters.of(content).characters:
                 raise ValueError("its characters are not in order, each once")
             return Characters(content)
         vocabulary = KINDS[kind](Tokenizer.from_str(json.dumps(content)).to_str())

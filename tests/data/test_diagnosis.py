@@ -1,14 +1,17 @@
 """Tables of findings and signals in rows: what comes out of the files, and what is said about those that are wrong."""
 
 import os
+import time
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from pipeline.data.cases import read_cases
+from pipeline.data.dataset import Scaling
 from pipeline.data.diagnosis import kind_of, load
-from pipeline.data.table import Columns, read_rows, read_table
+from pipeline.data.table import Column, Columns, read_rows, read_table
 from pipeline.errors import UserError
 
 DATA = Path(os.environ.get("PIPELINE_DATA", Path(__file__).parents[3] / "shared" / "data"))
@@ -113,6 +116,55 @@ def test_what_is_said_of_tables(file, lines, options, message):
         read(file("patients.csv", *lines), **options)
 
 
+@pytest.mark.parametrize("number", ["1e39", "-1e39", "3e38", "inf", "9" * 400])
+def test_numbers_that_float32_does_not_hold(file, number):
+    shown = number if len(number) < 9 else r"9+ \[...\] 9+"
+    message = rf"patients.csv: line 42 has '{shown}' in column 'age'.*of at most 1e\+37"
+    with pytest.raises(UserError, match=message):
+        read(file("patients.csv", HEADING, *ROWS, f"7,{number},low,sick"))
+    with pytest.raises(UserError, match=r"line 2 has .* in column 'age'"):
+        read(file("patients.csv", HEADING, *(f"{i},{number},low,{'sick' if i % 2 else 'well'}" for i in range(40))))
+    path = Path(file("new.csv", "age,pressure", f"{number},low"))
+    with pytest.raises(UserError, match=r"new.csv: line 2 has .* in column 'age'"):
+        read_rows(path, Columns((Column("age"), Column("pressure", categories=("low",)))))
+    with pytest.raises(
+        UserError, match=r"new.csv: line 1 has .* as field 2; all must be finite numbers, at most 1e\+37"
+    ):
+        read_cases(Path(file("new.csv", f"0,{number}")), (2, 1), Scaling((0.0,), (1.0,)), None)
+
+
+def test_a_case_that_is_too_far_from_the_training_rows(file):
+    scaling = Scaling((0.0, 0.0), (1e-20, 1e-20))
+    columns = Columns((Column("age"), Column("pressure")))
+    with pytest.raises(UserError, match=r"new.csv, row 2 has a value that is not finite when it is standardised"):
+        read_cases(Path(file("new.csv", "age,pressure", "1,1", "1e30,1")), (2,), scaling, columns)
+
+
+def test_a_wide_table_is_read_in_time_and_its_columns_are_not_all_repeated(file):
+    names = [f"gene{i}" for i in range(5_000)]
+    rows = [",".join(["1.5"] * len(names) + [label]) for label in ("sick", "well") * 10]
+    path = file("genes.csv", ",".join([*names, "outcome"]), *rows)
+    begin = time.monotonic()
+    assert len(read_table(Path(path), "outcome").names) == 5_000
+    assert time.monotonic() - begin < 10, "a search for every field's column takes minutes"
+    with pytest.raises(
+        UserError, match=r"no column 'label': its first line names 'gene0', .*\[...\].*'outcome'; name"
+    ) as caught:
+        read_table(Path(path), "label")
+    assert len(str(caught.value)) < 600
+
+
+def test_what_a_table_quotes_is_harmless_and_short(file):
+    long = "\x1b[31m" + "x" * 200_000
+    for lines, message in (
+        ((HEADING, *ROWS, f'7,"{long}",low,sick'), r"line 42 has '\\x1b\[31mxxx.* in column 'age'"),
+        ((f'"{long}",age,"{long}"', "1,2,3"), r"names '\\x1b\[31mxxx.*' twice"),
+    ):
+        with pytest.raises(UserError, match=message) as caught:
+            read(file("patients.csv", *lines))
+        assert len(str(caught.value)) < 1_000
+
+
 def test_folds_of_a_table_learn_their_columns_from_their_own_training_rows(file):
     path = file("patients.csv", HEADING, *ROWS)
     folds = [read(path, folds=4, fold=fold) for fold in range(1, 5)]
@@ -136,6 +188,17 @@ def test_signals_in_rows(file, first):
     samples = np.concatenate([split.pixels for split in (cases.train, cases.validation, cases.test)])
     expected = [line.split(",")[first : 12 + first] for line in signals(40, first)]
     assert {x.tobytes() for x in samples[..., 0]} == {np.array(x, np.float32).tobytes() for x in expected}
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes"),
+    [(("1000001", "1000002"), ("1000001", "1000002")), (("2147483648", "5"), ("5", "2147483648"))],
+)
+def test_classes_of_signals_are_all_their_digits(file, labels, classes):
+    rows = [f"0.5,{i / 7},{labels[i % 2]}" for i in range(40)]
+    assert load(file("beats.csv", *rows), seed=0, label="last").classes == classes
+    with pytest.raises(UserError, match=r"beats.csv has the class 9\.[0-9e+]*, too large to be told from the next"):
+        load(file("beats.csv", *rows, "0.5,0.1,9007199254740993"), seed=0, label="last")
 
 
 def test_a_folder_with_a_file_for_training_and_one_for_testing(file, tmp_path):

@@ -1,6 +1,7 @@
 """Images by name or path, and single files for prediction."""
 
 import numpy as np
+import pytest
 from image_files import contains, labels_of, message, random_images, write_class_folders
 from PIL import Image
 
@@ -62,3 +63,36 @@ def test_predicting_a_file_of_another_size_or_none(tmp_path):
     contains(message(read_inputs, [tmp_path / "large.png"], (40, 1), scaling), "cannot be read as a signal", ".npy")
     np.savez(tmp_path / "many.npz", np.zeros(40))
     contains(message(read_inputs, [tmp_path / "many.npz"], (40, 1), scaling), "cannot be read as a signal", ".npy")
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, 1e39, -3e38])
+def test_a_signal_that_float32_does_not_hold(tmp_path, value):
+    np.save(tmp_path / "signal.npy", np.array([1.0, value, 2.0]))
+    told = message(read_inputs, [tmp_path / "signal.npy"], (3, 1), Scaling((0.0,), (1.0,)))
+    contains(told, "signal.npy has a value that is NaN, infinite or beyond 1e+37")
+
+
+@pytest.mark.parametrize(
+    "signal, expected",
+    [
+        (np.ones(3, complex), "values of type complex128"),
+        (np.array(["a", "b", "c"]), "values of type <U1"),
+        (np.array([1, "b", None], object), "cannot be read as a signal"),
+        (np.array(1.0), "has the shape ()"),
+    ],
+)
+def test_a_signal_of_another_kind(tmp_path, signal, expected):
+    np.save(tmp_path / "signal.npy", signal)
+    told = message(read_inputs, [tmp_path / "signal.npy"], (3, 1), Scaling((0.0,), (1.0,)))
+    contains(told, "signal.npy", expected)
+
+
+def test_a_file_that_is_too_far_from_the_training_data(tmp_path):
+    np.save(tmp_path / "signal.npy", np.full(3, 1e30))
+    told = message(read_inputs, [tmp_path / "signal.npy"], (3, 1), Scaling((0.0,), (1e-20,)))
+    contains(told, "signal.npy has a value that is not finite when it is standardised", "another unit")
+
+
+def test_a_name_that_is_too_long():
+    contains(message(load, "x" * 300, seed=0), "neither a known data set nor an existing path")
+    contains(message(read_inputs, ["x" * 300 + ".png"], (3, 3, 1), Scaling((0.0,), (1.0,))), "is not a file")

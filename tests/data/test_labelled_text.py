@@ -1,6 +1,7 @@
 """Labelled texts: what comes out of files and out of the lexicon, and what is said about those that are wrong."""
 
 import os
+import time
 from functools import partial
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from pipeline.data.augmentation import drop_words
 from pipeline.data.batches import evaluation_batches
-from pipeline.data.labelled_text import load
+from pipeline.data.labelled_text import load, read_table
 from pipeline.data.synthetic import lexicon
 from pipeline.data.vocabulary import UNKNOWN_WORD
 from pipeline.errors import UserError
@@ -173,6 +174,23 @@ def test_what_is_wrong_with_an_encoding_or_folds(file):
         read(path, encoding="klingon")
     with pytest.raises(UserError, match="has 4 examples of class 'bad', which are too few for 5 folds"):
         read(path, encoding="latin-1", folds=5)
+
+
+def test_fields_of_any_length_are_read_and_not_repeated(file):
+    long = "word " * 40_000
+    rows = [*examples(16), (long, "good"), (long, "bad")]
+    quoted = "label,text\n" + "".join(f'{label},"{text.replace(chr(34), chr(34) * 2)}"\n' for text, label in rows)
+    assert pairs(read(file("a.csv", quoted))) == {(text.strip(), label) for text, label in rows}
+    with pytest.raises(UserError, match=r"no column 'label': its first line names 'word .*\[...\]") as caught:
+        read(file("b.tsv", long + "\ttext\n"))
+    assert len(str(caught.value)) < 1_000
+
+
+def test_many_classes_are_read_in_time(file):
+    rows = "".join(f"class {i % 20_000}\ttext {i}\n" for i in range(60_000))
+    begin = time.monotonic()
+    assert len(read_table(Path(file("a.tsv", "label\ttext\n" + rows)), "utf-8").classes) == 20_000
+    assert time.monotonic() - begin < 5, "a search for the class of every text takes much longer"
 
 
 @pytest.mark.skipif(not (DATA / "mr-polarity").exists(), reason=f"{DATA / 'mr-polarity'} is not there")

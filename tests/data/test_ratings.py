@@ -5,6 +5,7 @@ from functools import partial
 import numpy as np
 import pytest
 
+from fuzzing.attempt import limited_memory
 from pipeline.data.baseline import SESSION_DAMPING, Baseline, session_effects
 from pipeline.data.implicit_feedback import LeaveOneOut, NegativeSampling, ratings_matrix
 from pipeline.data.ratings import Ratings, load
@@ -113,6 +114,9 @@ def test_unseen_users_and_items_have_a_note_and_a_baseline(file, tmp_path):
         (lines() + "u1\tfilm 2\n", "line 31 has 2 fields, and the first line 4"),
         (lines() + "u1\tfilm 2\tgood\t3\n", "line 31 has the rating 'good', which is not a number"),
         (lines() + "u1\tfilm 2\tnan\t3\n", "line 31 has the rating 'nan', which is not finite"),
+        (lines() + "u1\tfilm 2\t1e39\t3\n", r"line 31 has the rating '1e39', which is not finite or beyond 1e\+37"),
+        (lines() + "u1\tfilm 2\t3\t1e39\n", "line 31 has the timestamp '1e39', which is not finite"),
+        (lines() + "u1\tfilm 2\t" + "9" * 5000 + "\t3\n", r"line 31 has the rating '9+ \[...\] 9+', which is not"),
         (lines() + "\tfilm 2\t3\t3\n", "line 31 has no user"),
         (lines() + "u1\tfilm 9\t7\t3\n", "line 31 has the rating 7, outside the scale from 1 to 5"),
         ("a\tb\nc\td\n", "has no ratings: its lines have a user and an item and no third column"),
@@ -123,6 +127,19 @@ def test_unseen_users_and_items_have_a_note_and_a_baseline(file, tmp_path):
 def test_what_is_wrong_with_a_file(file, content, message):
     with pytest.raises(UserError, match=message):
         read(file("a.tsv", content), scale=(1.0, 5.0))
+
+
+def test_names_that_are_numbers_are_in_their_order_whatever_their_length(file):
+    names = ["9", "10", "007", "7", "0", "9" * 5_000, "10" * 3_000, "b", "a10", "\N{SUPERSCRIPT TWO}"]
+    data = read(file("a.tsv", "".join(f"u{i}\t{names[i % 10]}\t3\n" for i in range(200))))
+    assert list(data.items) == ["", "0", "007", "7", "9", "10", "9" * 5_000, "10" * 3_000, "a10", "b", "²"]
+
+
+def test_a_long_name_takes_no_memory_for_every_rating(file):
+    rows = "".join(f"u{i % 500}\tfilm {i // 500}\t3\t{i}\n" for i in range(5_000))
+    path = file("a.tsv", rows + "x" * 100_000 + "\tfilm 1\t3\t3\n")
+    with limited_memory():  # a matrix of 5,001 names, all as wide as the longest, takes 2 GB
+        assert len(read(path, ranking=True).test) == 500
 
 
 def test_what_is_wrong_with_a_ranking_and_with_paths(file, tmp_path):

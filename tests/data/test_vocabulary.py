@@ -60,3 +60,53 @@ def test_a_file_that_holds_none(content, tmp_path):
         (tmp_path / "vocabulary.json").write_text(content)
     with pytest.raises(UserError, match="not the folder of a run"):
         read(tmp_path)
+
+
+def stored(kind: int) -> dict:
+    vocabulary = VOCABULARIES[kind]
+    assert not isinstance(vocabulary, Characters)
+    return json.loads(vocabulary.definition)
+
+
+def with_ids(kind: int, change) -> dict:
+    content = stored(kind)
+    content["model"]["vocab"] = change(content["model"]["vocab"])
+    return content
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        {"characters": 5},
+        {"characters": ["a", "b"]},
+        {"characters": "cab"},
+        {"characters": "\N{REPLACEMENT CHARACTER}aab"},
+        {"characters": "\N{REPLACEMENT CHARACTER}a\udc80"},
+        {"words": with_ids(2, lambda ids: ids | {"cat": 10**9})},
+        {"words": with_ids(2, lambda ids: {word: id_ for word, id_ in ids.items() if word != "cat"})},
+        {"words": stored(2) | {"added_tokens": []} | {"model": stored(2)["model"] | {"unk_token": "nobody"}}},
+        {"words": stored(1)},
+        {"subwords": stored(2)},
+        {"words": "[" * 1_000},
+    ],
+)
+def test_a_vocabulary_that_was_not_learnt(content, tmp_path):
+    (tmp_path / "vocabulary.json").write_text(json.dumps(content))
+    with pytest.raises(UserError, match=r"not the folder of a run: its vocabulary.json cannot be read"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b'{"characters": ' + b"9" * 5_000 + b"}", b"\xff", b""])
+def test_a_file_that_is_no_json(content, tmp_path):
+    (tmp_path / "vocabulary.json").write_bytes(content)
+    with pytest.raises(UserError, match="not the folder of a run"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize("vocabulary", VOCABULARIES, ids=lambda vocabulary: type(vocabulary).__name__)
+def test_text_that_is_not_unicode(vocabulary):
+    with pytest.raises(UserError, match=r"the text has \\udce9 at position 3: it is half of a character, or a byte"):
+        vocabulary.encode("caf\udce9")
+    if not isinstance(vocabulary, Characters):
+        with pytest.raises(UserError, match=r"the text has \\ud83d at position 0"):
+            vocabulary.encode_all(["the cat", "\ud83d"])
