@@ -32,6 +32,17 @@ def visible(text: str, longest: int = 200) -> str:
     return text[: rest - rest // 3] + _LEFT_OUT + text[len(text) - rest // 3 :]
 
 
+def visible_lines(text: str, longest: int = 5_000) -> str:
+    r"""``text`` without hidden characters but the ends of its lines and tabs: see ``visible``.
+
+    longest: number of characters of a line, or of a part between tabs.
+
+    >>> visible_lines("first\n\tsecond \x1b[2J")
+    'first\n\tsecond \\x1b[2J'
+    """
+    return "".join(part if part in "\n\t" else visible(part, longest) for part in re.split("([\n\t])", text))
+
+
 def quoted(text: str, longest: int = 200) -> str:
     r"""``text`` in quotation marks, as Python writes it: see ``visible``.
 

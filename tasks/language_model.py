@@ -46,7 +46,7 @@ from pipeline.report.training import learning_sections
 from pipeline.training.config import TaskConfig
 from pipeline.training.optimizer import OptimizerConfig
 from pipeline.training.precision import in_precision
-from tasks.framework.command_line import Predictions, main
+from tasks.framework.command_line import Predictions, main, print_lines
 from tasks.framework.export import Exported
 from tasks.framework.summary import split_sizes
 from tasks.framework.task import Evaluation, Metric, Outcome, Story, Task, TaskModel, Training
@@ -236,7 +236,7 @@ class LanguageModel(Task[Config]):
         for i, prompt in enumerate(command.prompts):
             key = jax.random.fold_in(jax.random.key(command.seed), i)
             ids = generate(params, vocabulary.encode(prompt), command.length, key)
-            print(prompt + vocabulary.decode(ids))
+            print_lines(prompt + vocabulary.decode(ids))
             if i + 1 < len(command.prompts):
                 print("-" * 40)
 

@@ -44,7 +44,7 @@ from pipeline.training.run import read_config
 from pipeline.training.signatures import DiagnosisSignature
 from pipeline.training.step import Augment
 from tasks.framework.classification import CrossValidatedClassification, Labelled
-from tasks.framework.command_line import Predictions, main, print_table
+from tasks.framework.command_line import Predictions, main, print_lines, print_table
 from tasks.framework.cross_validation import Part
 from tasks.framework.export import Exported
 from tasks.framework.task import Metric, Outcome, TaskModel
@@ -242,12 +242,11 @@ class MedicalDiagnosis(CrossValidatedClassification[Config, DiagnosisSignature])
         return no_metrics if config.model == "autoencoder" else accuracy_metric
 
     def choose_on_validation(self, model: TaskModel, data: Cases, run_directory: Path) -> None:
-        config = model.config
+        config, labels = model.config, data.validation.labels
         logits = all_outputs(scorer(config, model.objective), model.params["model"], data.validation, config.batch_size)
         # Class weights and anomaly scores shift all logits of a class, which a temperature cannot mend.
         shifted = config.model == "autoencoder" or config.class_weights != "none"
-        labels, rule = data.validation.labels, config.decision
-        choose_operating_point(logits, labels, rule, config.specificity, shifted).write(run_directory)
+        choose_operating_point(logits, labels, config.decision, config.specificity, shifted).write(run_directory)
 
     def probabilities(self, model: TaskModel, run_directory: Path, examples: Labelled) -> np.ndarray:
         layer = scorer(model.config, model.objective)
@@ -315,7 +314,7 @@ class MedicalDiagnosis(CrossValidatedClassification[Config, DiagnosisSignature])
         print_table(heading, rows, numbers=heading[2:4])
         if not columns:
             for name, picture in answers.write_pictures(command.pictures or command.run / "attributions"):
-                print(f"what drove {name}: {picture}")
+                print_lines(f"what drove {name}: {picture}")
         print("Not a clinical device: not to be used to diagnose or treat anybody.")
 
     def exported(self, model: TaskModel, run_directory: Path) -> Exported:

@@ -40,7 +40,7 @@ from pipeline.training.precision import in_precision
 from pipeline.training.signatures import Catalogue
 from pipeline.training.sparse_updates import SparseTable
 from pipeline.training.stopping import StopConfig
-from tasks.framework.command_line import Predictions, main, print_table
+from tasks.framework.command_line import Predictions, main, print_lines, print_table
 from tasks.framework.cross_validation import CrossValidated, Part
 from tasks.framework.export import Exported
 from tasks.framework.summary import split_sizes
@@ -309,7 +309,7 @@ class Recommendation(CrossValidated[Config]):
         recommender = _recommender(*self.trained_with_data(command.run))
         data = recommender.data
         if command.user not in data.users[1:]:
-            print(
+            print_lines(
                 f"{command.user} is not among the {len(data.users) - 1:,} users of {data.name} (such as "
                 f"{', '.join(data.users[1:4])}): what follows is for anybody"
             )

@@ -48,7 +48,7 @@ from pipeline.training.config import TaskConfig
 from pipeline.training.optimizer import OptimizerConfig
 from pipeline.training.precision import in_precision
 from pipeline.training.signatures import SpeechSignature
-from tasks.framework.command_line import Predictions, main
+from tasks.framework.command_line import Predictions, main, print_lines
 from tasks.framework.export import Exported
 from tasks.framework.task import Evaluation, Metric, Outcome, Story, Task, TaskModel, Training
 
@@ -110,10 +110,9 @@ class Config(TaskConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_between(self, rate=(1000, 192_000), window=(0.001, 1), hop=(0.001, 1), mels=(1, 512), layers=(1, 100))
-        require_between(self, longest=(0.01, 3600), connected=(1, 1000), speed=(0, 0.5), stride=(1, 1000))
-        require_between(self, width=(1, 10_000), heads=(1, 1000), beam=(1, MOST_TEXTS))
-        require_between(self, ngram=(0, 100), ngram_weight=(0, 100))
+        require_between(self, rate=(1000, 192_000), longest=(0.01, 3600), beam=(1, MOST_TEXTS), ngram_weight=(0, 100))
+        require_between(self, window=(0.001, 1), hop=(0.001, 1), connected=(1, 1000), width=(1, 10_000), speed=(0, 0.5))
+        require_between(self, stride=(1, 1000), layers=(1, 100), heads=(1, 1000), mels=(1, 512), ngram=(0, 100))
         require_equal_heads(self.width, self.heads)
         require_shares(self, "dropout")
         least, most = self.noise
@@ -304,12 +303,12 @@ class SpeechRecognition(Task[Config]):
         _, log_y_of = evaluate_frames(model.params, utterances, min(config.batch_size, len(files)))
         for file, signal, log_y in zip(files, signals, log_y_of):
             if not np.ptp(signal):
-                print(f"{file}: silence")
+                print_lines(f"{file}: silence")
                 continue
             words = recogniser.words(log_y)
-            print(f"{file}: {' '.join(word.text for word in words) or 'no words'}")
+            print_lines(f"{file}: {' '.join(word.text for word in words) or 'no words'}")
             for text, start, end in words:
-                print(f"    {start:7.2f} s to {end:7.2f} s  {text}")
+                print_lines(f"    {start:7.2f} s to {end:7.2f} s  {text}")
 
     def exported(self, model: TaskModel, run_directory: Path) -> Exported:
         """Signals to the log-probability of every symbol at every step."""

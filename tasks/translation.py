@@ -40,7 +40,7 @@ from pipeline.report.training import learning_sections
 from pipeline.training.config import TaskConfig
 from pipeline.training.optimizer import OptimizerConfig
 from pipeline.training.precision import in_precision
-from tasks.framework.command_line import Predictions, main
+from tasks.framework.command_line import Predictions, main, print_lines
 from tasks.framework.export import Exported
 from tasks.framework.summary import split_sizes
 from tasks.framework.task import Evaluation, Metric, Outcome, Story, Task, TaskModel, Training
@@ -262,7 +262,7 @@ class Translation(Task[Config]):
             picture = folder / f"{i + 1}.png"
             draw = partial(plots.alignment, *translator.attention(sentence, translation))
             picture.write_bytes(plots.png(draw))
-            print(translation, f"    what each part comes from: {picture}", sep="\n")
+            print_lines(f"{translation}\n    what each part comes from: {picture}")
 
     def exported(self, model: TaskModel, run_directory: Path) -> Exported:
         """Ids of the source and of the target so far to the log-probability of every subword coming next."""

@@ -49,7 +49,7 @@ BELOW = {
     "data": {"compiler", "display", "errors", "losses", "options", "storage"},
     "decoding": {"attribution", "compiler", "data", "layers", "losses", "models"},
     "evaluation": {"compiler", "data", "layers", "losses", "models", "storage"},
-    "report": {"attribution", "compiler", "data", "decoding", "evaluation", "layers", "storage"},
+    "report": {"attribution", "compiler", "data", "decoding", "display", "evaluation", "layers", "storage"},
     "verify": {"compiler", "errors", "layers", "report"},
     "training": {"backprop", "compiler", "data", "errors", "evaluation", "layers", "options", "verify", "storage"},
     "plugin": set(),

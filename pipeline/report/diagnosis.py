@@ -303,7 +303,7 @@ def _intervals(test: Mapping[str, float], resamples: int, strata: str) -> Table:
 
 def _findings(names: Sequence[str], importance: np.ndarray, abnormal: str, most: int = 15) -> Plot:
     """The findings that move the answer most. importance: what each adds, on average, where there is much of it."""
-    order = np.argsort(-np.abs(importance), kind="stable")[:most]
+    order, abnormal = np.argsort(-np.abs(importance), kind="stable")[:most], plots.short_name(abnormal)
     chosen: list[str] = [names[int(i)] for i in order]
     return Plot(
         "findings",

@@ -8,14 +8,18 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from .. import storage
+from ..display import visible_lines
 from ..extras import extra
 from .plots import DARK, DPI, LIGHT, Figure, Theme, png
 
 with extra("report"):
     from markupsafe import Markup, escape
+
+LONGEST_CELL = 1_000
+"""Characters of a line in a table; of a longer one the middle is left out."""
 
 
 @dataclass(frozen=True)
@@ -150,18 +154,25 @@ def _html(page: Page, drawings: dict[Plot, Drawing]) -> str:
     with extra("report"):
         import jinja2
 
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True)
-    as_text = lambda file: base64.b64encode(file).decode()  # noqa: E731
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, finalize=_visible
+    )
+    as_text = lambda file: Markup(base64.b64encode(file).decode())  # noqa: E731
     environment.filters |= {"base64": as_text, "prose": _prose, "breakable": _breakable}
     template = environment.from_string(Path(__file__).with_name("page.html").read_text(encoding="utf-8"))
     kinds = {Plot: "plot", Table: "table", Section: "section"}
     return template.render(page=page, drawings=drawings, parts=[(kinds[type(part)], part) for part in page.parts])
 
 
+def _visible(value: Any) -> Any:
+    """What the template shows, without hidden characters: names and texts are the user's."""
+    return visible_lines(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
 def _prose(text: str) -> Markup:
-    return Markup(re.sub(r"`([^`\n]+)`", r"<code>\1</code>", str(escape(text))))
+    return Markup(re.sub(r"`([^`\n]+)`", r"<code>\1</code>", str(escape(visible_lines(text)))))
 
 
-def _breakable(path: str) -> Markup:
-    """A line may end after a slash."""
-    return escape(path).replace("/", Markup("/<wbr>"))
+def _breakable(text: str) -> Markup:
+    """A table's text, in which a line may end after a slash."""
+    return escape(visible_lines(text, LONGEST_CELL)).replace("/", Markup("/<wbr>"))

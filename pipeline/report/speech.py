@@ -13,7 +13,7 @@ from ..decoding.recogniser import Recogniser
 from ..extras import extra
 from . import plots
 from .page import Plot, Table
-from .plots import WIDTH, Figure, Theme, figure_of, whole_numbers
+from .plots import WIDTH, Figure, Theme, figure_of, short_name, whole_numbers
 
 NOTHING = "(nothing)"
 """In the place of a word that is missing, or too many."""
@@ -107,7 +107,7 @@ def listening(heard: Heard, theme: Theme) -> Figure:
 
 
 def _shown(symbol: str) -> str:
-    return {" ": "\N{OPEN BOX}", "$": r"\$"}.get(symbol, symbol)
+    return "\N{OPEN BOX}" if symbol == " " else short_name(symbol)
 
 
 def examples(heard: Sequence[Heard]) -> list[Plot]:

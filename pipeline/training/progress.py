@@ -20,10 +20,10 @@ class Display:
         console = Console(file=sys.stdout)
         self._live = console.is_terminal and not quiet
         self._bar = Progress(
-            TextColumn("{task.description}"),
+            TextColumn("{task.description}", markup=False),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("{task.fields[facts]}"),
+            TextColumn("{task.fields[facts]}", markup=False),
             TimeRemainingColumn(),
             console=console,
             refresh_per_second=4,

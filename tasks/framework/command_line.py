@@ -20,6 +20,7 @@ from rich.text import Text
 from tyro.conf import FlagCreatePairsOff, Positional, subcommand
 
 from pipeline import compiler
+from pipeline.display import visible, visible_lines
 from pipeline.errors import UserError, explained
 from pipeline.options import differences, flag
 from pipeline.training.checkpoints import check_run_files
@@ -194,10 +195,15 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: 
     """Prints a table of the user's own texts, which are never taken for markup. numbers: columns aligned right."""
     table = Table()
     for column in columns:
-        table.add_column(Text(column), justify="right" if column in numbers else "left")
+        table.add_column(Text(visible(column)), justify="right" if column in numbers else "left")
     for row in rows:
-        table.add_row(*map(Text, row))
+        table.add_row(*(Text(visible(text)) for text in row))
     console().print(table)
+
+
+def print_lines(text: str) -> None:
+    """Prints lines with texts of the user's, in which hidden characters become visible."""
+    print(visible_lines(text))
 
 
 def console() -> Console:

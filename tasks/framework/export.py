@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from pipeline import compiler, storage
+from pipeline.display import visible
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 
@@ -47,7 +48,8 @@ def write_export(run_directory: Path, exported: Exported) -> Path:
     folder = run_directory / "export"
     folder.mkdir(exist_ok=True)
     storage.write(folder / "model.jax", artifact)
-    print(f"exported        {folder / 'model.jax'}  ({len(artifact) / 2**20:.1f} MiB, for {', '.join(PLATFORMS)})")
+    path, size = visible(str(folder / "model.jax")), len(artifact) / 2**20
+    print(f"exported        {path}  ({size:.1f} MiB, for {', '.join(PLATFORMS)})")
     print(f"input           {exported.takes}")
     print(f"output          {exported.gives}")
     print("checked         the artifact, loaded again, agrees with the model")

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 
 from pipeline import compiler
+from pipeline.display import visible_lines
 from pipeline.layers.base import PyTree
 from pipeline.options import differences, flag
 from pipeline.training.loop import Result
@@ -118,7 +119,7 @@ def print_summary(summary: Mapping[str, Any], report: Path, *results: tuple[str,
         ("report", str(report)),
     ]
     width = max(15, *(len(name) for name, _ in lines))
-    print("\n".join(f"{name:<{width}} {value}" for name, value in lines))
+    print(visible_lines("\n".join(f"{name:<{width}} {value}" for name, value in lines)))
 
 
 def command(task: "Task[Any]", config: Any) -> str:

@@ -18,6 +18,7 @@ import jax
 from pipeline import storage
 from pipeline.data.batches import Batch, Examples, PerEpochExamples, steps_per_epoch, train_batches
 from pipeline.data.fingerprint import differences, fingerprint
+from pipeline.display import visible_lines
 from pipeline.errors import UserError
 from pipeline.evaluation.metrics import Metrics, no_metrics
 from pipeline.layers.base import Context, PyTree, leaves
@@ -292,7 +293,7 @@ class Task(ABC, Generic[Config]):
         config = model.config
         if not config.quiet:
             size = f"{config.model} with {summary.parameter_count(model.params):,} parameters"
-            print(f"{size} on {training.description}", *training.notes, sep="\n", flush=True)
+            print(visible_lines("\n".join((f"{size} on {training.description}", *training.notes))), flush=True)
         statistics_batches = _statistics_batches(model.objective, training, config)
         with SIGNALS.saving():
             result = fit(
@@ -431,7 +432,7 @@ def open_run(task: Task[Any], config: Any) -> Run:
     if config.resume:
         return Run.resume(config.resume)
     when = datetime.now().strftime("%Y%m%d-%H%M%S")
-    directory = config.run_dir or Path("runs") / f"{task.name}-{Path(config.data).stem}-{when}"
+    directory = config.run_dir or Path("runs") / f"{task.name}-{Path(config.data).stem[:40]}-{when}"
     return Run.create(directory, task.name, config)
 
 

@@ -83,3 +83,25 @@ def test_a_page_without_a_run():
         "layers/<wbr>0/<wbr>kernel" in source and '<span class="bad" title="hint &#34;quoted&#34;">31</span>' in source
     )
     assert "The run" not in reader.text and "How to reproduce" not in reader.text
+
+
+NASTY = ("[/b]", "$x^{$", "<script>alert(1)</script>", "{{ page }}", "\x1b[31mred", "\udc80", "x" * 10_000)
+
+
+def test_texts_of_the_user_are_shown_and_do_nothing(tmp_path):
+    text = " & ".join(NASTY[:-1])
+    sections = [
+        Plot("plot", text, text, draw),
+        Table(text, text, NASTY, [NASTY]),
+        Section(
+            text, lead=f"`{text}`", caption=text, code=f"{text}\n\tsecond line", items=[text], facts=[(text, text)]
+        ),
+    ]
+    page = Page(text, [(text, text)], text, sections, [(text, text)], reproduce=text)
+    source = write(tmp_path, page).read_text(encoding="utf-8")
+    reader = Reader()
+    reader.feed(source)
+    assert "<script" not in source and "\x1b" not in source
+    shown = text.replace("\x1b", "\\x1b").replace("\udc80", "\\udc80")
+    assert reader.text.count(shown) == 19 and f"{shown}\n\tsecond line" in reader.text
+    assert "x" * 600 in reader.text and "x" * 700 not in reader.text  # shortened in tables

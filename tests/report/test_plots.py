@@ -1,11 +1,14 @@
 """Plots say what their data says: read back from the figure, not from its pixels."""
 
+from functools import partial
 from typing import Any
 
 import numpy as np
 import pytest
 from matplotlib.colors import to_hex
+from matplotlib.text import Text
 
+from pipeline.display import visible
 from pipeline.report import plots
 from pipeline.report.plots import DARK, LIGHT
 
@@ -116,3 +119,29 @@ def test_mistakes_of_signals_are_lines():
     signal = np.linspace(-1, 1, 40).reshape(1, 40, 1)
     axis = plots.mistakes(signal, labels, probabilities_of(predictions, [0.8], 2), ("a", "b"), LIGHT).axes[0]
     np.testing.assert_allclose(y_of(axis.lines[0]), signal[0, :, 0])
+
+
+NASTY = ("[/b]", "$x^{$", "under $100 and $over_{", "<script>", "\x1b[31mred", "\udc80", "\u597d", "x" * 10_000)
+
+
+@pytest.mark.parametrize(
+    "draw",
+    [
+        partial(plots.confusion_matrix, np.arange(8), np.arange(8)[::-1], NASTY),
+        partial(plots.mistakes, np.zeros((8, 8, 8, 1)), np.arange(8), np.roll(np.eye(8), 1, 1), NASTY),
+        partial(plots.bars, NASTY, np.arange(8.0), "$x^{$"),
+        partial(plots.attributions, np.zeros((8, 8, 8, 1)), np.zeros((8, 8, 8, 1)), NASTY),
+        partial(plots.points, np.eye(8, 2), np.arange(8.0), np.arange(8.0), dict(enumerate(NASTY)), "rating"),
+        partial(plots.alignment, np.eye(8), NASTY, NASTY),
+    ],
+    ids=lambda draw: draw.func.__name__,
+)
+def test_names_of_the_user_are_drawn_as_they_are(draw):
+    figures = []
+    plots.png(lambda theme: figures.append(draw(theme)) or figures[0])
+    texts = [text.get_text() for axis in figures[0].axes for text in axis.findobj(Text)]
+    drawn = "\n".join(texts).replace("\N{OPEN BOX}", " ")
+    longest = {"mistakes": 12, "alignment": 20}.get(draw.func.__name__, 40)
+    for name in NASTY[:-1]:
+        assert visible(name, longest) in drawn
+    assert max(len(line) for line in drawn.splitlines()) < 60

@@ -31,3 +31,12 @@ def test_a_terminal_gets_a_bar(capsys, monkeypatch):
     text = re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().out)
     assert "epoch 2/2" in text and "6/6" in text and "loss 0.1667  validation loss 0.2500" in text
     assert "1,234 examples/s" in text
+
+
+def test_names_of_metrics_are_no_markup(capsys, monkeypatch):
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "160")
+    with Display(epochs=2, steps_per_epoch=1) as display:
+        display.epoch(1, {"[/b]": 0.5})
+        display.step(1, 1.0, 1.0)
+    assert "[/b] 0.5" in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().out)

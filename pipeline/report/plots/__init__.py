@@ -14,6 +14,7 @@ from .theme import (
     figure_of,
     png,
     shades,
+    short_name,
     whole_numbers,
 )
 from .training import (
@@ -56,5 +57,6 @@ __all__ = [
     "reliability",
     "roc",
     "shades",
+    "short_name",
     "whole_numbers",
 ]

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...extras import extra
-from .theme import WIDTH, Theme, figure_of, shades
+from .theme import WIDTH, Theme, figure_of, shades, short_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,7 +21,9 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: Seque
         from sklearn.metrics import confusion_matrix as count_confusions
 
     counts = count_confusions(labels, predictions, labels=np.arange(len(classes)))
-    side = max(4.2, 0.52 * len(classes) + 1.4)
+    names = [short_name(name) for name in classes]
+    longest = max(map(len, names))
+    side = max(4.2, 0.52 * len(classes) + 1.4) + 0.08 * max(0, longest - 12)
     figure = figure_of(side, side)
     axis = figure.subplots()
     axis.grid(False)
@@ -37,9 +39,9 @@ def confusion_matrix(labels: np.ndarray, predictions: np.ndarray, classes: Seque
             colour = "#ffffff" if dark else "#1f2430"
             axis.text(column, row, f"{count}", ha="center", va="center", color=colour, weight=weight, fontsize=9)
     ticks = range(len(classes))
-    turn = 0 if max(map(len, classes)) <= 3 else 45
-    axis.set_xticks(ticks, classes, rotation=turn, ha="right" if turn else "center")
-    axis.set_yticks(ticks, classes)
+    turn = 0 if longest <= 3 else 45
+    axis.set_xticks(ticks, names, rotation=turn, ha="right" if turn else "center")
+    axis.set_yticks(ticks, names)
     axis.set(xlabel="predicted", ylabel="true")
     axis.spines[:].set_visible(False)
     return figure
@@ -93,7 +95,7 @@ def mistakes(
     rows = -(-len(wrong) // columns)
     figure = figure_of(WIDTH, (WIDTH / columns + 0.55) * rows if inputs.ndim == 4 else (1.5 + 0.55) * rows)
     axes = figure.subplots(rows, columns, squeeze=False)
-    names = np.asarray(classes)
+    names = np.asarray([short_name(name, 12) for name in classes])
     for axis, x, true, predicted, row in zip(
         axes.flat, inputs[wrong], names[labels[wrong]], names[predictions[wrong]], probabilities[wrong]
     ):

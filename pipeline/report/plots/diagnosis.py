@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from .classification import bare
-from .theme import WIDTH, Theme, figure_of
+from .theme import WIDTH, Theme, figure_of, short_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -68,7 +68,7 @@ def bars(names: Sequence[str], values: np.ndarray, label: str, theme: Theme) -> 
     colours = np.where(values >= 0, theme.wrong, theme.training)
     axis.barh(np.arange(len(names)), values, color=list(colours), height=0.65)
     axis.axvline(0, color=theme.text, linewidth=1)
-    axis.set_yticks(np.arange(len(names)), [name.replace("$", r"\$") for name in names], fontsize=9)
+    axis.set_yticks(np.arange(len(names)), [short_name(name) for name in names], fontsize=9)
     axis.invert_yaxis()
     axis.grid(False, axis="y")
     axis.set(xlabel=label)
@@ -97,6 +97,7 @@ def attributions(inputs: np.ndarray, values: np.ndarray, titles: Sequence[str], 
             extent = (-0.5, len(x) - 0.5, float(x.min()), float(x.max()) + 1e-6)
             pair[0].imshow(value[None], cmap="RdBu_r", vmin=-most, vmax=most, alpha=0.6, extent=extent, aspect="auto")
             pair[0].plot(x, color=theme.text, linewidth=1.2)
-        pair[0].set_title(title, fontsize=8, linespacing=1.3)
+        lines = [short_name(line, 28) for line in title.split("\n")]
+        pair[0].set_title("\n".join(lines), fontsize=8, linespacing=1.3)
     bare(axes)
     return figure

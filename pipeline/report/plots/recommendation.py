@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .theme import WIDTH, Theme, figure_of, plain_ticks
+from .theme import WIDTH, Theme, figure_of, plain_ticks, short_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -71,7 +71,8 @@ def points(
     middle = places[:, 0].mean()
     for i, name in named.items():
         side, where = (-6, "right") if places[i, 0] > middle else (6, "left")
-        text = name.replace("$", r"\$")
-        axis.annotate(text, places[i], (side, 4), textcoords="offset points", fontsize=8, ha=where, color=theme.text)
+        axis.annotate(
+            short_name(name), places[i], (side, 4), textcoords="offset points", fontsize=8, ha=where, color=theme.text
+        )
     axis.set(xlabel="first principal component", ylabel="second")
     return figure

@@ -6,10 +6,13 @@ lightness.
 """
 
 import io
+import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from ...display import visible
 from ...extras import extra
 
 if TYPE_CHECKING:
@@ -36,6 +39,9 @@ class Theme:
 LIGHT = Theme("#ffffff", "#1f2430", "#dfe3ea", "#0072b2", "#d55e00", "#b03a5b")
 DARK = Theme("#171a21", "#e4e7ee", "#343a47", "#56b4e9", "#e69f00", "#f08cab")
 
+FONT = "DejaVu Sans"
+FALLBACK_FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Micro Hei", "PingFang SC", "Microsoft YaHei")
+
 DPI = 150
 WIDTH = 9.0  # inches of a plot as broad as the page
 
@@ -47,7 +53,8 @@ def png(draw: Callable[[Theme], Figure], theme: Theme = LIGHT) -> bytes:
 
     style: dict[Any, Any] = {
         "font.family": "sans-serif",
-        "font.sans-serif": ["DejaVu Sans"],
+        "font.sans-serif": _fonts(),
+        "text.parse_math": False,  # names and texts are the user's, and a dollar is a dollar
         "font.size": 10,
         "axes.titlesize": 11,
         "axes.titlelocation": "left",
@@ -74,11 +81,27 @@ def png(draw: Callable[[Theme], Figure], theme: Theme = LIGHT) -> bytes:
         "lines.linewidth": 2,
         "lines.solid_capstyle": "round",
     }
-    with mpl.rc_context(style):
+    with mpl.rc_context(style), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", r"Glyph .* missing from font")
         figure = draw(theme)
         file = io.BytesIO()
         figure.savefig(file, format="png", dpi=DPI)
     return file.getvalue()
+
+
+@cache
+def _fonts() -> list[str]:
+    """The font of all plots, then those on this machine that have the characters which it lacks."""
+    with extra("report"):
+        from matplotlib.font_manager import get_font_names
+
+    installed = set(get_font_names())
+    return [FONT, *(font for font in FALLBACK_FONTS if font in installed)]
+
+
+def short_name(name: str, longest: int = 40) -> str:
+    """A name of the user's for a plot, of at most ``longest`` characters and without hidden ones."""
+    return visible(name, longest)
 
 
 def figure_of(width: float, height: float, gap: float = 0.02) -> Figure:

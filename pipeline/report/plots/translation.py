@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .theme import Theme, figure_of, shades
+from .theme import Theme, figure_of, shades, short_name
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,5 +29,5 @@ def alignment(weights: np.ndarray, source: Sequence[str], target: Sequence[str],
 
 
 def _shown(token: str) -> str:
-    """A token with its spaces visible, and without what matplotlib takes for mathematics."""
-    return token.replace(" ", "\N{OPEN BOX}").replace("$", r"\$")
+    """A token with its spaces visible."""
+    return short_name(token.replace(" ", "\N{OPEN BOX}"), 20)
