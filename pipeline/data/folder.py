@@ -19,8 +19,8 @@ FORMATS = ("PNG", "JPEG")
 """Pillow's names of the formats, whatever a file's suffix: it would try dozens of others."""
 LONGEST_NAME = 255
 """Characters of the name of a file or a folder."""
-MOST_PIXELS = 1 << 26
-"""Pixels of one image, as in 8192x8192: a small file can announce any number."""
+MOST_PIXELS = 1 << 25
+"""Pixels of one image, as in 8192x4096: a small file can announce any number."""
 PARTS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 
 
