@@ -6,12 +6,15 @@ from typing import Any
 
 import numpy as np
 
+from ..display import visible
 from ..extras import extra
 from . import plots
 from .page import Plot, Table
 
 STRONGEST = 4
 """Parts of an input that are named as those that contributed most."""
+LONGEST_PART = 60
+"""Characters of the name of such a part."""
 
 
 def results(labels: np.ndarray, predictions: np.ndarray, classes: Sequence[str]) -> list[Plot | Table]:
@@ -93,4 +96,4 @@ def strongest(names: Sequence[str], contributions: np.ndarray) -> str:
     contributions: one for each name.
     """
     order = np.argsort(-np.abs(contributions), kind="stable")[:STRONGEST]
-    return "  ".join(f"{'+' if contributions[i] >= 0 else '-'}{names[i]}" for i in order)
+    return "  ".join(f"{'+' if contributions[i] >= 0 else '-'}{visible(names[i], LONGEST_PART)}" for i in order)

@@ -9,10 +9,12 @@ import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 from .. import storage
+from ..data.limits import require_unicode
 from ..errors import UserError
 
 C = TypeVar("C")
@@ -42,6 +44,7 @@ class Run:
         """
         if directory is None:
             directory = Path("runs") / f"{task}-{datetime.now():%Y%m%d-%H%M%S}"
+        _require_usable_name(directory)
         _require_empty(directory)
         directory.mkdir(parents=True, exist_ok=True)
         _lock(directory)
@@ -64,6 +67,7 @@ class Run:
     @staticmethod
     def open(directory: Path) -> "Run":
         """The run in ``directory``, to read. Raises UserError if there is none."""
+        _require_usable_name(directory)
         if not (directory / "config.json").is_file():
             raise UserError(f"{directory} holds no run (it has no config.json); give the folder that train wrote")
         return Run(directory)
@@ -193,6 +197,16 @@ def _tuple(kinds: tuple[Any, ...], values: list[Any], name: str) -> tuple[Any, .
     if len(values) != len(kinds):
         raise TypeError(f"{name} is {values!r}")
     return tuple(_value(kind, value, name) for kind, value in zip(kinds, values))
+
+
+def _require_usable_name(directory: Path) -> None:
+    """Raises UserError if the folder has a path that orbax cannot use: one that is not UTF-8, or a pattern of names."""
+    path = require_unicode(str(directory.absolute()), f"the name of the folder {directory}")
+    if not fnmatchcase(path, path) or (os.sep == "/" and "\\" in path):
+        raise UserError(
+            f"the folder {path} has brackets or a backslash in its name, which stand for other characters where "
+            "checkpoints are looked for; choose another --run-dir"
+        )
 
 
 def _require_empty(directory: Path) -> None:

@@ -195,7 +195,8 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: 
     """Prints a table of the user's own texts, which are never taken for markup. numbers: columns aligned right."""
     table = Table()
     for column in columns:
-        table.add_column(Text(visible(column)), justify="right" if column in numbers else "left")
+        justify = "right" if column in numbers else "left"
+        table.add_column(Text(visible(column)), justify=justify, overflow="fold")
     for row in rows:
         table.add_row(*(Text(visible(text)) for text in row))
     console().print(table)

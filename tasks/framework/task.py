@@ -5,6 +5,7 @@ a test split is judged, what its report shows, and how it predicts.
 """
 
 import dataclasses
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Mapping, Sequence
 from datetime import datetime
@@ -432,7 +433,8 @@ def open_run(task: Task[Any], config: Any) -> Run:
     if config.resume:
         return Run.resume(config.resume)
     when = datetime.now().strftime("%Y%m%d-%H%M%S")
-    directory = config.run_dir or Path("runs") / f"{task.name}-{Path(config.data).stem[:40]}-{when}"
+    name = re.sub(r"[^\w.-]+", "_", Path(config.data).stem)[:40]
+    directory = config.run_dir or Path("runs") / f"{task.name}-{name}-{when}"
     return Run.create(directory, task.name, config)
 
 
