@@ -1,9 +1,12 @@
 """Speech recognition as its users meet it: a real run over recordings of one's own, and what they may do wrong."""
 
 import json
+import os
 import re
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import jax
 import numpy as np
@@ -98,6 +101,20 @@ def test_the_report_stands_alone_and_shows_what_is_heard(run):
     assert len(transcripts) == 1 + 36 and transcripts[0] == "recording\ttext\trecognised"
 
 
+def test_transcripts_of_files_with_any_name(tmp_path):
+    names = [os.fsdecode(b"caf\xe9.wav"), "tab\tand\nline.wav", "x" * 300]
+    test = SimpleNamespace(names=names, texts=["one", "two", "three"])
+    outcome: Any = SimpleNamespace(
+        data=SimpleNamespace(test=test),
+        evaluation=SimpleNamespace(answers=[("won", None), ("too", None), ("tree", None)]),
+        run=SimpleNamespace(directory=tmp_path),
+    )
+    SpeechRecognition().write_results(outcome)
+    lines = (tmp_path / "transcripts.tsv").read_text(encoding="utf-8").splitlines()
+    shown = ("caf\\udce9.wav", "tab\\tand\\nline.wav", "x" * 300)
+    assert [line.split("\t")[0] for line in lines[1:]] == list(shown) and lines[2].endswith("\ttwo\ttoo")
+
+
 def test_evaluate(run, task):
     assert json.loads(task("evaluate", run, "--json").out) == pytest.approx(summary(run)["test"])
 
@@ -148,7 +165,7 @@ def test_bfloat16_with_an_ngram_trains_and_stays_a_float32_model(task, files, tm
     words = [f"{files / line}" for line in lines[1:] if line.split("\t")[1] in WORDS][:36]
     manifest.write_text("\n".join([lines[0], *words]) + "\n", encoding="utf-8")
     options = (*SIZES, "--precision", "bfloat16", "--epochs", 1, "--batch-size", 16, "--beam", 2, "--ngram", 3)
-    done = task("--data", manifest, *options, "--quiet", "--run-dir", run)
+    done = task("--data", manifest, "--allow-outside", *options, "--quiet", "--run-dir", run)
     assert done.code == 0, done.err
     assert summary(run)["gradient_check"]["max_relative_error"] < 1e-10
     params = SpeechRecognition().trained(run).params
@@ -163,10 +180,13 @@ def test_what_a_user_does_wrong(refused, run, files, tmp_path):
     assert "no recording of" in refused("--data", files, "--longest", 0.01, *where)
     assert "--connected is 0" in refused("--data", files, "--connected", 0, *where)
     assert "--speed is 1.0" in refused("--data", files, "--speed", 1, *where)
-    assert "--noise is (9.0, 3.0)" in refused("--data", files, "--noise", 9, 3, *where)
-    assert "--beam 1: statistics" in refused("--data", files, "--ngram", 3, *where)
+    assert "--noise is 9.0 3.0" in refused("--data", files, "--noise", 9, 3, *where)
+    assert "--beam is 1: an n-gram model" in refused("--data", files, "--ngram", 3, *where)
     assert "too many for a window" in refused("--data", files, "--mels", 300, *where)
     assert "a multiple of 8" in refused("--data", files, "--width", 12, *where)
+    (tmp_path / "outside.tsv").write_text(f"path\ttext\n{files / 'other.wav'}\tyes maybe\n", encoding="utf-8")
+    assert "outside.tsv: line 2 names" in refused("--data", tmp_path / "outside.tsv", *where)
+    assert "are too few" in refused("--data", tmp_path / "outside.tsv", "--allow-outside", *where)
     assert not (tmp_path / "run").exists()
     (tmp_path / "empty.wav").write_bytes(b"")
     content = (files / "other.wav").read_bytes()
