@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..display import quoted, visible
+from ..display import visible
 from ..errors import UserError
 from .dataset import Source, with_numbers_as_classes
 from .limits import Readable, default_limit, open_file, parsing, read_at_most, require_memory
@@ -60,7 +60,7 @@ def _read_archive(path: Path, limit: int) -> tuple[dict[str, np.ndarray], list[s
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str, limit: int) -> np.ndarray:
     # Others, which NumPy does not write, are unpacked whole by zipfile, whatever their size.
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-        raise ValueError(f"{quoted(member.filename)} is compressed by another method than numpy.savez_compressed's")
+        raise UserError(f"{name} is compressed by another method than numpy.savez_compressed's; write it with that")
     with archive.open(member) as file:
         return read_array(file, name, limit)
 
@@ -69,24 +69,26 @@ def read_array(file: Readable, name: str, limit: int) -> np.ndarray:
     """The array in a file that ``numpy.save`` wrote: numbers or texts, never Python objects.
 
     name: of the array, for messages. limit: bytes that the array may take.
-    Raises UserError if it needs more, and any other exception for a file that is broken.
+    Raises UserError for an array that needs more, or is not what its header says, and other exceptions for a header
+    that cannot be read.
     """
     start = io.BytesIO(read_at_most(file, LONGEST_HEADER))
     version = np.lib.format.read_magic(start)
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     if version not in readers:
-        raise ValueError(f"{name} has version {version} of NumPy's format, which no array of numbers has")
+        raise UserError(f"{name} has version {version} of NumPy's format, which no numbers need; write it again")
     shape, fortran_order, dtype = readers[version](start)
     if dtype.hasobject:
-        raise ValueError(f"{name} has Python objects; save numbers")
+        raise UserError(f"{name} has Python objects; save numbers")
     if any(size < 0 for size in shape):
-        raise ValueError(f"{name} has the shape {shape}")
+        raise UserError(f"{name} has the shape {shape}; write it again")
     size = math.prod(shape) * dtype.itemsize
     require_memory(name, size, limit)
     content = bytearray(start.read())
     content += read_at_most(file, size + 1 - len(content))
     if len(content) != size:
-        raise ValueError(f"{name} has {'less' if len(content) < size else 'more'} than the {size} bytes it announces")
+        relation = "less" if len(content) < size else "more"
+        raise UserError(f"{name} has {relation} than the {size} bytes that its header announces; write it again")
     values = np.frombuffer(content, dtype) if size else np.empty(0, dtype)
     array = values.reshape(shape[::-1]).T if fortran_order else values.reshape(shape)
     return array.astype(dtype.newbyteorder("="), copy=False)

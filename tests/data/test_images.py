@@ -77,7 +77,7 @@ def test_a_signal_that_float32_does_not_hold(tmp_path, value):
     [
         (np.ones(3, complex), "values of type complex128"),
         (np.array(["a", "b", "c"]), "values of type <U1"),
-        (np.array([1, "b", None], object), "cannot be read as a signal"),
+        (np.array([1, "b", None], object), "has Python objects; save numbers"),
         (np.array(1.0), "has the shape ()"),
     ],
 )
