@@ -10,7 +10,7 @@ import os
 import stat
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 from typing import Protocol, runtime_checkable
@@ -24,6 +24,8 @@ LARGEST = 1e37
 """Numbers beyond this are refused: float32, in which models compute, holds sums and differences of smaller ones."""
 LIMIT_SHARE = 0.5
 """Share of the machine's memory that a file may take, where a reader is given no other ``limit``."""
+CONTAINER_MEMORY = Path("/sys/fs/cgroup/memory.max")
+"""The file in which Linux says how much memory a container may take, or "max"."""
 TEXT_COST = 8
 """Bytes of memory for each byte of a text file: its characters, lines, fields and ids."""
 
@@ -50,11 +52,13 @@ class Readable(Protocol):
 
 @cache
 def default_limit() -> int:
-    """Bytes of memory that a file may take: half of the machine's memory."""
+    """Bytes of memory that a file may take: half of the memory of the machine or the container."""
     try:
         memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     except (AttributeError, OSError, ValueError):  # a system that does not say
         memory = _UNKNOWN_MEMORY
+    with suppress(OSError, ValueError):  # no container, or one without a limit
+        memory = min(memory, int(CONTAINER_MEMORY.read_text()))
     return int(LIMIT_SHARE * memory)
 
 
@@ -66,8 +70,9 @@ def require_memory(what: str, needed: int | float, limit: int | None = None) -> 
     limit = default_limit() if limit is None else limit
     if needed > limit:
         raise UserError(
-            f"{what} needs at least {_size(needed)} of memory, and the limit is {_size(limit)} ({LIMIT_SHARE:.0%} of "
-            "a machine's memory): it is damaged, or too large for this machine; make it again, or a smaller one"
+            f"{what} needs at least {_size(needed)} of memory, and the limit is {_size(limit)} (by default "
+            f"{LIMIT_SHARE:.0%} of a machine's memory): it is damaged, or too large for this machine; make it again, "
+            "or a smaller one"
         )
 
 

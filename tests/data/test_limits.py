@@ -108,7 +108,8 @@ def test_every_reader_opens_files_in_the_same_way():
         ("known.py", "is_file"), ("known.py", "exists"),  # our own data
         ("speech.py", "glob"), ("text.py", "read_text"), ("text.py", "glob"),  # fsdd, Python's library
         ("folder.py", "open"),  # Pillow, in memory
-        ("npz.py", "open"), ("limits.py", "open"), ("limits.py", "iterdir"),
+        ("npz.py", "open"),  # a member of an archive
+        ("limits.py", "open"), ("limits.py", "iterdir"), ("limits.py", "read_text"),
     }  # fmt: skip
     for path in sorted(READERS.glob("*.py")):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -118,12 +119,27 @@ def test_every_reader_opens_files_in_the_same_way():
                 assert not found or (path.name, node.func.attr) in elsewhere, f"{path.name}:{node.lineno}"
 
 
-def test_the_limit_is_half_of_the_memory():
+@pytest.fixture
+def container(tmp_path, monkeypatch):
+    """Says how much memory the container may take."""
+
+    def may_take(text: str) -> None:
+        (tmp_path / "memory.max").write_text(text)
+        monkeypatch.setattr(limits, "CONTAINER_MEMORY", tmp_path / "memory.max")
+        default_limit.cache_clear()
+
+    yield may_take
+    default_limit.cache_clear()
+
+
+def test_the_limit_is_half_of_the_memory(container):
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    assert default_limit() == memory // 2
+    for most, expected in (("max\n", memory // 2), ("1000000\n", 500_000), ("9" * 19, memory // 2)):
+        container(most)
+        assert default_limit() == expected
     require_memory("a.npz", default_limit())
-    text = message(require_memory, "a.npz", 1 << 50)
-    contains(text, "a.npz needs at least 1.0 PiB of memory", "the limit is", "GiB", "50%", "make it again")
+    told = message(require_memory, "a.npz", 1 << 50)
+    contains(told, "a.npz needs at least 1.0 PiB of memory", "the limit is", "GiB", "50%", "make it again")
     contains(message(require_memory, "a.npz", 10**400, limit=10), "limit is 10 bytes")
 
 
