@@ -68,15 +68,14 @@ def require_sizes(options: object, *fields: str) -> None:
     """Raises UserError unless each named field of ``options`` is a tuple of numbers that are at least 1."""
     for field in fields:
         sizes = getattr(options, field)
-        if not sizes or min(sizes) < 1:
-            raise UserError(f"--{flag(field)} is {' '.join(map(str, sizes)) or 'empty'}; give numbers of at least 1")
+        require(len(sizes) > 0 and min(sizes) >= 1, options, field, "one or more numbers of at least 1")
 
 
 def require(holds: bool, options: object, field: str, range_: str, group: str = "") -> None:
     """Raises UserError unless ``holds``. range_: what the field must be, to follow "it must be" in the message."""
     if not holds:
         value = getattr(options, field)
-        text = " ".join(map(str, value)) if isinstance(value, tuple) else value
+        text = " ".join(map(str, value)) or "empty" if isinstance(value, tuple) else value
         raise UserError(f"--{flag(group + field)} is {text}; it must be {range_}")
 
 

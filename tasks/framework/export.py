@@ -47,7 +47,7 @@ def write_export(run_directory: Path, exported: Exported) -> Path:
 
     folder = run_directory / "export"
     folder.mkdir(exist_ok=True)
-    storage.write(folder / "model.jax", artifact)
+    storage.write(folder / "model.jax", bytes(artifact))
     path, size = visible(str(folder / "model.jax")), len(artifact) / 2**20
     print(f"exported        {path}  ({size:.1f} MiB, for {', '.join(PLATFORMS)})")
     print(f"input           {exported.takes}")

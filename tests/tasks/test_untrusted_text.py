@@ -31,7 +31,7 @@ MARKUP, MATHS, TAG, ESCAPE, LONG = "[/b] [red]", "$x^{$", "<script>alert(1)</scr
 NASTY = (MARKUP, MATHS, TAG, ESCAPE, LONG)
 HALF = os.fsdecode(b"caf\x80")  # of a file whose name is not UTF-8
 FILE_NAMES = ("[x] [red]", MATHS, "<script>", ESCAPE, HALF, "y" * 99)  # none has a slash
-ONCE = ("--epochs", 1, "--quiet")
+ONCE = ("--epochs", 1)
 
 
 @pytest.fixture
@@ -50,7 +50,7 @@ def commands(capsys, tmp_path):
             assert plain(done) and done.out.encode()
         report = (folder / "report.html").read_text(encoding="utf-8")
         assert "<script" not in report and "\x1b" not in report
-        return done.out, report
+        return outputs[-1].out, report
 
     return run
 
@@ -96,11 +96,12 @@ def pictures(folder: Path, names: Iterable[str]) -> None:
 
 
 def test_image_recognition(commands, tmp_path):
-    pictures(tmp_path / "data", FILE_NAMES)
+    data = tmp_path / f"data {ESCAPE}{HALF}"
+    pictures(data, FILE_NAMES)
     asked = [tmp_path / f"{name}.png" for name in FILE_NAMES]
     for path in asked:
-        path.write_bytes((tmp_path / "data" / HALF / "0.png").read_bytes())
-    options = ("--data", tmp_path / "data", "--model", "mlp", "--batch-size", 4)
+        path.write_bytes((data / HALF / "0.png").read_bytes())
+    options = ("--data", data, "--model", "mlp", "--batch-size", 4)
     output, report = commands(ImageRecognition(), *options, predict=asked)
     for name in FILE_NAMES:
         assert shown(f"{name}.png", output) and shown(html(name), report), name
