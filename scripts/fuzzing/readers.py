@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 import soundfile
-from PIL import Image
+from PIL import ExifTags, Image
+from PIL.PngImagePlugin import PngInfo
 
 from fuzzing.mutations import Damage, inside_gzip, inside_png, inside_zip
 from pipeline.data import diagnosis, images, labelled_text, parallel_text, ratings, speech, text, vocabulary
@@ -60,11 +61,14 @@ def sentences(count: int) -> list[str]:
 
 
 def image_files(suffix: str) -> dict[str, bytes]:
-    """Two classes of eight images, one of them in colour."""
-    files = {}
+    """Two classes of eight images, one of them in colour, with what cameras and programs write into them."""
+    files, exif, texts = {}, Image.Exif(), PngInfo()
+    exif[ExifTags.Base.Orientation] = 1
+    texts.add_text("comment", "packed " * 9, zip=True)
     for i in range(16):
         file = io.BytesIO()
-        Image.fromarray(random_pixels(4, 5, 3)[..., : 3 if i == 0 else 1].squeeze()).save(file, suffix)
+        image = Image.fromarray(random_pixels(4, 5, 3)[..., : 3 if i == 0 else 1].squeeze())
+        image.save(file, suffix, exif=exif, pnginfo=texts)
         files[f"{'cat' if i % 2 else 'dog'}/{i}.{suffix}"] = file.getvalue()
     return files
 
