@@ -1,5 +1,6 @@
 """The wheel: one package called ``backhand``, beside a project with modules that have our folders' names."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -94,6 +95,16 @@ def test_a_project_with_modules_of_our_folders_names(their_python, tmp_path):
     (tmp_path / "test_theirs.py").write_text(THEIR_TEST, encoding="utf-8")
     done = run(their_python, tmp_path, "-m", "pytest", "-q", "-p", "no:cacheprovider")
     assert done.returncode == 0 and "3 passed" in done.stdout, done.stdout + done.stderr
+
+
+def test_the_blocks_of_the_readme(their_python, tmp_path):
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    python = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    shown = re.findall(r"^```text\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    (tmp_path / "blocks.py").write_text("\n".join(python), encoding="utf-8")
+    done = run(their_python, tmp_path, "blocks.py")
+    assert done.returncode == 0, done.stderr
+    assert len(python) == 2 and done.stdout.splitlines()[:2] == shown[0].splitlines()[:2]
 
 
 def test_the_plugin_imports_nothing_until_its_fixture_is_used(their_python, tmp_path):
