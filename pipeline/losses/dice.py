@@ -40,8 +40,8 @@ class Dice(Loss):
     def __post_init__(self) -> None:
         if self.over not in ("example", "batch"):
             raise ValueError(f"Dice.over is {self.over!r}; it must be 'example' or 'batch'")
-        if not self.smoothing > 0:
-            raise ValueError(f"Dice.smoothing is {self.smoothing}; it must be positive")
+        if not 0 < self.smoothing < math.inf:
+            raise ValueError(f"Dice.smoothing is {self.smoothing}; it must be finite and positive")
 
     def masks(self, x: tuple[Array, Targets]) -> tuple[Array, Array, Array, Array]:
         """Logits and values in the dtype of sums, with 0 in place of padding; weights of positions and of masks."""

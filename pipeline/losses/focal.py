@@ -1,5 +1,6 @@
 """The focal loss: cross entropy that down-weights easy examples."""
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -29,10 +30,10 @@ class Focal(LabelLoss):
     alpha: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.gamma < 0:
-            raise ValueError(f"Focal.gamma is {self.gamma}; it must not be negative")
-        if any(factor < 0 for factor in self.alpha):
-            raise ValueError(f"Focal.alpha is {self.alpha}; no class may have a negative factor")
+        if not 0 <= self.gamma < math.inf:
+            raise ValueError(f"Focal.gamma is {self.gamma}; it must be finite and not negative")
+        if not all(0 <= factor < math.inf for factor in self.alpha):
+            raise ValueError(f"Focal.alpha is {self.alpha}; every factor must be finite and not negative")
 
     def factors(self, x: tuple[Array, Targets]) -> tuple[Array, Array, Array]:
         """Logits and labels as in ``rows``, and w_b alpha_b for every row b, with normalised weights w."""

@@ -1,5 +1,7 @@
 """What the Dice loss promises besides its gradient, which the property table proves."""
 
+import math
+
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -48,7 +50,8 @@ def test_an_empty_mask_that_is_predicted_empty():
 def test_bad_numbers_and_shapes():
     with pytest.raises(ValueError, match=r"over is 'pixel'"):
         Dice("pixel")
-    with pytest.raises(ValueError, match=r"smoothing is 0"):
-        Dice(smoothing=0.0)
+    for number in (0.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match=rf"smoothing is {number}; it must be finite and positive"):
+            Dice(smoothing=number)
     with pytest.raises(ValueError, match=r"logits of shape \(3, 5, 4, 2\) for masks of shape \(3, 5, 4\)"):
         value(Dice(), LOGITS, MASKS[..., 0])

@@ -1,5 +1,7 @@
 """What the focal loss promises besides its gradient, which the property table proves."""
 
+import math
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -42,9 +44,10 @@ def test_what_is_surely_right_or_wrong_stays_finite(gamma):
 
 
 def test_bad_numbers():
-    with pytest.raises(ValueError, match=r"gamma is -1"):
-        Focal(-1.0)
-    with pytest.raises(ValueError, match=r"no class may have a negative factor"):
-        Focal(alpha=(1.0, -1.0))
+    for number in (-1.0, math.nan, math.inf):
+        with pytest.raises(ValueError, match=rf"gamma is {number}; it must be finite and not negative"):
+            Focal(number)
+        with pytest.raises(ValueError, match=r"every factor must be finite and not negative"):
+            Focal(alpha=(1.0, number))
     with pytest.raises(ValueError, match=r"2 factors for 3 classes"):
         jax.eval_shape(lambda: by_hand(Focal(alpha=(1.0, 2.0)), LOGITS))
