@@ -73,10 +73,15 @@ def cores() -> int:
     return os.cpu_count() or 1
 
 
+def counted(count: int, what: str) -> str:
+    """How many there are of something, in words: "1 epoch", "2 epochs"."""
+    return f"{count:,} {what}" if count == 1 else f"{count:,} {what}s"
+
+
 def headline(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     """The few numbers that every report begins with, after the task's own."""
     return [
-        (f"{summary['gradient_check']['max_relative_error']:.1e}", "largest difference from autodiff"),
+        (f"{summary['gradient_check']['max_relative_error']:.2g}", "largest difference from autodiff"),
         (f"{summary['train_seconds']:.1f} s", "training"),
         (f"{summary['parameters']:,}", "parameters"),
     ]
@@ -110,7 +115,10 @@ def print_summary(summary: Mapping[str, Any], report: Path, *results: tuple[str,
     check = summary["gradient_check"]
     lines = [
         *results,
-        ("training", f"{summary['train_seconds']:.1f} s, {summary['epochs']} epochs: {summary['stopped_because']}"),
+        (
+            "training",
+            f"{summary['train_seconds']:.1f} s, {counted(summary['epochs'], 'epoch')}: {summary['stopped_because']}",
+        ),
         (
             "gradients",
             f"within {check['max_relative_error']:.1e} of autodiff in float64 ({check['leaves']} leaves, worst "

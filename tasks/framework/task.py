@@ -344,8 +344,8 @@ class Task(ABC, Generic[Config]):
         """The report of a run."""
         config, content, story = outcome.config, outcome.summary, self.story(outcome)
         text = (
-            f"{story.learned}, with {summary.BY[config.gradient]}. Training stopped after {content['epochs']} epochs "
-            f"({content['stopped_because']}). The checkpoint that was best on {story.validation} is tested on "
+            f"{story.learned}, with {summary.BY[config.gradient]}. Training stopped after "
+            f"{summary.counted(content['epochs'], 'epoch')} ({content['stopped_because']}). The checkpoint that was best on {story.validation} is tested on "
             f"{story.test}, which neither training nor that choice has seen.{story.more}"
         )
         sections = [*self.learning(outcome.run.metrics(), config), *self.sections(outcome)]
