@@ -345,8 +345,9 @@ class Task(ABC, Generic[Config]):
         config, content, story = outcome.config, outcome.summary, self.story(outcome)
         text = (
             f"{story.learned}, with {summary.BY[config.gradient]}. Training stopped after "
-            f"{summary.counted(content['epochs'], 'epoch')} ({content['stopped_because']}). The checkpoint that was best on {story.validation} is tested on "
-            f"{story.test}, which neither training nor that choice has seen.{story.more}"
+            f"{summary.counted(content['epochs'], 'epoch')} ({content['stopped_because']}). The checkpoint that was "
+            f"best on {story.validation} is tested on {story.test}, which neither training nor that choice has "
+            f"seen.{story.more}"
         )
         sections = [*self.learning(outcome.run.metrics(), config), *self.sections(outcome)]
         return self.report_of(config, outcome.data, content, self.subtitle(config), text, self.facts(outcome), sections)
