@@ -22,7 +22,7 @@ from tyro.conf import Positional
 
 from pipeline import storage
 from pipeline.data import vocabulary as vocabularies
-from pipeline.data.audio import SpecAugment, Spectrum, read_audio, spec_augment
+from pipeline.data.audio import SpecAugment, Spectrum, augment_frames, read_audio
 from pipeline.data.batches import Batch, by_length
 from pipeline.data.folder import files_in
 from pipeline.data.speech import KNOWN, Recordings, Speech, load
@@ -52,8 +52,7 @@ from tasks.framework.command_line import Predictions, main, print_lines
 from tasks.framework.export import Exported
 from tasks.framework.task import Evaluation, Metric, Outcome, Story, Task, TaskModel, Training
 
-CHECKED = 4  # utterances in a gradient check
-PICTURES = 3  # in the report
+CHECKED, PICTURES = 4, 3  # utterances in a gradient check, and in the report
 MOST_TEXTS = 1000  # of a beam search
 AUDIO = (".wav", ".flac")
 
@@ -237,7 +236,7 @@ class SpeechRecognition(Task[Config]):
             evaluate,
             f"{data.name}: {len(augmented):,} train, {held_out} utterances, {len(alphabet) - 1} characters",
             [*data.notes, *notes, *unknown_characters(alphabet, data)],
-            partial(_augment, config.spec_augment),
+            partial(augment_frames, config.spec_augment),
         )
 
     def check_batch(self, model: TaskModel, data: Speech) -> Batch:
@@ -345,11 +344,6 @@ def _recogniser(model: TaskModel) -> Recogniser:
     search = config.beam, config.ngram, config.ngram_weight
     step = config.hop * config.stride
     return Recogniser(model.objective, alphabet, texts, config.spectrum, config.normalise, step, *search)
-
-
-def _augment(config: SpecAugment, key: Any, inputs: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-    frames, lengths = inputs
-    return spec_augment(config, key, frames, lengths), lengths
 
 
 if __name__ == "__main__":

@@ -283,6 +283,12 @@ def spec_augment(
     return jnp.where(hidden, 0, features)
 
 
+def augment_frames(config: SpecAugment, key: Any, inputs: tuple[Array, Array]) -> tuple[Array, Array]:
+    """``spec_augment`` of a model's inputs: features and the number of frames of each utterance."""
+    features, lengths = inputs
+    return spec_augment(config, key, features, lengths), lengths
+
+
 def _stripes(key: Any, count: int, lengths: Array, most: Array, size: int) -> Array:
     """Which of ``size`` places lie in one of ``count`` stripes of width 0 to ``most``, within each row's length."""
     width_key, place_key = jax.random.split(key)
