@@ -257,10 +257,9 @@ class SpeechRecognition(Task[Config]):
         return Evaluation({**metrics, "loss": loss}, list(zip(texts, log_y)))
 
     def write_results(self, outcome: Outcome) -> None:
-        test = outcome.data.test
-        answers = (text for text, _ in outcome.evaluation.answers)
-        names = (visible(name, LONGEST_LINE) for name in test.names)
-        lines = ["recording\ttext\trecognised", *map("\t".join, zip(names, test.texts, answers))]
+        test, answers = outcome.data.test, (text for text, _ in outcome.evaluation.answers)
+        rows = [("recording", "text", "recognised"), *zip(test.names, test.texts, answers)]
+        lines = ("\t".join(visible(text, LONGEST_LINE) for text in row) for row in rows)
         storage.write(outcome.run.directory / "transcripts.tsv", "\n".join(lines) + "\n")
 
     def story(self, outcome: Outcome) -> Story:
