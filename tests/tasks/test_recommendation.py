@@ -180,13 +180,13 @@ def test_what_a_user_does_wrong(refused, run, films, tmp_path):
     assert "holds no run" in refused("predict", tmp_path, "--user", "user 3")
 
 
-def test_a_run_whose_data_have_changed_is_told(run, films, refused, tmp_path):
+def test_a_catalogue_that_was_edited_is_refused(run, films, refused, tmp_path):
     moved = tmp_path / "run"
     shutil.copytree(run, moved)
     catalogue = json.loads((moved / "catalogue.json").read_text(encoding="utf-8"))
     catalogue["items"][3] = "another film"
     (moved / "catalogue.json").write_text(json.dumps(catalogue), encoding="utf-8")
-    assert "not the data that" in refused("evaluate", moved)
+    assert "catalogue.json is not as it was when training began" in refused("evaluate", moved)
 
 
 def test_recipes_are_for_data_objective_and_model():
