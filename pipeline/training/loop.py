@@ -137,8 +137,8 @@ def fit(
                     evaluated = batch_statistics(state.evaluated, statistics_batches)
                     evaluation = evaluate(evaluated)
                     run.log({"kind": "evaluation", "step": step, "epoch": epoch, "split": "validation", **evaluation})
-                    display.epoch(epoch, evaluation)
                     stopping = stopping.after(evaluation)
+                    display.epoch(epoch, evaluation, f"{config.stop.metric} {stopping.best:.4g}")
                     if stopping.is_best:
                         checkpoints.save_best(step, evaluated)
                 interrupted = stop_requested()

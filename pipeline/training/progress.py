@@ -1,8 +1,11 @@
 """Progress of training: a live bar on a terminal, elsewhere one line of text for each epoch."""
 
+import math
 import sys
 from collections.abc import Mapping
 from types import TracebackType
+
+from ..display import visible
 
 
 class Display:
@@ -13,23 +16,27 @@ class Display:
 
     def __init__(self, epochs: int, steps_per_epoch: int, step: int = 0, quiet: bool = False) -> None:
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+        from rich.table import Column
 
         self._epochs, self._steps_per_epoch, self._quiet = epochs, steps_per_epoch, quiet
-        self._loss, self._pace, self._validation = float("nan"), "", ""
-        console = Console(file=sys.stdout)
-        self._live = console.is_terminal and not quiet
+        self._losses, self._steps, self._pace = 0.0, 0, ""
+        self._console = Console(file=sys.stdout, soft_wrap=True, markup=False, highlight=False, emoji=False)
+        self._live = self._console.is_terminal and not quiet
+        # Whatever the terminal's width, epoch, bar and time left are there: the facts are cut first.
+        cut = Column(overflow="ellipsis", no_wrap=True)
         self._bar = Progress(
-            TextColumn("{task.description}", markup=False),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[facts]}", markup=False),
-            TimeRemainingColumn(),
-            console=console,
+            TextColumn("{task.description}", markup=False, table_column=Column(no_wrap=True)),
+            BarColumn(bar_width=24, table_column=Column(min_width=12)),
+            TimeRemainingColumn(table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[best]}", markup=False, table_column=Column(no_wrap=True)),
+            TextColumn("{task.fields[facts]}", markup=False, table_column=cut),
+            console=self._console,
             refresh_per_second=4,
             disable=not self._live,
         )
-        self._task = self._bar.add_task("training", total=epochs * steps_per_epoch, completed=step, facts="compiling")
+        total = epochs * steps_per_epoch
+        self._task = self._bar.add_task("training", total=total, completed=step, facts="compiling", best="")
 
     def __enter__(self) -> "Display":
         self._bar.start()
@@ -42,15 +49,22 @@ class Display:
 
     def step(self, step: int, loss: float, examples_per_second: float) -> None:
         """Shows a step that is over."""
-        self._loss, self._pace = loss, f"{examples_per_second:,.0f} examples/s"
+        self._losses, self._steps = self._losses + loss, self._steps + 1
+        self._pace = f"{examples_per_second:,.0f} examples/s"
         if self._live:
             epoch = min(step // self._steps_per_epoch + 1, self._epochs)
-            facts = f"loss {loss:.4f}{self._validation}  {self._pace}"
+            facts = f"loss {loss:.4f}  {self._pace}"
             self._bar.update(self._task, completed=step, description=f"epoch {epoch}/{self._epochs}", facts=facts)
 
-    def epoch(self, epoch: int, evaluation: Mapping[str, float]) -> None:
-        """Shows an epoch that is over, with its validation metrics."""
+    def epoch(self, epoch: int, evaluation: Mapping[str, float], best: str = "") -> None:
+        """Shows an epoch that is over: the mean loss of its steps, and its validation metrics.
+
+        best: the metric that chooses the checkpoint, with its best value so far.
+        """
         values = "  ".join(f"{name} {value:.4f}" for name, value in evaluation.items())
-        self._validation = f"  validation {values}"
-        if not self._live and not self._quiet:
-            print(f"epoch {epoch}/{self._epochs}  loss {self._loss:.4f}{self._validation}  {self._pace}", flush=True)
+        loss = self._losses / self._steps if self._steps else math.nan
+        self._losses, self._steps = 0.0, 0
+        if not self._quiet:
+            line = f"epoch {epoch}/{self._epochs}  loss {loss:.4f}  validation {values}  {self._pace}"
+            self._console.print(visible(line, len(line)))
+            self._bar.update(self._task, best=visible(f"best {best}") if best else "")

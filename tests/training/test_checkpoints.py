@@ -9,6 +9,8 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+import jax
+import orbax.checkpoint as ocp
 import pytest
 from small_problem import BATCH, PLAIN, STEPS, Killed, initial, same_bytes, train
 
@@ -54,7 +56,9 @@ def flip_a_bit(path: Path) -> None:
 
 
 def arrays(folder: Path) -> Path:
-    return max((path for path in folder.rglob("*") if path.is_file()), key=lambda path: path.stat().st_size)
+    """The largest of the files with a checkpoint's arrays."""
+    files = (path for path in folder.rglob("*") if path.is_file() and path.parent != folder)
+    return max(files, key=lambda path: path.stat().st_size)
 
 
 def test_a_few_checkpoints_of_each_kind_are_kept(whole, tmp_path):
@@ -72,6 +76,17 @@ def test_a_damaged_best_is_named_and_the_one_before_it_used(whole, copy, caplog)
     assert not same_bytes(params, whole[1].params)
     flip_a_bit(older / "manifest.json")
     with pytest.raises(UserError, match=rf"best is whole \(.*{newest.name} is damaged.*{older.name} is damaged"):
+        load_params(copy, initial(PLAIN))
+
+
+def test_arrays_that_come_back_otherwise_than_they_were_saved_are_noticed(copy, monkeypatch):
+    restore = ocp.Checkpointer.restore
+
+    def otherwise(self, *arguments, **options):
+        return jax.tree.map(lambda leaf: leaf + 1, restore(self, *arguments, **options))
+
+    monkeypatch.setattr(ocp.Checkpointer, "restore", otherwise)
+    with pytest.raises(UserError, match="its arrays are not those that were saved"):
         load_params(copy, initial(PLAIN))
 
 
