@@ -5,7 +5,22 @@ from functools import partial
 from typing import Any
 
 from . import plots
-from .page import Plot, Table
+from .page import Plot, Section, Table
+
+
+def data_sections(content: Mapping[str, Any], most: int = 50) -> list[Table | Section]:
+    """What was read. content: of ``data.account``; most: number of classes in the table."""
+    splits = content["splits"]
+    counts = {part: split.get("classes", {}) for part, split in splits.items()}
+    classes = list(counts["train"])
+    rows = [(name, *(f"{counts[part].get(name, 0):,}" for part in splits)) for name in classes[:most]]
+    rows.append(("all", *(f"{split['examples']:,}" for split in splits.values())))
+    caption = "The examples of each class and split." if classes else "The examples of each split."
+    if len(classes) > most:
+        caption += f" Of {len(classes):,} classes the first {most} are shown."
+    table = Table("The data", caption, ("class" if classes else "", *splits), rows)
+    notes = Section("What is not used as it is", items=content["notes"])
+    return [table, *([notes] if content["notes"] else [])]
 
 
 def learning_sections(metrics: Sequence[Mapping[str, Any]], unit: str = "") -> list[Plot]:

@@ -75,6 +75,8 @@ class TaskConfig(TrainingConfig):
     """Name of a known data set, or path of your own data."""
     model: str = ""
     """Kind of model."""
+    dry_run: bool = False
+    """Say what is read of the data, and stop before training."""
 
 
 F = TypeVar("F", bound="FoldsConfig")

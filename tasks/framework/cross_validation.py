@@ -58,10 +58,10 @@ class CrossValidated(Task[F]):
         return ()
 
     def train(self, config: F) -> None:
-        if not config.is_several:
-            super().train(config)
+        _, first = config.parts(Path())[0] if config.is_several else ("", config)
+        if config.dry_run or not config.is_several:
+            super().train(first)
             return
-        _, first = config.parts(Path())[0]
         self.prepare(first)  # raises what is wrong now, before a run is begun
         with open_run(self, config) as run, SIGNALS.resumable(run.directory):
             self._train_parts(config, run)

@@ -27,7 +27,7 @@ BY = {
     "attached": "jax.grad through the manual gradients of its layers",
 }
 
-WITHOUT_EFFECT = ("resume", "quiet", "verify_every", "log_every", "save_seconds", "keep")
+WITHOUT_EFFECT = ("resume", "quiet", "verify_every", "log_every", "save_seconds", "keep", "dry_run")
 """Options that change neither the parameters nor the result of a run, so that a resumed run may change them."""
 
 

@@ -17,16 +17,17 @@ from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
 import jax
 
 from pipeline import storage
+from pipeline.data.account import account, class_line
 from pipeline.data.batches import Batch, Examples, PerEpochExamples, steps_per_epoch, train_batches
 from pipeline.data.fingerprint import differences, fingerprint
-from pipeline.display import visible_lines
+from pipeline.display import visible, visible_lines
 from pipeline.errors import UserError
 from pipeline.evaluation.metrics import Metrics, no_metrics
 from pipeline.layers.base import Context, PyTree, leaves
 from pipeline.layers.normalization import BatchNorm
 from pipeline.layers.objective import Objective
 from pipeline.report import page
-from pipeline.report.training import gradient_sections, learning_sections
+from pipeline.report.training import data_sections, gradient_sections, learning_sections
 from pipeline.training.checkpoints import check_run_files, load_params
 from pipeline.training.config import TaskConfig
 from pipeline.training.gradient_check import gradient_check
@@ -267,6 +268,11 @@ class Task(ABC, Generic[Config]):
 
     def train(self, config: Config) -> None:
         """Trains, tests and reports: the command ``train``."""
+        if config.dry_run:
+            model, data, training, _ = self.prepare(config)
+            self._tell(self.initialized(model), training, account(data, training.notes))
+            print("dry run: nothing is trained")
+            return
         outcome = self.fit(config)
         self.write_results(outcome)
         report = page.write(outcome.run.directory, self.report(outcome))
@@ -291,10 +297,10 @@ class Task(ABC, Generic[Config]):
             return self._fit(run, self.initialized(model), data, training, steps)
 
     def _fit(self, run: Run, model: TaskModel, data: Any, training: Training, steps: int) -> Outcome:
-        config = model.config
+        config, read = model.config, account(data, training.notes)
         if not config.quiet:
-            size = f"{config.model} with {summary.parameter_count(model.params):,} parameters"
-            print(visible_lines("\n".join((f"{size} on {training.description}", *training.notes))), flush=True)
+            self._tell(model, training, read)
+            print(f"run in {visible(str(run.directory))}", flush=True)
         statistics_batches = _statistics_batches(model.objective, training, config)
         with SIGNALS.saving():
             result = fit(
@@ -317,9 +323,15 @@ class Task(ABC, Generic[Config]):
         evaluation = self.test(model, data, run.directory)
         check = gradient_check(model.objective, model.params, self.check_batch(model, data))
         content = summary.run_summary(self, config, result, evaluation.metrics, check)
-        content |= self.extra_summary(model, data)
+        content |= {"account": read, **self.extra_summary(model, data)}
         run.finish(content)
         return Outcome(model, data, run, content, evaluation)
+
+    def _tell(self, model: TaskModel, training: Training, read: Mapping[str, Any]) -> None:
+        """Prints what was read, as what, and what of it is not used as it is. read: see ``account``."""
+        size = f"{model.config.model} with {summary.parameter_count(model.params):,} parameters"
+        lines = [f"{size} on {training.description}", class_line(read), *training.notes]
+        print(visible_lines("\n".join(filter(None, lines))), flush=True)
 
     def _record(self, run: Run, model: TaskModel, data: Any) -> None:
         """Writes what is trained on what into a new run's folder; of one that is resumed, compares it with that."""
@@ -349,7 +361,8 @@ class Task(ABC, Generic[Config]):
             f"best on {story.validation} is tested on {story.test}, which neither training nor that choice has "
             f"seen.{story.more}"
         )
-        sections = [*self.learning(outcome.run.metrics(), config), *self.sections(outcome)]
+        learning = self.learning(outcome.run.metrics(), config)
+        sections = [*data_sections(content["account"]), *learning, *self.sections(outcome)]
         return self.report_of(config, outcome.data, content, self.subtitle(config), text, self.facts(outcome), sections)
 
     def report_of(
