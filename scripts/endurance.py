@@ -48,6 +48,8 @@ from pipeline.training.state import init_state
 ROOT = Path(__file__).parents[1]
 OBJECTIVE = Objective(Serial((Dense(16), ReLU(), Dense(3))), SoftmaxCrossEntropy())
 OPTIONS = ("--model", "mlp", "--epochs", "120", "--save-seconds", "0.05", "--log-every", "5", "--quiet")
+STOPPED = (-signal.SIGKILL, -signal.SIGTERM, 143)
+"""Exit codes of a process that was stopped; by SIGTERM itself where Python had not come far enough to answer it."""
 SLOWED = """
 import time
 from pipeline.training import checkpoints
@@ -244,7 +246,7 @@ def interrupt(kills: int = 100, terms: int = 50, slow: float = 0.0, seed: int = 
             stops = 0
             while (code := _interrupted(run, left, slow, chance)) is not None:
                 stops += 1
-                if code not in (-signal.SIGKILL, 143):
+                if code not in STOPPED:
                     print(f"run {runs}: exit code {code}")
                     wrong += 1
                     break
@@ -270,7 +272,7 @@ def _interrupted(run: Path, left: list[signal.Signals], slow: float, chance: ran
     _, error = process.communicate()
     if process.returncode == 0:
         return None
-    if process.returncode not in (-signal.SIGKILL, 143):
+    if process.returncode not in STOPPED:
         print(error.decode(errors="replace"))
     return process.returncode
 

@@ -32,13 +32,14 @@ from tasks.framework.summary import WITHOUT_EFFECT
 from tasks.framework.task import Task
 
 Model = TypeVar("Model")
+RunFolder = Annotated[Positional[Path], tyro.conf.arg(metavar="RUN")]
 
 
 @dataclass(frozen=True)
 class Evaluate:
     """Print the test metrics of a run's best checkpoint."""
 
-    run: Positional[Path]
+    run: RunFolder
     """Folder of the run."""
     json: FlagCreatePairsOff[bool] = False
     """Print the metrics as JSON."""
@@ -48,7 +49,7 @@ class Evaluate:
 class Predictions:
     """The options of every task's ``predict``; a task adds its own."""
 
-    run: Positional[Path]
+    run: RunFolder
     """Folder of the run."""
 
 
@@ -76,7 +77,7 @@ class Verify(Generic[Model]):
 class Export:
     """Write the trained forward pass to RUN/export, as a portable jax.export artifact for cpu, cuda and tpu."""
 
-    run: Positional[Path]
+    run: RunFolder
     """Folder of the run."""
 
 
@@ -163,7 +164,7 @@ def _parse(task: Task[Any], arguments: Sequence[str]) -> Any:
     )
     command = tyro.cli(
         Union[choices],  # pyright: ignore[reportArgumentType, reportCallIssue]  # noqa: UP007  (made at run time)
-        prog=f"python -m tasks.{task.name}",
+        prog=f"scripts/run {task.name}",
         description=f"{task.title}. Without a command: train.",
         args=arguments,
     )

@@ -83,13 +83,18 @@ def test_ctrl_c_amid_the_imports_is_no_traceback(start):
     assert process.returncode in (-signal.SIGINT, 130) and not error
 
 
+def write(path, arrays):
+    with path.open("wb") as file:
+        np.savez(file, allow_pickle=False, **arrays)
+
+
 @pytest.fixture
 def images(tmp_path):
     random = np.random.default_rng(0)
     sizes = {"train": 24, "val": 8, "test": 8}
     arrays = {f"{part}_images": random.random((size, 4, 4)).astype(np.float32) for part, size in sizes.items()}
     arrays |= {f"{part}_labels": np.arange(size) % 2 for part, size in sizes.items()}
-    np.savez(tmp_path / "images.npz", **arrays)
+    write(tmp_path / "images.npz", arrays)
     return tmp_path / "images.npz", arrays
 
 
@@ -109,10 +114,10 @@ def test_a_run_notices_in_which_split_its_data_are_others(tmp_path, monkeypatch,
     assert task("evaluate", run).code == 0
     before = contents(run)
     arrays["test_images"][3, 1, 1] += 0.25
-    np.savez(path, **arrays)
+    write(path, arrays)
     for command in (("evaluate", run), ("--resume", run)):
         assert "test has as many examples as before, 8, but others" in refused(*command)
-    np.savez(path, **arrays | {"val_images": arrays["val_images"][:7], "val_labels": arrays["val_labels"][:7]})
+    write(path, arrays | {"val_images": arrays["val_images"][:7], "val_labels": arrays["val_labels"][:7]})
     assert "validation had 8 examples and has 7" in refused("--resume", run)
     assert contents(run) == before
 

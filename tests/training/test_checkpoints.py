@@ -157,7 +157,7 @@ def test_a_full_disk_is_one_message_and_the_run_goes_on_when_there_is_space(whol
     monkeypatch.setattr(module, "_save", full)
     with pytest.raises(OSError) as caught:
         train(tmp_path / "run", PLAIN, CONFIG)
-    assert "no space left on device; make some space" in explained(caught.value)
+    assert "no space left on device; make some space" in str(explained(caught.value))
     assert not list((tmp_path / "run" / "checkpoints").rglob(".*"))
     monkeypatch.setattr(module, "_save", save)
     assert same_bytes(train(tmp_path / "run", PLAIN, CONFIG, resume=True).params, whole[1].params)
@@ -170,6 +170,15 @@ def test_a_run_asked_to_stop_is_saved_after_the_step_in_flight(whole, tmp_path):
     assert stopped.value.step == STEPS + 2 == int(folders(tmp_path / "run", "last")[-1].name)
     resumed = train(tmp_path / "run", PLAIN, CONFIG, resume=True)
     assert same_bytes(resumed.params, whole[1].params) and same_bytes(resumed.state, whole[1].state)
+
+
+def test_a_run_that_cannot_be_saved_as_it_is_stopped_does_not_say_it_is(tmp_path, monkeypatch):
+    def full(folder, tree):
+        raise OSError(errno.ENOSPC, "No space left on device", str(folder))
+
+    monkeypatch.setattr(module, "_save", full)
+    with pytest.raises(OSError, match="No space left"):
+        train(tmp_path / "run", PLAIN, CONFIG, stop_requested=lambda: True)
 
 
 def test_a_run_s_own_files_belong_to_its_checkpoints(copy):
@@ -186,7 +195,7 @@ def test_one_process_at_a_time_writes_into_a_run(tmp_path):
     other = subprocess.Popen(
         [sys.executable, "-c", HOLDER, tmp_path / "run"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     )
-    assert other.stdout.readline() == "mine\n"
+    assert other.stdout is not None and other.stdout.readline() == "mine\n"
     with pytest.raises(UserError, match=rf"run is being written by process {other.pid} on .*, which began"):
         Run.resume(tmp_path / "run")
     with pytest.raises(UserError, match="holds a run already"):
