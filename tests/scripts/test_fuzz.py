@@ -149,6 +149,23 @@ def test_a_crash_is_a_failure_and_the_rest_goes_on(script, tmp_path):
     assert "exit code -6" in (saved / "details.txt").read_text()
 
 
+def hang_if_short(folder: Path) -> None:
+    """Hangs like code in C, which no alarm interrupts, where bytes are missing."""
+    if len((folder / "a.txt").read_bytes()) < 10:
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGALRM})
+        time.sleep(100)
+
+
+def test_a_reader_that_no_alarm_interrupts(script, tmp_path):
+    reader, seed = Reader("crash/text", make_digits, hang_if_short), 1
+    short = [len(damaged(reader, make_digits(), seed, number)["a.txt"]) < 10 for number in range(20)]
+    count = short.index(True) + 1
+    assert count > 1, "another seed, please: the first input may take as long as a process needs to start"
+    outcomes = script.fuzz(reader, count, seed, tmp_path, seconds=0.5).outcomes
+    assert [outcome.ok for outcome in outcomes] == [True] * (count - 1) + [False]
+    assert "the process died with exit code 1" in outcomes[-1].details
+
+
 def test_the_script_and_its_table(tmp_path):
     arguments = ("text", "vocabulary/words", "--mutations", "3", "--failures", str(tmp_path / "failures"))
     done = subprocess.run([sys.executable, SCRIPT, *arguments], capture_output=True, text=True, check=False)
