@@ -1,6 +1,8 @@
 """Text of the user's files, shown in messages, terminals and reports."""
 
 import re
+import sys
+from collections.abc import Iterable
 
 _HIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
 """Control characters, ends of lines, characters that reverse the text after them, and lone surrogates.
@@ -41,6 +43,12 @@ def visible_lines(text: str, longest: int = 5_000) -> str:
     'first\n\tsecond \\x1b[2J'
     """
     return "".join(part if part in "\n\t" else visible(part, longest) for part in re.split("([\n\t])", text))
+
+
+def print_notes(notes: Iterable[str]) -> None:
+    """Prints remarks on a command's inputs, one a line, on standard error: standard output has the answers alone."""
+    for note in notes:
+        print(visible(note, 500), file=sys.stderr)
 
 
 def quoted(text: str, longest: int = 200) -> str:

@@ -26,6 +26,7 @@ from pipeline.data.vocabulary import Characters, Subwords
 from pipeline.data.vocabulary import read as read_vocabulary
 from pipeline.data.vocabulary import write as write_vocabulary
 from pipeline.decoding.sampling import log_probabilities, make_continuation
+from pipeline.display import print_notes
 from pipeline.errors import UserError
 from pipeline.evaluation.evaluate import make_evaluation
 from pipeline.evaluation.metrics import no_metrics
@@ -63,7 +64,9 @@ class Config(TaskConfig):
     """Train a language model of a text and write a run folder with its report."""
 
     data: str = "python"
-    """Data set: python (the source of Python's own library), shakespeare; or the path of a UTF-8 text file."""
+    """Data set: python (the source of Python's own library), shakespeare; or the path of a text file."""
+    encoding: str = ""
+    """Encoding of the file. Empty: UTF-8, or UTF-16 where the file shows it."""
     model: Literal["transformer", "lstm"] = "transformer"
     """Kind of model: transformer (attention to all tokens of the window) or lstm (a recurrent state)."""
     units: Literal["characters", "subwords"] = "characters"
@@ -133,7 +136,7 @@ class LanguageModel(Task[Config]):
         return dataclasses.replace(RECIPE, data=data or RECIPE.data)
 
     def load(self, config: Config) -> Corpus:
-        return load(config.data, config.vocabulary if config.units == "subwords" else 0)
+        return load(config.data, config.vocabulary if config.units == "subwords" else 0, config.encoding)
 
     def signature(self, config: Config, data: Corpus) -> Vocabulary:
         del config
@@ -165,6 +168,7 @@ class LanguageModel(Task[Config]):
             data.windows("train", config.context),
             lambda params: validate(params, evaluation_batches(validation, config.batch_size)),
             f"{data.name}: {split_sizes(data)} {config.units}, {len(model.signature)} in the vocabulary",
+            data.notes,
         )
 
     def check_batch(self, model: TaskModel, data: Corpus) -> Batch:
@@ -205,7 +209,7 @@ class LanguageModel(Task[Config]):
 
     def sections(self, outcome: Outcome) -> Sequence[page.Part]:
         (config, vocabulary, objective, params), data = outcome.model, outcome.data
-        generate = make_continuation(objective, config.context, temperature=0.8)
+        generate = make_continuation(objective, config.context, temperature=0.8, excluded=vocabulary.special_ids)
         prompt = data.test[: config.context]
         sample = generate(params, prompt, SAMPLE, jax.random.key(config.seed))
         return [
@@ -227,15 +231,13 @@ class LanguageModel(Task[Config]):
         for prompt in command.prompts:
             if not prompt:
                 raise UserError("a prompt is empty; give at least one character to continue")
-            unknown = vocabulary.unknown(prompt)
-            if unknown:
-                raise UserError(
-                    f"the prompt {prompt!r} has characters that the model has never seen: {unknown!r}; leave them out"
-                )
-        generate = make_continuation(objective, config.context, command.temperature, command.top_k)
+        special = vocabulary.special_ids
+        generate = make_continuation(objective, config.context, command.temperature, command.top_k, special)
         for i, prompt in enumerate(command.prompts):
             key = jax.random.fold_in(jax.random.key(command.seed), i)
-            ids = generate(params, vocabulary.encode(prompt), command.length, key)
+            ids, notes = _prompt_ids(prompt, vocabulary, config)
+            print_notes(f"prompt {i + 1}: {note}" for note in notes)
+            ids = generate(params, ids, command.length, key)
             print_lines(prompt + vocabulary.decode(ids))
             if i + 1 < len(command.prompts):
                 print("-" * 40)
@@ -251,6 +253,19 @@ class LanguageModel(Task[Config]):
             takes=f"int32 (batch, {config.context}): ids of vocabulary.json, any batch",
             gives=f"float32 (batch, {config.context}, {len(vocabulary)}): log-probabilities of the next",
         )
+
+
+def _prompt_ids(prompt: str, vocabulary: Vocabulary, config: Config) -> tuple[np.ndarray, list[str]]:
+    """The ids of a prompt, without those of unknown characters unless there are no others; and notes."""
+    ids, unknown, notes = vocabulary.encode(prompt), vocabulary.unknown(prompt), []
+    known = ids[~np.isin(ids, vocabulary.special_ids)]
+    if unknown:
+        does = "reads their bytes" if config.units == "subwords" else "leaves them out"
+        notes.append(f"the model does not know the characters {unknown!r}, and {does if len(known) else 'no others'}")
+    ids, half = known if len(known) else ids, max(1, config.context // 2)
+    if len(ids) > half:
+        notes.append(f"the model reads the last {half} of {len(ids):,} {config.units} (half of --context)")
+    return ids, notes
 
 
 def _exp(loss: float) -> float:

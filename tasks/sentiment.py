@@ -23,6 +23,7 @@ from pipeline.data.augmentation import drop_words
 from pipeline.data.batches import padded
 from pipeline.data.labelled_text import KNOWN, LabelledText, Texts, load
 from pipeline.data.vocabulary import UNKNOWN_WORD
+from pipeline.display import print_notes
 from pipeline.errors import UserError
 from pipeline.layers.base import Context, Layer
 from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
@@ -165,13 +166,18 @@ class Sentiment(CrossValidatedClassification[Config, TextSignature]):
         model = self.trained(command.run)
         signature, network, params = model.signature, model.objective.model, model.params["model"]
         encoded = signature.vocabulary.encode_all(command.sentences)
-        for i, (sentence, ids) in enumerate(zip(command.sentences, encoded), 1):
+        for i, ids in enumerate(encoded, 1):
             if not len(ids):
                 raise UserError(f"sentence {i} is empty; give at least one word to judge")
+        rows, notes = [], []
+        for i, (sentence, ids) in enumerate(zip(command.sentences, encoded), 1):
+            unknown = ", ".join(map(repr, dict.fromkeys(signature.vocabulary.unknown(sentence))))
             if (ids == UNKNOWN_WORD).all():
-                raise UserError(f"the model knows no word of sentence {i}, {sentence!r}, so it cannot judge it")
-        rows = []
-        for sentence, ids in zip(command.sentences, encoded):
+                notes.append(f"sentence {i}: the model knows none of its words, so its answer is a guess: {unknown}")
+            elif unknown:
+                notes.append(f"sentence {i}: the model does not know {unknown}")
+            if len(ids) > signature.longest:
+                notes.append(f"sentence {i}: the model reads the first {signature.longest} of {len(ids):,} words")
             ids = ids[: signature.longest]
             logits, contributions = word_contributions(network, params, padded([ids]))
             probabilities = np.asarray(jax.nn.softmax(logits[0]))
@@ -179,6 +185,7 @@ class Sentiment(CrossValidatedClassification[Config, TextSignature]):
             rows.append((sentence, signature.classes[probabilities.argmax()], f"{probabilities.max():.4f}", words))
         columns = ("sentence", "class", "probability", "words for it (+) and against it (-)")
         print_table(columns, rows, numbers=("probability",))
+        print_notes(notes)
 
     def exported(self, model: TaskModel, run_directory: Path) -> Exported:
         """Ids of words (batch, longest) to class probabilities."""

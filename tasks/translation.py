@@ -8,7 +8,7 @@ scripts/run translation predict runs/... "Monday, March 3, 2025"
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,10 +22,11 @@ from tyro.conf import Positional
 from pipeline import storage
 from pipeline.data import vocabulary as vocabularies
 from pipeline.data.batches import Batch, evaluation_batches
-from pipeline.data.parallel_text import KNOWN, ParallelText, Sentences, load
+from pipeline.data.parallel_text import KNOWN, ParallelText, Sentences, encode, load
 from pipeline.data.vocabulary import Subwords
 from pipeline.decoding.sampling import log_probabilities
 from pipeline.decoding.translator import Translator
+from pipeline.display import print_notes
 from pipeline.errors import UserError
 from pipeline.evaluation.evaluate import make_evaluation
 from pipeline.evaluation.metrics import no_metrics
@@ -256,6 +257,7 @@ class Translation(Task[Config]):
             raise UserError(f"sentence {empty + 1} is empty; give at least one word to translate")
         model = self.trained(command.run)
         translator = dataclasses.replace(_translator(model), beam=command.beam)
+        print_notes(_notes(command.sentences, model))
         folder = command.pictures or command.run / "attention"
         folder.mkdir(parents=True, exist_ok=True)
         for i, (sentence, translation) in enumerate(zip(command.sentences, translator.translate(command.sentences))):
@@ -276,6 +278,16 @@ class Translation(Task[Config]):
             takes=f"two int32 (batch, {config.longest}): the source and <end>; <begin> and the target so far; then 0",
             gives=f"float32 (batch, {config.longest}, {len(vocabulary)}): log-probabilities of the target's next",
         )
+
+
+def _notes(sentences: Sequence[str], model: TaskModel) -> Iterator[str]:
+    """Which characters of sentences the model does not know, and which sentences are cut."""
+    most = model.config.longest - 1
+    for i, (sentence, ids) in enumerate(zip(sentences, encode(sentences, model.signature)), 1):
+        if unknown := model.signature.unknown(sentence):
+            yield f"sentence {i}: the model does not know the characters {unknown!r}, and reads their bytes"
+        if len(ids) > most:
+            yield f"sentence {i}: the model reads the first {most} of {len(ids):,} subwords"
 
 
 def _translator(model: TaskModel) -> Translator:

@@ -1,6 +1,8 @@
 """Text for a language model: a file, and the windows of it that are training examples."""
 
+import codecs
 import os
+import re
 import sysconfig
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,8 +18,18 @@ from .vocabulary import Characters, Subwords
 KNOWN = ("python", "shakespeare")
 TEST_SHARE, VALIDATION_SHARE = 0.1, 0.05
 EMBEDDED_CHARACTERS = 2_000_000
+MOST_NAMED = 20
+"""Number of unknown characters that a note names."""
 SHAKESPEARE = {"input.txt": "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"}
 SHAKESPEARE_MIRRORS = ("https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/",)
+
+_MARKS = {
+    codecs.BOM_UTF32_LE: "UTF-32",  # before UTF-16's, with which it begins
+    codecs.BOM_UTF32_BE: "UTF-32",
+    codecs.BOM_UTF16_LE: "UTF-16",
+    codecs.BOM_UTF16_BE: "UTF-16",
+}
+_SAMPLE = 1 << 12
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,7 +60,8 @@ class Windows:
 class Corpus:
     """A text in three consecutive parts, as ids of a vocabulary that is learnt from the first part.
 
-    test_characters: number of characters in the last part, whatever the number of its ids.
+    test_characters: number of characters in the last part, whatever the number of its ids. notes: what was guessed, and
+    which characters are unknown.
     """
 
     name: str
@@ -57,6 +70,7 @@ class Corpus:
     test: np.ndarray
     vocabulary: Characters | Subwords
     test_characters: int
+    notes: tuple[str, ...] = ()
 
     def windows(self, part: str, length: int) -> Windows:
         """The windows of a part, "train", "validation" or "test". Raises UserError if it is shorter than one window."""
@@ -69,45 +83,75 @@ class Corpus:
         return windows
 
 
-def load(name_or_path: str, subwords: int = 0) -> Corpus:
+def load(name_or_path: str, subwords: int = 0, encoding: str = "") -> Corpus:
     """Loads a known text by its name, "python" or "shakespeare", or the user's own text file.
 
     The last tenth of the text is the test part, the twentieth before it the validation part, and the rest the training
     part.
 
     subwords: largest size of a vocabulary of subwords, learnt from the training part. 0: a vocabulary of characters.
+    encoding: of the file; "": see ``decoded``.
 
-    Raises UserError for a file that is missing, empty or not UTF-8.
+    Raises UserError for a file that is missing, empty or in another encoding.
     """
+    notes: list[str] = []
     if name_or_path in KNOWN:
         text = python_library() if name_or_path == "python" else shakespeare()
     else:
-        text = read_text(Path(name_or_path))
+        text = read_text(Path(name_or_path), encoding, notes)
     end = round(len(text) * (1 - TEST_SHARE))
     train_end = round(len(text) * (1 - TEST_SHARE - VALIDATION_SHARE))
     parts = text[:train_end], text[train_end:end], text[end:]
     vocabulary = Subwords.learn(parts[:1], subwords) if subwords else Characters.of(parts[0])
     train, validation, test = (vocabulary.encode(part) for part in parts)
-    return Corpus(name_or_path, train, validation, test, vocabulary, len(parts[2]))
+    for part, text, ids in (("validation", parts[1], validation), ("test", parts[2], test)):
+        unknown = vocabulary.unknown(text) if isinstance(vocabulary, Characters) else ""
+        if unknown:
+            count = int((ids == 0).sum())
+            notes.append(
+                f"{count:,} of {len(text):,} {part} characters ({count / len(text):.1%}) are unknown: the training "
+                f"part does not have {visible(' '.join(map(repr, unknown[:MOST_NAMED])))}"
+            )
+    return Corpus(name_or_path, train, validation, test, vocabulary, len(parts[2]), tuple(notes))
 
 
-def read_text(path: Path) -> str:
-    """The content of a UTF-8 text file, without a byte order mark and with "\\n" at the ends of all lines."""
+def read_text(path: Path, encoding: str = "", notes: list[str] | None = None) -> str:
+    """The content of a text file, see ``decoded``, with "\\n" at the ends of all lines."""
     if not os.path.exists(path):
         raise UserError(f"{path} is neither a known text (python, shakespeare) nor the path of a text file")
-    convert = f"convert it first, as with: iconv -f latin1 -t utf-8 {path.name} > utf8.txt"
-    text = decoded(path, read_content(path, cost=TEXT_COST), "UTF-8", convert)
+    text = read_encoded(path, encoding, notes=notes)
     if not text.strip():
         raise UserError(f"{path} has no text in it")
     return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
-def decoded(path: Path, content: bytes | bytearray, encoding: str, remedy: str) -> str:
+def decoded(
+    path: Path, content: bytes | bytearray, encoding: str = "", remedy: str = "", notes: list[str] | None = None
+) -> str:
     """The text of a file's content in an encoding, without a byte order mark or lone surrogates.
 
-    remedy: the end of the message, what to do if it is in another encoding. Raises UserError in that case.
+    encoding: UTF-8 includes UTF-16 and UTF-32 where a byte order mark says so, and "" also UTF-16 where every second
+    byte is zero. remedy: the end of the message, what to do if it is in another encoding; "": to name it. notes: are
+    extended where the encoding is a guess.
+
+    Raises UserError for another encoding.
     """
+    is_guess, encoding = not encoding, encoding or "UTF-8"
     is_utf8 = encoding.lower() in ("utf-8", "utf8")
+    marked = ""
+    if is_utf8:
+        marked = next((name for mark, name in _MARKS.items() if content.startswith(mark)), "")
+        encoding = marked or (is_guess and _unmarked_utf16(content)) or encoding
+        is_utf8 = encoding.lower() in ("utf-8", "utf8")
+        if not is_utf8 and not marked and notes is not None:
+            notes.append(
+                f"{visible(path.name)} is read as {encoding}: every second byte is 0 (--encoding names another)"
+            )
+    if marked or not (is_utf8 or remedy):
+        remedy = "it is cut off or damaged: copy it again, or name its encoding with --encoding"
+    elif not remedy:
+        single = "latin-1" if not re.search(rb"[\x80-\x9f]", content) else "cp1252"
+        remedy = f"it may be {single}: name its encoding, as in --encoding {single}, or convert it to UTF-8"
     try:
         text = content.decode("utf-8-sig" if is_utf8 else encoding)
     except UnicodeDecodeError as error:
@@ -122,16 +166,30 @@ def decoded(path: Path, content: bytes | bytearray, encoding: str, remedy: str) 
     return text if is_utf8 else require_unicode(text, str(path))
 
 
-def read_encoded(
-    path: Path, encoding: str, remedy: str = "name its encoding, as in --encoding latin-1, or convert it"
-) -> str:
-    """The text in a file with an encoding, without a byte order mark.
+def _unmarked_utf16(content: bytes | bytearray) -> str:
+    """The name of UTF-16 if every second byte at the beginning of a content is zero, else ""."""
+    first, second = (content[start:_SAMPLE:2] for start in (0, 1))
+    zeros, others = second.count(0), first.count(0)
+    if len(second) < 2 or max(zeros, others) < 0.8 * len(second) or min(zeros, others) > 0.1 * len(second):
+        return ""
+    return "UTF-16-LE" if zeros > others else "UTF-16-BE"
 
-    remedy: the end of the message, what to do if it is in another encoding. Raises UserError if it cannot be read.
+
+def read_encoded(
+    path: Path,
+    encoding: str = "",
+    remedy: str = "",
+    notes: list[str] | None = None,
+    limit: int | None = None,
+) -> str:
+    """The text in a file with an encoding, plain or gzipped, without a byte order mark: see ``decoded``.
+
+    limit: bytes of memory that the text may take; None: half of the machine's memory.
+    Raises UserError if it cannot be read.
     """
-    content = read_content(path, cost=TEXT_COST)
+    content = read_content(path, limit, cost=TEXT_COST)
     try:
-        return decoded(path, content, encoding, remedy)
+        return decoded(path, content, encoding, remedy, notes)
     except LookupError as error:
         raise UserError(
             f"--encoding {visible(encoding)}: there is no such encoding; name one such as utf-8, latin-1"

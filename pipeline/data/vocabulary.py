@@ -23,6 +23,11 @@ PADDING, BEGIN, END = 0, 1, 2
 """The first ids of ``Subwords``. In ``Words``, id 0 is padding too."""
 UNKNOWN_WORD = 1
 """The id in ``Words`` of every word that is not in the vocabulary."""
+_PIECES = "[\\s\\S]{1,64}(?![\u0122-\u0143\u00a1-\u00ac\u00ae-\u00bf])"
+"""Pieces of at most 64 bytes, which end where a character does: learning from longer ones takes quadratic time.
+
+The second part excludes UTF-8's continuation bytes as tokenizers writes them.
+"""
 
 
 @dataclass(frozen=True)
@@ -35,6 +40,7 @@ class Characters:
     """
 
     characters: str
+    special_ids: ClassVar[tuple[int, ...]] = (0,)
 
     @classmethod
     def of(cls, text: str) -> "Characters":
@@ -63,7 +69,7 @@ class Characters:
 
     def unknown(self, text: str) -> str:
         """The characters of a text that are not in the vocabulary, each once."""
-        return "".join(dict.fromkeys(c for c in text if c not in self.characters))
+        return "".join(c for c in dict.fromkeys(text) if c not in self.characters)
 
 
 @dataclass(frozen=True)
@@ -113,21 +119,26 @@ class _Learnt:
 class Subwords(_Learnt):
     """Byte-pair encoding (Sennrich et al. 2016) of UTF-8 bytes, which can represent any text.
 
-    A word includes the space before it. Each digit is a subword of its own, so that numbers are read and written digit
-    by digit. Ids 0, 1 and 2 are PADDING, BEGIN and END.
+    A word includes the space before it; one of more than 64 bytes is cut. Each digit is a subword of
+    its own, so that numbers are read and written digit by digit. Ids 0, 1 and 2 are PADDING, BEGIN and END.
     """
 
     special = ("<padding>", "<begin>", "<end>")
+    special_ids: ClassVar[tuple[int, ...]] = (PADDING, BEGIN, END)
 
     @classmethod
     def learn(cls, texts: Iterable[str], size: int) -> "Subwords":
         """Learns a vocabulary of at most ``size`` ids, which include all bytes and the three special ids."""
         with extra("text"):
-            from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+            from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
 
         tokenizer = Tokenizer(models.BPE())
         tokenizer.pre_tokenizer = pre_tokenizers.Sequence(  # pyright: ignore[reportAttributeAccessIssue]
-            [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+            [
+                pre_tokenizers.Digits(individual_digits=True),
+                pre_tokenizers.ByteLevel(add_prefix_space=False),
+                pre_tokenizers.Split(Regex(_PIECES), "isolated"),
+            ]
         )
         tokenizer.decoder = decoders.ByteLevel()  # pyright: ignore[reportAttributeAccessIssue]
         trainer = trainers.BpeTrainer(
@@ -148,9 +159,13 @@ class Subwords(_Learnt):
         return [self.special[i] if i < len(self.special) else self._tokenizer.decode([i]) for i in ids.tolist()]
 
     def unknown(self, text: str) -> str:
-        """An empty string: no character is unknown, since all are made of bytes."""
-        del text
-        return ""
+        """The characters of a text that are in no subword as a whole, each once: their bytes stand for them."""
+
+        def pieces(text: str) -> int:
+            return len(self._tokenizer.encode(text).ids)
+
+        rare = (c for c in dict.fromkeys(text) if not c.isascii())
+        return "".join(c for c in rare if pieces(c) > 1 and pieces(f" {c}") > 1)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,6 @@
 """Sampling: continues a prompt with tokens drawn from a language model."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
@@ -17,7 +17,7 @@ from ..losses.vocabulary import VocabularyCrossEntropy
 
 
 def make_continuation(
-    objective: Objective, context: int, temperature: float = 1.0, top_k: int = 0
+    objective: Objective, context: int, temperature: float = 1.0, top_k: int = 0, excluded: Sequence[int] = ()
 ) -> Callable[[PyTree, np.ndarray, int, Any], np.ndarray]:
     """Returns a function ``(params, prompt, length, key) -> ids`` that draws ``length`` tokens after a prompt.
 
@@ -25,6 +25,7 @@ def make_continuation(
     context: the number of positions that the model was trained on.
     temperature: divides the logits; 0 always takes the likeliest token.
     top_k: draws among this many of the likeliest tokens; 0: among all.
+    excluded: ids that are never drawn, such as that of unknown characters.
 
     prompt and ids are int32 (tokens,). Each token takes one ``decode_step`` of the model, whose cache holds the keys
     and values (or the state) of the tokens before it. When ``context`` positions are full, the model starts again from
@@ -43,6 +44,7 @@ def make_continuation(
     assert isinstance(loss, VocabularyCrossEntropy)
 
     def draw(key: Any, logits: Float[Array, "1 vocabulary"]) -> Int[Array, " 1"]:
+        logits = logits.at[:, list(excluded)].set(-jnp.inf) if len(excluded) else logits
         if temperature == 0:
             return logits.argmax(-1).astype(jnp.int32)
         if top_k:

@@ -1,5 +1,6 @@
 """Running text: what comes out of files, and what is said about those that are wrong."""
 
+import gzip
 import os
 from pathlib import Path
 
@@ -58,13 +59,66 @@ def test_shakespeare(monkeypatch):
     assert len(corpus.vocabulary) == 65 + 1
 
 
+ENGLISH = "the cat sat on the mat.\n" * 9
+CHINESE = "天地玄黄\n宇宙洪荒\n" * 9
+GUESS = "text.txt is read as UTF-16-{}: every second byte is 0 (--encoding names another)"
+
+
+@pytest.mark.parametrize(
+    "content, encoding, text, notes",
+    [
+        (ENGLISH.encode(), "", ENGLISH, []),
+        (ENGLISH.encode("utf-8-sig"), "", ENGLISH, []),
+        (ENGLISH.encode("utf-16"), "", ENGLISH, []),
+        (CHINESE.encode("utf-16"), "", CHINESE, []),
+        (b"\xfe\xff" + CHINESE.encode("utf-16-be"), "", CHINESE, []),
+        (ENGLISH.encode("utf-32"), "", ENGLISH, []),
+        (gzip.compress(ENGLISH.encode("utf-16")), "", ENGLISH, []),
+        (ENGLISH.encode("utf-16-le"), "", ENGLISH, [GUESS.format("LE")]),
+        (gzip.compress(ENGLISH.encode("utf-16-be")), "", ENGLISH, [GUESS.format("BE")]),
+        (CHINESE.encode("utf-16-le"), "utf-16-le", CHINESE, []),
+        (b"a\0" * 9, "utf-8", "a\0" * 9, []),
+        (b"na\xefve", "latin-1", "naïve", []),
+        (b"\x93a\x94", "cp1252", "“a”", []),
+    ],
+)
+def test_encodings(tmp_path, content, encoding, text, notes):
+    file, result = tmp_path / "text.txt", []
+    file.write_bytes(content)
+    assert read_text(file, encoding, result) == text
+    assert result == notes
+
+
+@pytest.mark.parametrize(
+    "text, notes",
+    [
+        (ENGLISH * 9, []),
+        (
+            "a" * 85 + "b" * 5 + "a" * 9 + "é",
+            ["5 of 5 validation characters (100.0%)", "1 of 10 test characters (10.0%)"],
+        ),
+        ("".join(chr(0x4E00 + i // 2) for i in range(9000)), ["450 of 450 validation", "900 of 900 test characters"]),
+    ],
+)
+def test_unknown_characters_are_counted(tmp_path, text, notes):
+    file = tmp_path / "text.txt"
+    file.write_text(text, encoding="utf-8")
+    result = load(str(file)).notes
+    assert len(result) == len(notes)
+    for note, beginning in zip(result, notes):
+        assert note.startswith(beginning) and len(note) < 400
+    assert not load(str(file), subwords=300).notes
+
+
 @pytest.mark.parametrize(
     "content, message",
     [
         (None, "neither a known text"),
         (b"", "has no text"),
         (b" \n\n", "has no text"),
-        (b"one\ntwo\nna\xefve\n", r"not UTF-8: line 3 has the byte 0xef at position 10; convert it"),
+        (b"one\ntwo\nna\xefve\n", r"line 3 has the byte 0xef at position 10; .* may be latin-1: .* --encoding latin-1"),
+        (b"one \x93two\x94", r"line 1 has the byte 0x93 at position 4; it may be cp1252"),
+        ("\ufeffone".encode("utf-16-le")[:-1], "is not UTF-16.*position 6; it is cut off or damaged: copy it again"),
     ],
 )
 def test_what_is_wrong_with_a_file(tmp_path, content, message):

@@ -1,6 +1,8 @@
 """Vocabularies: what is encoded comes back, what is unknown is known to be, and files hold all of it."""
 
 import json
+import random
+import time
 
 import numpy as np
 import pytest
@@ -110,3 +112,21 @@ def test_text_that_is_not_unicode(vocabulary):
     if not isinstance(vocabulary, Characters):
         with pytest.raises(UserError, match=r"the text has \\ud83d at position 0"):
             vocabulary.encode_all(["the cat", "\ud83d"])
+
+
+def test_subwords_know_which_characters_they_have_none_for():
+    vocabulary = Subwords.learn(["über für Tür"] * 9, 290)
+    assert vocabulary.unknown("Für ßüß €9") == "ß€"
+
+
+def test_subwords_of_text_without_spaces_are_learnt_in_time():
+    letters = random.Random(0)
+    text = "".join(letters.choice("acgt") for _ in range(200_000))
+    begin = time.monotonic()
+    assert len(Subwords.learn([text], 400)) > 260
+    assert time.monotonic() - begin < 5, "pieces of any length take quadratic time"
+
+
+def test_long_words_are_cut_between_characters():
+    vocabulary = Subwords.learn(["日本語の" * 200], 1000)
+    assert "\N{REPLACEMENT CHARACTER}" not in "".join(vocabulary.tokens(vocabulary.encode("日本語の" * 100)))

@@ -92,6 +92,14 @@ def test_predict_translates_and_draws(run, task, tmp_path):
         assert len(np.unique(np.asarray(picture))) > 20  # not blank
 
 
+def test_predict_says_what_it_does_not_read(run, task, tmp_path):
+    done = task("predict", run, "three 😀", "three one " * 50, "--pictures", tmp_path)
+    assert done.code == 0, done.err
+    unknown, cut = done.err.splitlines()
+    assert unknown == "sentence 1: the model does not know the characters '😀', and reads their bytes"
+    assert re.fullmatch(r"sentence 2: the model reads the first 63 of \d+ subwords", cut)
+
+
 def test_verify(task, files):
     done = task("verify", "--data", files, "--model", "gru")
     assert done.code == 0, done.out
