@@ -51,7 +51,9 @@ BELOW = {
     "evaluation": {"compiler", "data", "layers", "losses", "models", "storage"},
     "report": {"attribution", "compiler", "data", "decoding", "display", "evaluation", "layers", "storage"},
     "verify": {"compiler", "errors", "layers", "report"},
-    "training": {"backprop", "compiler", "data", "errors", "evaluation", "layers", "options", "verify", "storage"},
+    "training": {
+        *("backprop", "compiler", "data", "display", "errors", "evaluation", "layers", "options", "storage", "verify")
+    },
     "plugin": set(),
     "__init__": {"backprop"},
     "__main__": {"compiler", "verify"},

@@ -24,6 +24,7 @@ from .training import (
     evaluations_in,
     gradient_agreement,
     gradient_norms,
+    overlaid,
     progress,
 )
 from .translation import alignment
@@ -50,6 +51,7 @@ __all__ = [
     "gradient_agreement",
     "gradient_norms",
     "mistakes",
+    "overlaid",
     "png",
     "points",
     "progress",

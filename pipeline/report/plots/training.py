@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from ...extras import extra
-from .theme import LIGHT, WIDTH, Line, Theme, figure_of, plain_ticks, whole_numbers
+from .theme import LIGHT, WIDTH, Line, Theme, figure_of, plain_ticks, short_name, whole_numbers
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -147,4 +147,23 @@ def progress(metrics: Sequence[Line], names: Sequence[str], theme: Theme) -> Fig
         axis.plot(x, y, color=theme.validation, marker="o", markersize=3)
         axis.set(title=name, xlabel="epoch")
         whole_numbers(axis)
+    return figure
+
+
+def overlaid(lines: Mapping[str, Sequence[tuple[float, float]]], theme: Theme) -> Figure:
+    """Several runs' values against epochs, by the runs' names."""
+    with extra("report"):
+        import matplotlib as mpl
+
+    figure = figure_of(WIDTH, 3.6)
+    axis = figure.subplots()
+    low, high = (0.0, 0.85) if theme is LIGHT else (0.2, 1.0)
+    for (name, points), place in zip(lines.items(), np.linspace(low, high, len(lines))):
+        if points:
+            x, y = np.transpose(points)
+            colour = mpl.colormaps["viridis"](place)
+            axis.plot(x, y, color=colour, marker="o", markersize=3, label=short_name(name))
+    axis.set(xlabel="epoch")
+    whole_numbers(axis)
+    figure.legend(loc="outside right center", fontsize=8)
     return figure
