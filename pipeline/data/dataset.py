@@ -8,12 +8,15 @@ from typing import NamedTuple
 
 import numpy as np
 
+from ..display import visible as visible_text
 from ..errors import UserError
 from ..extras import extra
 from .limits import LARGEST, in_range
 
 TEST_SHARE = 0.25
 VALIDATION_SHARE, VALIDATION_MOST = 0.1, 5_000
+LONGEST_CLASS = 255
+"""Characters of the name of a class."""
 
 Arrays = tuple[np.ndarray, np.ndarray]
 """Inputs (examples, ...) and labels (examples,)."""
@@ -26,10 +29,14 @@ class Source(NamedTuple):
         (examples, height, width, channels), or (examples, time, channels) for signals, of any number type; labels are
         integers (examples,).
     classes: names of the classes; a label is a position in it.
+    notes: what was left out, merged or guessed, for the user. pixel_range, fit: see ``Dataset``.
     """
 
     parts: dict[str, Arrays]
     classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    pixel_range: tuple[float, float] | None = None
+    fit: str = ""
 
 
 @dataclass(frozen=True)
@@ -114,13 +121,21 @@ class Split:
 
 @dataclass(frozen=True, eq=False)
 class Dataset:
-    """A labelled data set, ready for training. No example is in more than one split."""
+    """A labelled data set, ready for training. No example is in more than one split.
+
+    notes: remarks on the data for the user.
+    pixel_range: what was black and white in arrays whose pixels now lie between 0 and 1; None: pixels are as stored.
+    fit: how images were brought to one size, and how files to predict will be; "": all had that size.
+    """
 
     name: str
     train: Split
     validation: Split
     test: Split
     classes: tuple[str, ...]
+    notes: tuple[str, ...] = ()
+    pixel_range: tuple[float, float] | None = None
+    fit: str = ""
 
     @property
     def scaling(self) -> Scaling:
@@ -134,7 +149,7 @@ class Dataset:
 
 
 def with_numbers_as_classes(path: Path, parts: Mapping[str, Arrays]) -> Source:
-    """Examples with labels that are any integers: the classes are those that occur in the training split, in order.
+    """Examples with any integers or texts as labels: the classes are those that occur in the training split, in order.
 
     path: of the data, for messages. Raises UserError if another split has a label that no training example has.
 
@@ -154,7 +169,7 @@ def with_numbers_as_classes(path: Path, parts: Mapping[str, Arrays]) -> Source:
                 f"training example has ({unknown.size} such labels in all); correct it, or remove the example"
             )
         places[part] = pixels, place
-    return Source(places, tuple(map(str, numbers.tolist())))
+    return Source(places, tuple(visible_text(str(name), LONGEST_CLASS) for name in numbers.tolist()))
 
 
 def complete(name: str, source: Source, *, seed: int, folds: int = 0, fold: int = 1) -> Dataset:
@@ -171,7 +186,8 @@ def complete(name: str, source: Source, *, seed: int, folds: int = 0, fold: int 
     if folds:
         parts = in_folds(name, parts, source.classes, folds, fold)
     parts = with_held_out(name, parts, source.classes, seed)
-    return Dataset(name, *standardised(name, parts), source.classes)
+    splits = standardised(name, parts)
+    return Dataset(name, *splits, source.classes, source.notes, source.pixel_range, source.fit)
 
 
 def standardised(name: str, parts: Mapping[str, Arrays]) -> tuple[Split, Split, Split]:

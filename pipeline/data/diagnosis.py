@@ -40,11 +40,9 @@ class Cases(Dataset):
     """A labelled data set whose class 0 is the normal one.
 
     columns: of a table, whose splits hold its features as pixels (examples, features); None for images and signals.
-    notes: remarks on the data for the user.
     """
 
     columns: Columns | None = None
-    notes: tuple[str, ...] = ()
 
     @property
     def kind(self) -> Kind:
@@ -87,13 +85,13 @@ def load(
     parts, classes = _with_normal_first(name_or_path, parts, classes, normal)
     if kind != "table":
         data = complete(name_or_path, Source(dict(parts), classes), seed=seed, folds=folds, fold=fold)
-        return Cases(data.name, data.train, data.validation, data.test, classes, None, notes)
+        return Cases(data.name, data.train, data.validation, data.test, classes, notes)
     if folds:
         parts = in_folds(name_or_path, parts, classes, folds, fold)
     parts = with_held_out(name_or_path, parts, classes, seed)
     columns = Columns.learn(names, parts["train"][0])
     features = {part: (columns.encode(values), labels) for part, (values, labels) in parts.items()}
-    return Cases(name_or_path, *standardised(name_or_path, features), classes, columns, notes)
+    return Cases(name_or_path, *standardised(name_or_path, features), classes, notes, columns=columns)
 
 
 @dataclass(frozen=True, eq=False)
@@ -214,7 +212,7 @@ def _images(name: str) -> PartsClassesNotes:
     source = known.pneumonia_mnist() if name == "pneumoniamnist" else images.read(Path(name))
     parts, copies = without_copies(source.parts)
     notes = (f"{copies} training images are left out: they are also in another split",) if copies else ()
-    return parts, source.classes, notes
+    return parts, source.classes, source.notes + notes
 
 
 def _numbered(parts: Mapping[str, Arrays]) -> tuple[dict[str, Arrays], tuple[str, ...]]:

@@ -13,34 +13,36 @@ from .folder import read_class_folders, read_image
 from .idx import find_idx, read_idx_files
 from .limits import LARGEST, default_limit, in_range, open_file, parsing
 from .npz import read_array, read_npz
+from .pixels import with_pixel_range
 
 __all__ = ["KNOWN", "Dataset", "Scaling", "Split", "load", "read_inputs"]
 
 KNOWN = {"digits": known.digits, "mnist": known.mnist, "mnist1d": known.mnist1d}
 
 
-def load(name_or_path: str, *, seed: int) -> Dataset:
+def load(name_or_path: str, *, seed: int, pixels: str = "") -> Dataset:
     """Loads a known data set by its name, or the user's own data from a path.
 
     name_or_path: "digits", "mnist" or "mnist1d"; a folder of class-named folders with PNG or JPEG files (or of folders
         train/, val/ and test/ with such folders in them); a folder or a prefix of IDX files; a MedMNIST-style ``.npz``
         file.
     seed: random seed of the validation split, for data without one.
+    pixels: the values of black and white in arrays, "LOW:HIGH"; "": guessed, with a note.
 
     Raises UserError, with the file, for data that cannot be trained on.
     """
-    source = KNOWN[name_or_path]() if name_or_path in KNOWN else read(Path(name_or_path))
+    source = KNOWN[name_or_path]() if name_or_path in KNOWN else read(Path(name_or_path), pixels)
     return complete(name_or_path, source, seed=seed)
 
 
-def read(path: Path) -> Source:
+def read(path: Path, pixels: str | None = None) -> Source:
     """The labelled images at a path: see ``load``."""
     if find_idx(path):
-        return read_idx_files(path)
+        return with_pixel_range(path, read_idx_files(path), pixels)
     if os.path.isdir(path):
         return read_class_folders(path)
-    if path.suffix == ".npz" and os.path.exists(path):
-        return read_npz(path)
+    if path.suffix.lower() == ".npz" and os.path.exists(path):
+        return with_pixel_range(path, read_npz(path), pixels)
     raise UserError(
         f"{path} is {'not a data set' if os.path.exists(path) else 'neither a known data set nor an existing path'}; "
         f"known data sets are {', '.join(KNOWN)}, and a path may be a folder of class-named folders of PNG or JPEG "

@@ -1,8 +1,9 @@
-"""NumPy archives with MedMNIST's keys: ``train_images``, ``train_labels``, and likewise for ``val`` and ``test``."""
+"""NumPy archives with MedMNIST's names (``train_images``, ``train_labels``) or Keras' (``x_train``, ``y_train``)."""
 
 import io
 import math
 import zipfile
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -11,50 +12,85 @@ from ..display import visible
 from ..errors import UserError
 from .dataset import Source, with_numbers_as_classes
 from .limits import Readable, default_limit, open_file, parsing, read_at_most, require_memory
+from .pixels import channels_last
 
-PARTS = {"train": "train", "val": "validation", "test": "test"}
-KEYS = tuple(f"{part}_{kind}" for part in PARTS for kind in ("images", "labels"))
+PARTS = {
+    "train": ("train",),
+    "validation": ("val", "valid", "validation", "dev"),
+    "test": ("test",),
+}
+NAMES = {
+    "images": ("{}_images", "x_{}", "{}_x", "images_{}"),
+    "labels": ("{}_labels", "y_{}", "{}_y", "labels_{}"),
+}
+"""How the arrays of a part are named, in any case."""
+UNSPLIT = {"images": ("images", "x"), "labels": ("labels", "y")}
+"""How arrays without a part are named, which are the training part."""
 LONGEST_HEADER = 1_000
 """Bytes of an array's header; one of numbers needs about 100."""
 
 
 def read_npz(path: Path, limit: int | None = None) -> Source:
-    """The labelled images in a NumPy archive; the classes are the numbers that occur as labels.
+    """The labelled images in a NumPy archive; the classes are the numbers or texts that occur as labels.
 
-    Images are (examples, height, width) or (examples, height, width, channels), with floats from 0 to 1 or integers
-    from 0 to 255 or 65535. Labels are (examples,) or (examples, 1).
+    Images are (examples, height, width), or with channels as the last or the second axis; with floats, integers from 0
+    to 255 or 65535, or bools. Labels are whole numbers, texts or bools of shape (examples,) or (examples, 1), or rows
+    (examples, classes) that are one-hot.
 
     limit: bytes of memory that the arrays may take; None: half of the machine's memory.
     Raises UserError for an archive that cannot be read, or whose arrays are not of this kind.
     """
-    arrays, names = _read_archive(path, default_limit() if limit is None else limit)
+    arrays, names, notes = _read_archive(path, default_limit() if limit is None else limit)
     parts = {}
-    for short, part in PARTS.items():
-        keys = f"{short}_images", f"{short}_labels"
-        if part != "train" and not any(key in arrays for key in keys):
+    for part, (short, *_) in PARTS.items():
+        if part != "train" and not any((part, kind) in arrays for kind in NAMES):
             continue
-        for key in keys:
-            if key not in arrays:
+        for kind, (name, *_) in NAMES.items():
+            if (part, kind) not in arrays:
+                has = visible(", ".join(names)) or "none"
                 raise UserError(
-                    f"{path} has no array {key!r}; its arrays are {visible(', '.join(names)) or 'none'}. Name "
-                    "them train_images and train_labels, and likewise val_ and test_ if there are such splits"
+                    f"{path} has no array {name.format(short)!r}; its arrays are {has}. "
+                    "Name them train_images and train_labels (or x_train and y_train), and likewise val_ and test_ if "
+                    "there are such splits"
                 )
-        parts[part] = _images(path, keys[0], arrays[keys[0]]), _labels(path, keys[1], arrays[keys[1]])
-    return with_numbers_as_classes(path, parts)
+        images, moved = channels_last(path, *arrays[part, "images"])
+        labels, guessed = _labels(path, *arrays[part, "labels"])
+        parts[part] = images, labels
+        notes += moved + guessed
+    if len({labels.dtype.kind for _, labels in parts.values()}) > 1:
+        raise UserError(f"{path} has numbers as labels in one split and texts in another; save one kind")
+    source = with_numbers_as_classes(path, parts)
+    return source._replace(notes=tuple(notes))
 
 
-def _read_archive(path: Path, limit: int) -> tuple[dict[str, np.ndarray], list[str]]:
-    """The arrays of ``KEYS`` in an archive, and the names of all that it has."""
-    arrays: dict[str, np.ndarray] = {}
+def _read_archive(path: Path, limit: int) -> tuple[dict[tuple[str, str], tuple[str, np.ndarray]], list[str], list[str]]:
+    """The arrays in an archive by part and kind, with their names; the names of all; and a note on the others."""
+    arrays: dict[tuple[str, str], tuple[str, np.ndarray]] = {}
     rest = limit  # what is left of it
     problem = f"{path} cannot be read as a NumPy archive"
     with open_file(path) as file, parsing(problem, "write it with numpy.savez"), zipfile.ZipFile(file) as archive:
         members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
-        for key in KEYS:
-            if key in members:
-                arrays[key] = _read_member(archive, members[key], f"{path}: {key}", rest)
-                rest -= arrays[key].nbytes
-    return arrays, sorted(members)
+        for place, key in _places(members).items():
+            arrays[place] = key, _read_member(archive, members[key], f"{path}: {key}", rest)
+            rest -= arrays[place][1].nbytes
+    unused = sorted(set(members) - {key for key, _ in arrays.values()})
+    notes = [f"{path.name} has {len(unused)} more arrays, which are not used: {visible(', '.join(unused), 80)}"]
+    return arrays, sorted(members), notes if unused and arrays else []
+
+
+def _places(names: Iterable[str]) -> dict[tuple[str, str], str]:
+    """The part and kind of the arrays that have one of the known names."""
+    by_name: dict[str, str] = {}
+    for name in names:
+        by_name.setdefault(name.lower(), name)
+    places = {}
+    for kind, forms in NAMES.items():
+        for part, words in PARTS.items():
+            known = [form.format(word) for word in words for form in forms]
+            known += UNSPLIT[kind] if part == "train" else ()
+            if name := next((by_name[name] for name in known if name in by_name), None):
+                places[part, kind] = name
+    return places
 
 
 def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str, limit: int) -> np.ndarray:
@@ -94,19 +130,35 @@ def read_array(file: Readable, name: str, limit: int) -> np.ndarray:
     return array.astype(dtype.newbyteorder("="), copy=False)
 
 
-def _images(path: Path, key: str, images: np.ndarray) -> np.ndarray:
-    if images.ndim not in (3, 4) or images.dtype.kind not in "uif":
-        raise UserError(
-            f"{path}: {key} has the shape {images.shape} and type {images.dtype}; images are numbers of shape "
-            "(examples, height, width) or (examples, height, width, channels)"
+def _labels(path: Path, key: str, labels: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """One label for each example, a whole number or a text, and a note where it was guessed."""
+    where = f"{path}: {key} has the shape {labels.shape} and type {labels.dtype}"
+    is_column = labels.ndim == 1 or (labels.ndim == 2 and labels.shape[1] == 1)
+    if labels.dtype.kind not in "buifUS" or not (is_column or labels.ndim == 2):
+        raise UserError(f"{where}; labels are one whole number or text an example: (examples,) or (examples, 1)")
+    if not is_column:
+        is_one_hot = (
+            labels.dtype.kind in "buif" and ((labels == 0) | (labels == 1)).all() and (labels.sum(1) == 1).all()
         )
-    return images if images.ndim == 4 else images[..., None]
-
-
-def _labels(path: Path, key: str, labels: np.ndarray) -> np.ndarray:
-    if labels.dtype.kind not in "ui" or labels.ndim not in (1, 2) or labels.shape[1:] not in ((), (1,)):
-        raise UserError(
-            f"{path}: {key} has the shape {labels.shape} and type {labels.dtype}; labels are one whole number an "
-            "example, of shape (examples,) or (examples, 1)"
-        )
-    return labels.reshape(-1)
+        if not is_one_hot:
+            raise UserError(
+                f"{where}, and its rows are not one-hot; labels are one whole number or text an example (several for "
+                "one image are not supported): (examples,) or (examples, 1)"
+            )
+        return labels.argmax(1), (f"{key} has the shape {labels.shape}: taken for one-hot rows, a column a class",)
+    labels = labels.reshape(-1)
+    if labels.dtype.kind in "US":
+        if labels.dtype.kind == "S":
+            labels = np.char.decode(labels, "utf-8", "backslashreplace")
+        return labels, ()
+    if labels.dtype.kind == "b":
+        return labels.astype(str), ()
+    if labels.dtype.kind == "f":
+        wrong = np.flatnonzero(~(np.abs(labels) < 2**53) | (labels != np.round(labels)))
+        if wrong.size:
+            raise UserError(
+                f"{path}: {key} has {labels[wrong[0]]} at index {wrong[0]}, which is no whole number ({wrong.size} "
+                "such labels in all); labels are classes, not amounts: save whole numbers or texts"
+            )
+        labels = labels.astype(np.int64)
+    return labels, ()

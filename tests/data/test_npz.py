@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from image_files import DATA, contains, labels_of, message, needs, random_images
 
+from pipeline.data.dataset import visible
 from pipeline.data.images import load
 from pipeline.data.npz import read_npz
 
@@ -39,8 +40,8 @@ def test_medmnist():
 
 
 def test_npz_without_the_keys(tmp_path):
-    np.savez(tmp_path / "set.npz", x=random_images(4), y=labels_of(4))
-    contains(message(load, str(tmp_path / "set.npz"), seed=0), "no array 'train_images'", "x, y", "train_labels")
+    np.savez(tmp_path / "set.npz", a=random_images(4), b=labels_of(4))
+    contains(message(load, str(tmp_path / "set.npz"), seed=0), "no array 'train_images'", "a, b", "train_labels")
     np.savez(
         tmp_path / "set.npz", train_images=random_images(4), train_labels=labels_of(4), val_images=random_images(4)
     )
@@ -155,3 +156,107 @@ def test_a_message_does_not_repeat_all_names(tmp_path):
     told = message(load, str(path), seed=0)
     contains(told, "its arrays are x\\x1b0, x\\x1b1", "[...]", "train_labels")
     assert len(told) < 600
+
+
+COUNT = 24
+LABELS = np.arange(COUNT) % 2
+GREY = np.random.default_rng(3).integers(0, 256, (COUNT, 6, 5), dtype=np.uint8)
+GREY[:, 0, 0], GREY[:, 0, 1] = 0, 255
+UNIT = (GREY / 255).astype(np.float32)[..., None]
+
+
+def arrays(images=GREY, labels=LABELS, **more) -> dict[str, np.ndarray]:
+    return {"train_images": images, "train_labels": labels, **more}
+
+
+# What an archive holds; the pixels that its images have, with white at 1; its classes; and what the notes say.
+TAKEN = {
+    "medmnist": (arrays(), UNIT, "01", []),
+    "labels in a column": (arrays(labels=LABELS[:, None]), UNIT, "01", []),
+    "floats to 1": (arrays(UNIT), UNIT, "01", []),
+    "floats to 255": (arrays(GREY.astype("f4")), UNIT, "01", ["pixels from 0 to 255: 0 is taken for black and 255"]),
+    "floats to 65535": (arrays(GREY * 257.0), UNIT, "01", ["65535 for white", "--pixels LOW:HIGH"]),
+    "floats from -1": (arrays(GREY / 127.5 - 1), UNIT, "01", ["pixels from -1 to 1: -1 is taken for black and 1"]),
+    "standardised floats": (arrays(GREY / 50.0 - 2), UNIT, "01", ["pixels from -2 to 3.1: -2 is taken for black"]),
+    "sixteen levels": (arrays(GREY // 17), GREY[..., None] // 17 / 15, "01", ["pixels from 0 to 15", "15 for white"]),
+    "integers 0 and 1": (arrays((GREY > 99).astype("u1")), GREY[..., None] > 99, "01", ["1 for white"]),
+    "bytes as 16 bits": (arrays(GREY.astype("u2")), UNIT, "01", ["pixels from 0 to 255", "255 for white"]),
+    "twelve bits": (arrays(GREY.astype("u2") * 16), UNIT, "01", ["pixels from 0 to 4080", "4080 for white"]),
+    "sixteen bits": (arrays(GREY.astype("u2") * 257), UNIT, "01", []),
+    "long integers": (arrays(GREY.astype("i8")), UNIT, "01", []),
+    "bools": (arrays(GREY > 99), GREY[..., None] > 99, "01", []),
+    "channels first": (
+        arrays(np.repeat(GREY[:, None], 3, 1)), np.repeat(UNIT, 3, 3), "01", ["(24, 3, 6, 5): taken for"],
+    ),
+    "one channel first": (arrays(GREY[:, None]), UNIT, "01", ["(24, 1, 6, 5): taken for (examples, channels"]),
+    "channels last": (arrays(np.repeat(GREY[..., None], 3, 3)), np.repeat(UNIT, 3, 3), "01", []),
+    "four channels": (arrays(np.repeat(GREY[..., None], 4, 3)), np.repeat(UNIT, 4, 3), "01", ["has 4 channels"]),
+    "keras": (
+        {"x_train": GREY[:18], "y_train": LABELS[:18], "x_test": GREY[18:], "y_test": LABELS[18:]}, UNIT, "01", [],
+    ),
+    "keras with validation": (
+        {"X_train": GREY[:12], "y_train": LABELS[:12], "X_val": GREY[12:18], "y_val": LABELS[12:18],
+         "X_test": GREY[18:], "y_test": LABELS[18:]}, UNIT, "01", [],
+    ),
+    "no part": ({"X": GREY, "y": LABELS}, UNIT, "01", []),
+    "an array more": (arrays(ids=LABELS), UNIT, "01", ["1 more arrays, which are not used: ids"]),
+    "numbers that are no places": (arrays(labels=np.where(LABELS, 900, 5)), UNIT, ("5", "900"), []),
+    "large numbers": (arrays(labels=np.where(LABELS, 3_000_000, 5)), UNIT, ("5", "3000000"), []),
+    "floats as labels": (arrays(labels=LABELS.astype("f4")), UNIT, "01", []),
+    "bools as labels": (arrays(labels=LABELS > 0), UNIT, ("False", "True"), []),
+    "texts as labels": (arrays(labels=np.array(["cat", "d\x1bog"])[LABELS]), UNIT, ("cat", "d\\x1bog"), []),
+    "bytes as labels": (arrays(labels=np.array([b"cat", b"dog"])[LABELS]), UNIT, ("cat", "dog"), []),
+    "one-hot": (arrays(labels=np.eye(2)[LABELS]), UNIT, "01", ["(24, 2): taken for one-hot rows"]),
+    "another scale in the test part": (
+        arrays(UNIT[:18], LABELS[:18], test_images=GREY[18:] * 1.0, test_labels=LABELS[18:]),
+        np.concatenate([UNIT[:18], GREY[18:, ..., None]]), "01", ["pixels from 0 to 255 in its test part"],
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", TAKEN)
+def test_archives_as_people_have_them(tmp_path, kind):
+    contents, pixels, classes, notes = TAKEN[kind]
+    np.savez(tmp_path / "set.npz", **contents)
+    data = load(str(tmp_path / "set.npz"), seed=0)
+    assert data.classes == tuple(classes)
+    assert len(data.notes) == bool(notes)
+    contains("".join(data.notes), *notes)
+    splits = (data.train, data.validation, data.test)
+    images = np.concatenate([visible(split.pixels) for split in splits])
+    places = [int(np.abs(pixels - image).max((1, 2, 3)).argmin()) for image in images]
+    assert sorted(places) == list(range(COUNT))
+    np.testing.assert_allclose(images, pixels[places], atol=1e-6)
+    assert np.concatenate([split.labels for split in splits]).tolist() == LABELS[places].tolist()
+
+
+REFUSED = {
+    "a volume": (arrays(np.zeros((COUNT, 16, 16, 16))), "which are volumes or videos"),
+    "a volume with a channel": (arrays(np.zeros((COUNT, 1, 6, 6, 6))), "(24, 1, 6, 6, 6)"),
+    "flattened": (arrays(GREY.reshape(COUNT, -1)), "images are numbers of shape"),
+    "texts as images": (arrays(GREY.astype(str)), "images are numbers"),
+    "a scalar label": (arrays(labels=np.array(3)), "one whole number or text an example"),
+    "several labels": (arrays(labels=np.stack([LABELS, 1 - LABELS, LABELS], 1)), "several for one image are not"),
+    "amounts": (arrays(labels=LABELS + 0.5), "train_labels has 0.5 at index 0, which is no whole number (24 such"),
+    "missing labels": (arrays(labels=np.where(LABELS, np.nan, 0)), "has nan at index 1, which is no whole number (12"),
+    "numbers and texts": (
+        arrays(test_images=GREY, test_labels=np.array(["a", "b"])[LABELS]), "numbers as labels in one split and texts",
+    ),
+    "negative integers": (arrays(GREY.astype(int) - 9), "whole numbers must be 0 to 255"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kind", REFUSED)
+def test_archives_that_are_refused(tmp_path, kind):
+    contents, expected = REFUSED[kind]
+    np.savez(tmp_path / "set.npz", **contents)
+    contains(message(load, str(tmp_path / "set.npz"), seed=0), tmp_path / "set.npz", expected)
+
+
+def test_black_and_white_by_option(tmp_path):
+    np.savez(tmp_path / "set.npz", **arrays(GREY / 1.0 - 100))
+    data = load(str(tmp_path / "set.npz"), seed=0, pixels="-100:155")
+    assert (data.notes, data.pixel_range) == ((), (-100.0, 155.0))
+    assert (data.train.pixels.min(), data.train.pixels.max()) == (0, 1)
+    for wrong in ("255", "1:0", "a:b", "0:inf", "0:1:2"):
+        contains(message(load, str(tmp_path / "set.npz"), seed=0, pixels=wrong), f"--pixels is '{wrong}'", "LOW:HIGH")

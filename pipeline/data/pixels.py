@@ -1,0 +1,130 @@
+"""What the pixels of arrays mean: which axes they have, and which numbers are black and white."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from ..errors import UserError
+from .dataset import Arrays, Source
+
+MOST_CHANNELS = 15
+"""Arrays with more values at each place are volumes or videos, not images."""
+_FEW_LEVELS = 16
+_COMMON_WHITES = (255.0, 65_535.0)
+
+
+def channels_last(path: Path, key: str, images: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+    """Images as (examples, height, width, channels), and a note where their axes were moved.
+
+    Raises UserError for arrays of other shapes and types, such as volumes. key: of the array, for messages.
+
+    >>> images, notes = channels_last(Path("a.npz"), "x_train", np.zeros((5, 3, 8, 8)))
+    >>> images.shape, len(notes)
+    ((5, 8, 8, 3), 1)
+    """
+    if images.ndim not in (3, 4) or images.dtype.kind not in "buif":
+        raise UserError(
+            f"{path}: {key} has the shape {images.shape} and type {images.dtype}; images are numbers of shape "
+            "(examples, height, width) or (examples, height, width, channels)"
+        )
+    if images.ndim == 3:
+        return images[..., None], ()
+    first, last = images.shape[1], images.shape[3]
+    if first <= 4 < min(images.shape[2:]):
+        note = f"{key} has the shape {images.shape}: taken for (examples, channels, height, width)"
+        return np.moveaxis(images, 1, 3), (note,)
+    if last > MOST_CHANNELS:
+        raise UserError(
+            f"{path}: {key} has the shape {images.shape}, which are volumes or videos, and this task takes images of 1 "
+            f"to {MOST_CHANNELS} channels; save slices or frames of shape (examples, height, width)"
+        )
+    if last not in (1, 3):
+        return images, (f"{key} has {last} channels: image files, which have 1 or 3, cannot be predicted",)
+    return images, ()
+
+
+def with_pixel_range(path: Path, source: Source, pixels: str | None = None) -> Source:
+    """The same images with black at 0 and white at 1 (255 in uint8), as those of image files are.
+
+    pixels: the option --pixels, the values of black and white as "LOW:HIGH"; "", or None where there is no such option:
+        guessed from the training images, with a note where these are neither floats from 0 to 1 nor integers from 0 to
+        255 or 65535.
+    Raises UserError for ``pixels`` of another form.
+    """
+    train = source.parts["train"][0]
+    if train.dtype.kind == "b":
+        parts = {part: (images.astype(np.uint8) * 255, labels) for part, (images, labels) in source.parts.items()}
+        return source._replace(parts=parts)
+    if pixels:
+        low, high = _parsed(pixels)
+        return source._replace(parts=_between(source.parts, low, high), pixel_range=(low, high))
+    ranges = {
+        part: (float(images.min()), float(images.max())) for part, (images, _) in source.parts.items() if images.size
+    }
+    if "train" not in ranges or not np.isfinite(list(ranges.values())).all():
+        return source  # which is refused with its place
+    least, most = ranges["train"]
+    guess, notes = _guess(least, most, train.dtype), list(source.notes)
+    option = "" if pixels is None else "; --pixels LOW:HIGH names others"
+    if guess:
+        notes.append(
+            f"{path.name} has pixels from {least:g} to {most:g}: {guess[0]:g} is taken for black and {guess[1]:g} for "
+            f"white, also in files to predict{option}"
+        )
+    for part, (low, high) in ranges.items():
+        if high - low > 4 * (most - least) or 4 * (high - low) < most - least:
+            notes.append(
+                f"{path.name} has pixels from {low:g} to {high:g} in its {part} part, taken to be on one scale"
+            )
+    if not guess:
+        return source._replace(notes=tuple(notes))
+    return source._replace(parts=_between(source.parts, *guess), notes=tuple(notes), pixel_range=guess)
+
+
+def _parsed(pixels: str) -> tuple[float, float]:
+    try:
+        low, high = map(float, pixels.split(":"))
+    except ValueError:
+        low = high = 0.0
+    if not (low < high and np.isfinite(high - low)):
+        raise UserError(f"--pixels is {pixels!r}; it must be LOW:HIGH, the values of black and white, as in 0:255")
+    return low, high
+
+
+def _guess(least: float, most: float, dtype: np.dtype) -> tuple[float, float] | None:
+    """Black and white, where they are not what the type says.
+
+    >>> _guess(0, 255, np.dtype("f4")), _guess(-1, 1, np.dtype("f4")), _guess(0, 1, np.dtype("u1"))
+    ((0.0, 255.0), (-1.0, 1.0), (0.0, 1))
+    >>> _guess(0, 1, np.dtype("f4")), _guess(3, 254, np.dtype("u1"))
+    (None, None)
+    """
+    byte, word = _COMMON_WHITES
+    if dtype.kind in "ui":
+        if least < 0 or most > word or most == 0:
+            return None  # which is refused, or all black
+        if most <= _FEW_LEVELS:
+            return 0.0, most
+        if most <= byte:
+            return (0.0, byte) if dtype == np.uint16 else None
+        return (0.0, most) if most < word / 2 else None
+    if least >= 0 and most <= 1:
+        return None
+    if least >= -1 and most <= 1:
+        return -1.0, 1.0
+    for white in _COMMON_WHITES:
+        if least >= 0 and white / 2 < most <= white:
+            return 0.0, white
+    return (min(least, 0.0), most) if most > least else None
+
+
+def _between(parts: Mapping[str, Arrays], low: float, high: float) -> dict[str, Arrays]:
+    """Images with ``low`` at 0 and ``high`` at 1, in float32."""
+    scaled = {}
+    for part, (images, labels) in parts.items():
+        values = images.astype(np.float32)
+        values -= np.float32(low)
+        values /= np.float32(high - low)
+        scaled[part] = values, labels
+    return scaled
