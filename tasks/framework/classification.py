@@ -202,7 +202,7 @@ class ArrayClassification(Classification[Config, ArraySignature]):
 
     def signature(self, config: Config, data: Dataset) -> ArraySignature:
         del config
-        return ArraySignature(data.classes, data.input_shape, data.scaling)
+        return ArraySignature(data.classes, data.input_shape, data.scaling, fit=data.fit, pixel_range=data.pixel_range)
 
     def predict(self, command: Predict) -> None:
         model = self.trained(command.run)
@@ -223,10 +223,15 @@ class ArrayClassification(Classification[Config, ArraySignature]):
             return jax.nn.softmax(network.apply(model.params["model"], scale(pixels), Context()))
 
         shape = ", ".join(map(str, ("batch", *signature.input_shape)))
+        takes = f"float32 ({shape}): pixels from 0 to 1, any batch"
+        if signature.pixel_range:
+            takes += "; {:g} of the training arrays is 0, {:g} is 1".format(*signature.pixel_range)
+        if signature.fit:
+            takes += f"; brought to this size by {signature.fit}"
         return Exported(
             probabilities,
             [(signature.input_shape, jnp.float32)],
             lambda random, shape: random.random(shape, np.float32),
-            takes=f"float32 ({shape}): pixels from 0 to 1, any batch",
+            takes=takes,
             gives=f"float32 (batch, {len(signature.classes)}): probabilities, classes in signature.json",
         )

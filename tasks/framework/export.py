@@ -11,6 +11,29 @@ from pipeline import compiler, storage
 from pipeline.display import visible
 
 PLATFORMS = ("cpu", "cuda", "tpu")
+PREDICT = """\
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax import export
+
+model = export.deserialize((Path(__file__).parent / "model.jax").read_bytes())
+inputs = [np.load(path).astype(its.dtype) for path, its in zip(sys.argv[1:], model.in_avals, strict=True)]
+np.save("outputs.npy", jax.jit(model.call)(*inputs))
+"""
+"""A program that runs the artifact, and needs nothing but JAX."""
+README = """\
+# An exported model
+
+`model.jax` is the trained forward pass, an artifact of `jax.export` for {platforms}. Nothing but JAX is needed to run
+it: `python predict.py {files}` reads its inputs from NumPy's files and writes `outputs.npy`.
+
+- Input: {takes}
+- Output: {gives}
+- Beside it: {beside}
+"""
 
 
 class Exported(NamedTuple):
@@ -53,4 +76,15 @@ def write_export(run_directory: Path, exported: Exported) -> Path:
     print(f"input           {exported.takes}")
     print(f"output          {exported.gives}")
     print("checked         the artifact, loaded again, agrees with the model")
+    storage.write(folder / "predict.py", PREDICT)
     return folder
+
+
+def write_readme(folder: Path, exported: Exported) -> None:
+    """Writes what the artifact takes and gives, and what else is in its folder."""
+    files = " ".join(f"input_{i}.npy" for i in range(1, len(exported.shapes) + 1))
+    names = sorted(path.name for path in folder.iterdir() if path.name[0] != ".")
+    beside = ", ".join(name for name in names if name not in ("README.md", "model.jax"))
+    platforms, takes, gives = ", ".join(PLATFORMS), exported.takes, exported.gives
+    text = README.format(platforms=platforms, files=files, takes=takes, gives=gives, beside=beside)
+    storage.write(folder / "README.md", text)

@@ -38,7 +38,7 @@ from pipeline.training.state import init_params, require_model_fits
 from pipeline.training.step import Augment
 from pipeline.verify import Report, verify
 from tasks.framework import summary
-from tasks.framework.export import Exported, write_export
+from tasks.framework.export import Exported, write_export, write_readme
 from tasks.framework.signals import SIGNALS
 
 DATA = "data.json"
@@ -285,9 +285,26 @@ class Task(ABC, Generic[Config]):
         model = TaskModel(config, signature, self.objective(config, signature))
         require_model_fits(model.objective, self.example(config, signature), self.sizes)
         training = self.training(model, data)
+        if size := self._smaller_batch(config, len(training.examples)):
+            note = (
+                f"batches of {size} examples: training has {len(training.examples)}, and by default {config.batch_size} "
+                "are in each; --batch-size says otherwise"
+            )
+            config = dataclasses.replace(config, batch_size=size)
+            model = model._replace(config=config)
+            training = self.training(model, data)
+            training = training._replace(notes=(*training.notes, note))
         steps = steps_per_epoch(training.examples, config.batch_size)
         config.total_steps(steps)  # raises where these are too many
         return model, data, training, steps
+
+    def _smaller_batch(self, config: Config, examples: int) -> int:
+        """A batch size for at least two steps an epoch, where the recipe's is too large; 0 where it fits or was given."""
+        choices = {option: getattr(config, option) for option in self.chooses}
+        is_default = config.batch_size == self.recipe(config.data, **choices).batch_size
+        if examples < 2 * config.accumulate or config.batch_size <= examples or not is_default:
+            return 0
+        return config.accumulate * 2 ** ((examples // (2 * config.accumulate)).bit_length() - 1)
 
     def fit(self, config: Config) -> Outcome:
         """Trains, tests the best checkpoint and checks its gradients: all of a run but its report."""
@@ -416,8 +433,10 @@ class Task(ABC, Generic[Config]):
     def export(self, run_directory: Path) -> None:
         """Writes the trained forward pass: the command ``export``."""
         model = self.trained(run_directory)
-        folder = write_export(run_directory, self.exported(model, run_directory))
+        exported = self.exported(model, run_directory)
+        folder = write_export(run_directory, exported)
         self.write_export_files(folder, model, run_directory)
+        write_readme(folder, exported)
 
     def initialized(self, model: TaskModel) -> TaskModel:
         """The model with fresh parameters."""

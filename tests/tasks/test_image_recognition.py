@@ -4,6 +4,8 @@ import dataclasses
 import json
 import re
 import shutil
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
@@ -139,6 +141,18 @@ def test_export_gives_what_predict_gives(run, picture, task):
         line = task("predict", run, picture).out.splitlines()[3]
         assert classes[probabilities[0].argmax()] in line
         assert f"{probabilities[0].max():.4f}" in line
+
+
+def test_an_export_runs_by_itself_with_jax_alone(run, tmp_path):
+    assert process("export", run).code == 0
+    shutil.copytree(run / "export", tmp_path / "export")
+    np.save(tmp_path / "pixels.npy", np.zeros((3, 8, 8, 1)))
+    command = [sys.executable, "-I", tmp_path / "export" / "predict.py", "pixels.npy"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    np.testing.assert_allclose(np.load(tmp_path / "outputs.npy").sum(1), np.ones(3), rtol=1e-5)
+    readme = (tmp_path / "export" / "README.md").read_text(encoding="utf-8")
+    assert "python predict.py input_1.npy" in readme and "signature.json" in readme and "(batch, 8, 8, 1)" in readme
 
 
 def test_unknown_names(refused, tmp_path):
