@@ -49,10 +49,14 @@ class ArraySignature(ClassifierSignature):
     """The signature of a classifier of arrays: images, signals or tables.
 
     input_shape: of one example; scaling: from stored values to the model's inputs.
+    fit: how an image of another size is brought to this one; "": not at all.
+    pixel_range: black and white of training arrays whose values were neither from 0 to 1 nor whole numbers to 255.
     """
 
     input_shape: tuple[int, ...]
     scaling: Scaling
+    fit: str = field(default="", kw_only=True)
+    pixel_range: tuple[float, float] | None = field(default=None, kw_only=True)
 
     @property
     def inputs(self) -> jax.ShapeDtypeStruct:
@@ -70,13 +74,22 @@ class ArraySignature(ClassifierSignature):
 
     def content(self) -> dict[str, Any]:
         """The signature as JSON."""
-        return {"input_shape": self.input_shape, "scaling": asdict(self.scaling), "classes": self.classes}
+        content = {"input_shape": self.input_shape, "scaling": asdict(self.scaling), "classes": self.classes}
+        optional = {"fit": self.fit, "pixel_range": self.pixel_range}
+        return content | {name: value for name, value in optional.items() if value}
 
     @classmethod
     def parse(cls: type[A], content: Mapping[str, Any]) -> A:
         """The signature that ``content`` describes."""
         scaling = Scaling(**{name: tuple(values) for name, values in content["scaling"].items()})
-        return cls(tuple(content["classes"]), tuple(content["input_shape"]), scaling)
+        low_high = content.get("pixel_range")
+        return cls(
+            tuple(content["classes"]),
+            tuple(content["input_shape"]),
+            scaling,
+            fit=str(content.get("fit", "")),
+            pixel_range=(float(low_high[0]), float(low_high[1])) if low_high else None,
+        )
 
     def write(self, folder: Path) -> None:
         storage.write_json(folder / "signature.json", self.content())
