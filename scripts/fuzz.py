@@ -31,8 +31,6 @@ from pipeline.errors import UserError
 
 SECONDS = 10.0
 """Time that a reader may take for a damaged input."""
-SLOWEST_START = 300.0
-"""Seconds in which a process has imported everything."""
 
 
 class Result(NamedTuple):
@@ -69,15 +67,19 @@ def _in_process(
         process = context.Process(target=_send, args=(sender, *arguments))
         process.start()
         sender.close()  # the child's copy is open; when it ends, there is no more to receive
-        count = 0
+        count = -1  # the first outcome is that of the undamaged input
         try:
             while True:
-                yield receiver.recv()
+                outcome = receiver.recv()
+                if count >= 0:
+                    yield outcome
                 count += 1
         except EOFError:
             process.join()
         finally:
             process.kill()
+    if count < 0:
+        raise UserError(f"{reader.name} cannot be tried: its process died before it read an undamaged input, see above")
     if count < len(numbers):
         yield Outcome("exception", f"the process died with exit code {process.exitcode}")
 
@@ -86,10 +88,9 @@ def _send(sender: Connection, *arguments: Any) -> None:
     """Sends the outcomes of ``attempts``. The process dies where a reader hangs in code that no alarm interrupts."""
     seconds = arguments[-1]
     with open(os.devnull, "w") as nowhere:
-        os.dup2(nowhere.fileno(), sys.stderr.fileno())  # some libraries write about every damaged file
-        faulthandler.dump_traceback_later(SLOWEST_START + 2 * seconds, exit=True, file=nowhere)
         for outcome in attempts(*arguments):
             sender.send(outcome)
+            os.dup2(nowhere.fileno(), sys.stderr.fileno())  # some libraries write about every damaged file
             faulthandler.dump_traceback_later(2 * seconds, exit=True, file=nowhere)
         faulthandler.cancel_dump_traceback_later()
 

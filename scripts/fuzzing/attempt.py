@@ -47,12 +47,14 @@ def attempts(
 ) -> Iterator[Outcome]:
     """The outcome of each attempt: the reader reads its input, damaged as a function of the attempt's number.
 
-    files: the undamaged input; folder: an empty one to write it into; seconds: those that an attempt may take. Raises
-    ValueError if the reader does not accept the undamaged input.
+    The first outcome is that of the undamaged input. Raises ValueError if the reader does not accept it.
+
+    files: the undamaged input; folder: an empty one to write it into; seconds: those that an attempt may take.
     """
     outcome = attempt(reader, files, folder, seconds)
     if outcome.kind != "accepted":
-        raise ValueError(f"{reader.name} does not accept its undamaged input: {outcome}")
+        raise ValueError(f"{reader.name} does not accept its undamaged input: {outcome.details}")
+    yield outcome
     for number in numbers:
         yield attempt(reader, damaged(reader, files, seed, number), folder, seconds)
 

@@ -35,7 +35,7 @@ def script():
 @pytest.mark.parametrize("name", READERS)
 def test_damaged_input_is_read_or_refused(name, tmp_path):
     reader = READERS[name]
-    outcomes = list(attempts(reader, reader.make(), range(MUTATIONS), 0, tmp_path / "input", SECONDS))
+    _, *outcomes = attempts(reader, reader.make(), range(MUTATIONS), 0, tmp_path / "input", SECONDS)
     failures = [(number, outcome.details) for number, outcome in enumerate(outcomes) if not outcome.ok]
     assert not failures and len(outcomes) == MUTATIONS
 
@@ -139,12 +139,12 @@ CRASHING = Reader("crash/text", make_digits, abort_if_short)
 
 
 def test_a_crash_is_a_failure_and_the_rest_goes_on(script, tmp_path):
-    outcomes = script.fuzz(CRASHING, 12, 0, tmp_path).outcomes
+    outcomes = script.fuzz(CRASHING, 9, 1, tmp_path).outcomes
     crashes = [number for number, outcome in enumerate(outcomes) if not outcome.ok]
-    assert crashes and len(outcomes) == 12
-    assert crashes == [n for n in range(12) if len(damaged(CRASHING, make_digits(), 0, n)["a.txt"]) < 10]
+    assert 0 < len(crashes) < crashes[0] and len(outcomes) == 9
+    assert crashes == [n for n in range(9) if len(damaged(CRASHING, make_digits(), 1, n)["a.txt"]) < 10]
     assert "exit code -6" in outcomes[crashes[0]].details
-    saved = tmp_path / f"crash-text-0-{crashes[0]}"
+    saved = tmp_path / f"crash-text-1-{crashes[0]}"
     assert len((saved / "input" / "a.txt").read_bytes()) < 10
     assert "exit code -6" in (saved / "details.txt").read_text()
 
@@ -157,13 +157,17 @@ def hang_if_short(folder: Path) -> None:
 
 
 def test_a_reader_that_no_alarm_interrupts(script, tmp_path):
-    reader, seed = Reader("crash/text", make_digits, hang_if_short), 1
-    short = [len(damaged(reader, make_digits(), seed, number)["a.txt"]) < 10 for number in range(20)]
-    count = short.index(True) + 1
-    assert count > 1, "another seed, please: the first input may take as long as a process needs to start"
-    outcomes = script.fuzz(reader, count, seed, tmp_path, seconds=0.5).outcomes
-    assert [outcome.ok for outcome in outcomes] == [True] * (count - 1) + [False]
-    assert "the process died with exit code 1" in outcomes[-1].details
+    reader = Reader("crash/text", make_digits, hang_if_short)
+    outcomes = script.fuzz(reader, 2, 0, tmp_path, seconds=0.5).outcomes
+    assert len(damaged(reader, make_digits(), 0, 0)["a.txt"]) < 10
+    assert not outcomes[0].ok and "the process died with exit code 1" in outcomes[0].details
+
+
+def test_a_reader_that_cannot_be_tried(script, tmp_path, capfd):
+    with pytest.raises(UserError, match="wrong cannot be tried: its process died"):
+        script.fuzz(wrong_reader(fail), 2, 0, tmp_path)
+    assert "wrong does not accept its undamaged input" in capfd.readouterr().err
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_script_and_its_table(tmp_path):
@@ -179,7 +183,7 @@ def test_the_script_and_its_table(tmp_path):
 def test_failures_are_counted_and_the_exit_code(script, monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(script, "READERS", {"crash/text": CRASHING})
     with pytest.raises(SystemExit) as stopped:
-        script.main(mutations=8, failures=tmp_path)
+        script.main(mutations=9, seed=1, failures=tmp_path)
     assert stopped.value.code == 1
     out = capsys.readouterr().out
     count = len(list(tmp_path.iterdir()))
