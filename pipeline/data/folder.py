@@ -2,151 +2,414 @@
 
 import io
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
 from ..display import visible
 from ..errors import UserError
 from ..extras import extra
-from .dataset import Source
-from .limits import list_folder, parsing, read_content, require_memory
+from .dataset import LONGEST_CLASS, Source
+from .limits import list_folder, open_file, parsing, read_content, require_memory
+from .sizes import Size, default_size, parse_size, resized, size_note
 
-SUFFIXES = (".png", ".jpg", ".jpeg")
-FORMATS = ("PNG", "JPEG")
+T = TypeVar("T")
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif")
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 """Pillow's names of the formats, whatever a file's suffix: it would try dozens of others."""
-LONGEST_NAME = 255
-"""Characters of the name of a file or a folder."""
+FORMATS_IN_WORDS = "PNG, JPEG, WebP, BMP, TIFF or GIF"
 MOST_PIXELS = 1 << 25
 """Pixels of one image, as in 8192x4096: a small file can announce any number."""
-PARTS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
+PARTS = {
+    "train": "train",
+    "training": "train",
+    "val": "validation",
+    "valid": "validation",
+    "validation": "validation",
+    "dev": "validation",
+    "test": "test",
+    "testing": "test",
+    "eval": "test",
+}
+"""What folders of a part are named, in any case."""
+JUNK = {"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin"}
+"""Files and folders that programs leave behind, in lower case; so are all whose names begin with a dot."""
+_TURNED = (5, 6, 7, 8)
+_ORIENTATION = 0x0112
+"""EXIF's key of how a camera was held, and those of its values for which height and width change places."""
+
+
+class _Image(NamedTuple):
+    pixels: np.ndarray
+    is_transparent: bool
+    has_frames: bool
 
 
 def read_image(path: Path, channels: int | None = None) -> np.ndarray:
-    """The pixels of a PNG or JPEG file, (height, width, channels): uint8, or uint16 for 16-bit greyscale.
+    """The pixels of an image file, (height, width, channels): uint8, or uint16 for 16-bit greyscale.
 
+    Transparent parts are white; of several frames or pages the first is read.
     channels: 1 to convert the image to greyscale, 3 to convert it to colour; None: as the file is.
     Raises UserError for a file that is no such image, is broken, or has more than ``MOST_PIXELS`` pixels.
     """
-    with extra("train"):
-        from PIL import Image, ImageOps, UnidentifiedImageError
+    return _decoded(path, channels).pixels
 
+
+def _decoded(path: Path, channels: int | None = None) -> _Image:
     content = io.BytesIO(read_content(path))  # of which Pillow cannot read more bytes than there are
-    problem, remedy = f"{path} cannot be read as an image", "it must be a PNG or JPEG file: repair or remove it"
-    with parsing(problem, remedy):
-        try:
-            image = Image.open(content, formats=FORMATS)
-        except UnidentifiedImageError:
-            raise ValueError("it is of neither format") from None
-        if image.width * image.height > MOST_PIXELS:
-            size = f"{image.width}x{image.height}"
-            raise UserError(f"{path} is {size}, and an image may have {MOST_PIXELS:,} pixels; resize it")
+    with _image_errors(path):
+        image = _opened(path, content)
+        has_frames = getattr(image, "n_frames", 1) > 1 and image.format != "MPO"  # which has previews of a photograph
+        with extra("train"):
+            from PIL import ImageOps
+
         upright = ImageOps.exif_transpose(image)
+        is_transparent = False
         if upright.mode.startswith("I"):
-            pixels = np.asarray(upright).astype(np.uint16)[..., None]
+            pixels = np.asarray(upright)
+            if pixels.min() < 0 or pixels.max() > np.iinfo(np.uint16).max:
+                raise ValueError(f"it has values from {pixels.min()} to {pixels.max()}, beyond 16 bits")
+            pixels = pixels.astype(np.uint16)[..., None]
+        elif upright.mode == "F":
+            raise ValueError("it has fractions as values, whose black and white are unknown")
         else:
             grey = upright.mode in ("1", "L", "LA") if channels is None else channels == 1
+            upright, is_transparent = _on_white(upright)
             pixels = np.asarray(upright.convert("L" if grey else "RGB"))
     pixels = pixels if pixels.ndim == 3 else pixels[..., None]
-    return np.repeat(pixels, 3, axis=2) if channels == 3 and pixels.shape[2] == 1 else pixels
+    pixels = np.repeat(pixels, 3, axis=2) if channels == 3 and pixels.shape[2] == 1 else pixels
+    return _Image(pixels, is_transparent, has_frames)
 
 
-def read_class_folders(path: Path) -> Source:
+def _image_errors(path: Path) -> Any:
+    return parsing(f"{path} cannot be read as an image", f"it must be a {FORMATS_IN_WORDS} file: repair or remove it")
+
+
+def _opened(path: Path, file: Any) -> Any:
+    """Pillow's image in a file that is open, of which only the header is read."""
+    with extra("train"):
+        from PIL import Image, UnidentifiedImageError
+
+    try:
+        image = Image.open(file, formats=FORMATS)
+    except UnidentifiedImageError:
+        raise ValueError("it is of none of these formats") from None
+    if image.width * image.height > MOST_PIXELS:
+        size = f"{image.width}x{image.height}"
+        raise UserError(f"{path} is {size}, and an image may have {MOST_PIXELS:,} pixels; resize it")
+    return image
+
+
+def _on_white(image: Any) -> tuple[Any, bool]:
+    """A Pillow image without transparency, and whether it had any."""
+    if not image.has_transparency_data:
+        return image, False
+    with extra("train"):
+        from PIL import Image
+
+    colours = image.convert("RGBA")
+    if colours.getchannel("A").getextrema()[0] == 255:
+        return image, False
+    return Image.alpha_composite(Image.new("RGBA", colours.size, "white"), colours), True
+
+
+def _size_of(path: Path) -> Size:
+    """Height and width of an image, by its file's header."""
+    with open_file(path) as file, _image_errors(path):
+        image = _opened(path, file)
+        is_turned = image.format != "TIFF" and image.getexif().get(_ORIENTATION) in _TURNED
+        return (image.width, image.height) if is_turned else (image.height, image.width)
+
+
+def read_class_folders(path: Path, size: str | None = None, fit: str = "resize") -> Source:
     """The images in ``path/CLASS/*``, or in ``path/train/CLASS/*`` and likewise in ``val`` and ``test``.
 
-    Classes are the folders' names in alphabetical order. Images are PNG or JPEG files of one size; if some are
-    greyscale and some are in colour, all are converted to colour.
+    Classes are the folders' names in alphabetical order. If some images are greyscale and some are in colour, all are
+    converted to colour. Those that cannot be read are left out, with a note.
+
+    size: "N" or "HEIGHTxWIDTH" of all images; "": see ``default_size``; None: that of the files, which must be one.
+    fit: see ``resized``.
     """
-    files, classes = labelled_files(path, SUFFIXES)
-    if not classes:
+    found = find_class_folders(path, SUFFIXES)
+    if not found.classes:
         raise UserError(
-            f"{path} has no folders in it; put the images of each class into a folder with its name (PNG or JPEG), or "
-            "give IDX files (train-images-idx3-ubyte, train-labels-idx1-ubyte, ...)"
+            f"{path} has no folders in it; put the images of each class into a folder with its name "
+            f"({FORMATS_IN_WORDS}), or give IDX files (train-images-idx3-ubyte, train-labels-idx1-ubyte, ...)"
         )
-    images = _read_images([file for pairs in files.values() for file, _ in pairs])
-    ends = np.cumsum([len(pairs) for pairs in files.values()])
-    parts = {
-        part: (pixels, np.array([label for _, label in pairs], int))
-        for (part, pairs), pixels in zip(files.items(), np.split(images, ends[:-1]))
+    files = [file for pairs in found.files.values() for file, _ in pairs]
+    sizes = _each(_size_of, files) if size == "" else []
+    known = [pair for pair in sizes if isinstance(pair, tuple)]
+    chosen, notes = parse_size(size) if size else default_size(known) if known else None, list(found.notes)
+    if chosen and known:
+        notes.append(size_note(known, chosen, fit))
+    images = _read_images(files, chosen, fit, is_strict=size is None)
+    notes += _image_notes(path, files, images)
+
+    parts, start = {}, 0
+    for part, pairs in found.files.items():
+        labelled = [(image, label) for image, (_, label) in zip(images[start : start + len(pairs)], pairs)]
+        start += len(pairs)
+        for label in range(len(found.classes)) if part == "train" else ():
+            of_class = [image for image, other in labelled if other == label]
+            if all(isinstance(image, UserError) for image in of_class):
+                raise UserError(f"no image of class {found.classes[label]!r} can be read: {of_class[0]}")
+        read = [(image.pixels, label) for image, label in labelled if isinstance(image, _Image)]
+        parts[part] = [pixels for pixels, _ in read], np.array([label for _, label in read], int)
+    return Source(_stacked(parts), found.classes, tuple(notes), None, fit if chosen else "")
+
+
+def _each(function: Callable[[Path], T], files: Sequence[Path]) -> list[T | UserError]:
+    """What a function makes of each file, or its UserError."""
+
+    def attempt(file: Path) -> T | UserError:
+        try:
+            return function(file)
+        except UserError as error:
+            return error
+
+    with ThreadPoolExecutor() as pool:  # Pillow releases the interpreter's lock while it decodes
+        return list(pool.map(attempt, files))
+
+
+def _read_images(files: Sequence[Path], size: Size | None, fit: str, is_strict: bool) -> list[_Image | UserError]:
+    """The images in files, of one size. is_strict: whether another size than the first image's is an error."""
+    first, pixels = None, None
+    for first in files:
+        with suppress(UserError):
+            pixels = _decoded(first).pixels
+            break
+    if pixels is None:
+        return _each(_decoded, files)
+    shape = size or pixels.shape[:2]
+    require_memory(
+        f"the set of {len(files)} images such as {first}",
+        len(files) * shape[0] * shape[1] * pixels.shape[2] * pixels.itemsize,
+    )
+
+    def read(file: Path) -> _Image:
+        image = _decoded(file)
+        if is_strict and image.pixels.shape[:2] != shape:
+            raise _AnotherSize(
+                f"{file} is {_words(image.pixels.shape)}, but {first} is {_words(shape)}; all images must have "
+                "one size: crop or resize them"
+            )
+        return image._replace(pixels=resized(image.pixels, shape, fit))
+
+    images = _each(read, files)
+    for image in images:
+        if isinstance(image, _AnotherSize):
+            raise image
+    return images
+
+
+class _AnotherSize(UserError):
+    """An image has not the size of the others."""
+
+
+def _words(shape: Sequence[int]) -> str:
+    return f"{shape[1]}x{shape[0]}"
+
+
+def _image_notes(root: Path, files: Sequence[Path], images: Sequence[_Image | UserError]) -> list[str]:
+    unreadable = [image for image in images if isinstance(image, UserError)]
+    notes = []
+    if unreadable:
+        notes.append(f"{len(unreadable)} of {len(images)} images are left out: {visible(str(unreadable[0]))}")
+    kinds = {
+        "is_transparent": "images have transparent parts, which become white",
+        "has_frames": "images have several frames or pages, of which the first is read",
     }
-    return Source(parts, classes)
+    for kind, text in kinds.items():
+        which = [file for file, image in zip(files, images) if getattr(image, kind, False)]
+        if which:
+            notes.append(f"{len(which)} {text}{_first(root, which)}")
+    return notes
+
+
+def _first(root: Path, files: Sequence[Path]) -> str:
+    return f" (the first: {visible(str(files[0].relative_to(root)))})"
+
+
+def _stacked(parts: dict[str, tuple[list[np.ndarray], np.ndarray]]) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Images of one size as arrays with the same type and number of channels."""
+    images = [image for pixels, _ in parts.values() for image in pixels]
+    is_deep = any(image.dtype == np.uint16 for image in images)
+    channels = max(image.shape[2] for image in images)
+
+    def common(image: np.ndarray) -> np.ndarray:
+        image = image * np.uint16(257) if is_deep and image.dtype == np.uint8 else image
+        return np.broadcast_to(image, (*image.shape[:2], channels))
+
+    empty = np.empty((0, *images[0].shape[:2], channels), images[0].dtype)
+    return {
+        part: (np.stack([common(image) for image in pixels]) if pixels else empty, labels)
+        for part, (pixels, labels) in parts.items()
+    }
 
 
 def labelled_files(path: Path, suffixes: tuple[str, ...]) -> tuple[dict[str, list[tuple[Path, int]]], tuple[str, ...]]:
-    """The files in class-named folders with their labels, by part, and the classes; no classes if there are no folders.
+    """The files and classes of ``find_class_folders``."""
+    return find_class_folders(path, suffixes)[:2]
 
-    Raises UserError if a class has no file with one of these suffixes, or if the train part lacks a class.
+
+class ClassFolders(NamedTuple):
+    """Files in class-named folders.
+
+    files: with their labels, by part; classes: no one if there are no folders; notes: which files are not used.
     """
-    folders = {PARTS[folder.name]: folder for folder in _folders(path) if folder.name in PARTS and _folders(folder)}
-    if "train" not in folders:
-        folders = {"train": path}
+
+    files: dict[str, list[tuple[Path, int]]]
+    classes: tuple[str, ...]
+    notes: tuple[str, ...]
+
+
+def find_class_folders(path: Path, suffixes: tuple[str, ...], kind: str = "images") -> ClassFolders:
+    """The files in ``path/CLASS/`` and in the folders there, or in ``path/train/CLASS/`` and likewise in other parts.
+
+    suffixes: of the files, in lower case; kind: what they are, for notes.
+    Raises UserError if a class has no such file in the train part, or if the train part lacks a class.
+    """
+    root, notes = path, []
+    while inner := _only_folder(root, suffixes):
+        root = inner
+    if root != path:
+        notes.append(f"the classes are the folders in {visible(str(root.relative_to(path)))}")
+    folders = _part_folders(root, suffixes, kind, notes)
     names = [folder.name for folder in _folders(folders["train"])]
-    files = {}
+    files, nested, outside, others = {}, [], [], []
+    for folder in {root, *folders.values()}:
+        for file in list_folder(folder):
+            if not os.path.isdir(file) and not _is_junk(file):
+                (outside if file.suffix.lower() in suffixes else others).append(file)
     for part, folder in folders.items():
         unknown = [child for child in _folders(folder) if child.name not in names]
         if unknown:
             raise UserError(f"{unknown[0]} is no class of {folders['train']}: that has {visible(', '.join(names))}")
-        files[part] = [(file, label) for label, name in enumerate(names) for file in _files(folder / name, suffixes)]
-    empty = set(range(len(names))) - {label for _, label in files["train"]}
-    if empty:
-        folder = folders["train"] / names[min(empty)]
-        raise UserError(f"{folder} holds no {', '.join(suffixes)} files; add some or remove the folder")
-    return files, tuple(visible(name, LONGEST_NAME) for name in names)
+        files[part] = []
+        for label, name in enumerate(names):
+            of_class = _files_below(folder / name) if os.path.isdir(folder / name) else []
+            chosen = [file for file in of_class if file.suffix.lower() in suffixes]
+            files[part] += [(file, label) for file in chosen]
+            nested += [file for file in chosen if file.parent != folder / name]
+            others += [file for file in of_class if file.suffix.lower() not in suffixes]
+            if part == "train" and not chosen:
+                has = f" (it has {visible(of_class[0].name)})" if of_class else ""
+                raise UserError(
+                    f"{folder / name} holds no {', '.join(suffixes)} files{has}; add some or remove the folder"
+                )
+    _require_no_parts_inside(path, nested)
+    total = sum(map(len, files.values()))
+    if nested:
+        notes.append(f"{len(nested)} of {total} {kind} are in folders inside their class's{_first(path, nested)}")
+    if outside:
+        notes.append(f"{len(outside)} {kind} outside the classes' folders are not used{_first(path, sorted(outside))}")
+    if others:
+        notes.append(f"{len(others)} other files are not used{_first(path, sorted(others))}")
+    if len({name.lower() for name in names}) < len(names):
+        alike = [name for name in names if [other.lower() for other in names].count(name.lower()) > 1]
+        notes.append(
+            f"classes that differ in upper and lower case only are different ones: {visible(', '.join(alike))}"
+        )
+    return ClassFolders(files, tuple(visible(name, LONGEST_CLASS) for name in names), tuple(notes))
+
+
+def _only_folder(root: Path, suffixes: tuple[str, ...]) -> Path | None:
+    """The only folder in a folder, if that has folders of its own, and files in neither of the two."""
+    folders = _folders(root)
+    if len(folders) != 1 or folders[0].name.lower() in PARTS or not _folders(folders[0]):
+        return None
+    files = [file for folder in (root, folders[0]) for file in list_folder(folder) if file.suffix.lower() in suffixes]
+    return None if any(not os.path.isdir(file) for file in files) else folders[0]
+
+
+def _part_folders(root: Path, suffixes: tuple[str, ...], kind: str, notes: list[str]) -> dict[str, Path]:
+    """The folders of the parts, which have class-named folders in them; or ``root`` as the train part."""
+    parts: dict[str, Path] = {}
+    for folder in _folders(root):
+        part = PARTS.get(folder.name.lower())
+        if not part or not _folders(folder):
+            continue
+        if part in parts:
+            raise UserError(f"{parts[part]} and {folder} are both the {part} part; merge them, or rename one")
+        parts[part] = folder
+    if parts and "train" not in parts:
+        raise UserError(
+            f"{next(iter(parts.values()))} has class-named folders in it, but {root} has no folder train; add one, or "
+            "rename that folder if it is a class"
+        )
+    for folder in _folders(root) if parts else ():
+        if folder in parts.values():
+            continue
+        files = [file for file in _files_below(folder) if file.suffix.lower() in suffixes]
+        if files and len(parts) == 1 and folder.name.lower() not in PARTS:
+            raise UserError(
+                f"{parts['train']} has class-named folders in it, and beside it is {folder}, which is none of train, "
+                "val and test; move or rename one of the two"
+            )
+        what = "has no class-named folders" if folder.name.lower() in PARTS else "is none of train, val and test"
+        if files:
+            notes.append(f"{len(files)} {kind} in {visible(folder.name)} are not used: it {what}")
+    return parts or {"train": root}
+
+
+def _require_no_parts_inside(path: Path, nested: Sequence[Path]) -> None:
+    for file in nested:
+        if any(name.lower() in PARTS for name in file.parent.relative_to(path).parts[1:]):
+            raise UserError(
+                f"{file} is in a folder named like a part inside a class's; put the parts outside: train/CLASS/..., "
+                "test/CLASS/..."
+            )
+
+
+def _is_junk(path: Path) -> bool:
+    return path.name.startswith(".") or path.name.lower() in JUNK
 
 
 def _folders(path: Path) -> list[Path]:
-    return [child for child in list_folder(path) if os.path.isdir(child) and not child.name.startswith(".")]
+    return [child for child in list_folder(path) if os.path.isdir(child) and not _is_junk(child)]
 
 
-def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    files = list_folder(folder) if os.path.isdir(folder) else []
-    return [file for file in files if file.suffix.lower() in suffixes and not file.name.startswith(".")]
-
-
-def _read_images(files: list[Path]) -> np.ndarray:
-    """The pixels of files of one size, with the same number of channels: (images, height, width, channels)."""
-    first = read_image(files[0])
-    require_memory(f"the set of {len(files)} images such as {files[0]}", len(files) * first.nbytes)
-
-    def read_another(file: Path) -> np.ndarray:
-        image = read_image(file)
-        if image.shape[:2] != first.shape[:2]:
-            raise UserError(
-                f"{file} is {_size(image)}, but {files[0]} is {_size(first)}; all images must have one size: crop or "
-                "resize them"
-            )
-        return image
-
-    with ThreadPoolExecutor() as pool:  # Pillow releases the interpreter's lock while it decodes
-        images = [first, *pool.map(read_another, files[1:])]
-    if any(image.dtype == np.uint16 for image in images):
-        images = [image if image.dtype == np.uint16 else image * np.uint16(257) for image in images]
-    channels = max(image.shape[2] for image in images)
-    return np.stack([np.broadcast_to(image, (*image.shape[:2], channels)) for image in images])
-
-
-def _size(image: np.ndarray) -> str:
-    return f"{image.shape[1]}x{image.shape[0]}"
+def _files_below(folder: Path) -> list[Path]:
+    """The files in a folder and in those inside it, in alphabetical order; a link to a folder counts as a file."""
+    files, folders = [], [folder]
+    while folders:
+        for child in list_folder(folders.pop()):
+            if not _is_junk(child):
+                (folders if os.path.isdir(child) and not os.path.islink(child) else files).append(child)
+    return sorted(files)
 
 
 def files_in(paths: Sequence[Path], suffixes: Sequence[str] = ()) -> list[Path]:
-    """The files among ``paths`` and in the folders among them, in alphabetical order.
+    """The files among ``paths`` and in the folders among them: see ``files_and_notes``."""
+    return files_and_notes(paths, suffixes)[0]
+
+
+def files_and_notes(paths: Sequence[Path], suffixes: Sequence[str] = ()) -> tuple[list[Path], tuple[str, ...]]:
+    """The files among ``paths`` and in the folders among them, in alphabetical order; and notes on the others.
 
     suffixes: of the files to take from folders; without any, all files.
     Raises UserError if there are none.
     """
     if not paths:
         raise UserError("predict needs the files to answer for: predict RUN FILE...")
-    files = []
+    files, notes = [], []
     for path in paths:
         inside = [path]
         if os.path.isdir(path):
-            inside = sorted(file for file in path.rglob("*") if os.path.isfile(file))
-            inside = [file for file in inside if not suffixes or file.suffix.lower() in suffixes]
+            every = _files_below(path)
+            inside = [
+                file for file in every if os.path.isfile(file) and (not suffixes or file.suffix.lower() in suffixes)
+            ]
+            others = [file for file in every if file not in set(inside)]
+            if others:
+                notes.append(f"{len(others)} other files in {visible(str(path))} are not read{_first(path, others)}")
         if not inside:
             kinds = f"{' or '.join(suffixes)} file" if suffixes else "file"
             raise UserError(f"{path} has no {kinds} in it; give files, or a folder of them")
         files += inside
-    return files
+    return files, tuple(notes)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -9,63 +10,102 @@ import numpy as np
 from ..errors import UserError
 from . import known
 from .dataset import Dataset, Scaling, Source, Split, complete
-from .folder import read_class_folders, read_image
+from .folder import FORMATS_IN_WORDS, read_class_folders, read_image
 from .idx import find_idx, read_idx_files
 from .limits import LARGEST, default_limit, in_range, open_file, parsing
 from .npz import read_array, read_npz
 from .pixels import with_pixel_range
+from .sizes import Size, default_size, parse_size, resized, size_note
 
 __all__ = ["KNOWN", "Dataset", "Scaling", "Split", "load", "read_inputs"]
 
 KNOWN = {"digits": known.digits, "mnist": known.mnist, "mnist1d": known.mnist1d}
 
 
-def load(name_or_path: str, *, seed: int, pixels: str = "") -> Dataset:
+def load(name_or_path: str, *, seed: int, size: str = "", fit: str = "resize", pixels: str = "") -> Dataset:
     """Loads a known data set by its name, or the user's own data from a path.
 
-    name_or_path: "digits", "mnist" or "mnist1d"; a folder of class-named folders with PNG or JPEG files (or of folders
-        train/, val/ and test/ with such folders in them); a folder or a prefix of IDX files; a MedMNIST-style ``.npz``
-        file.
+    name_or_path: "digits", "mnist" or "mnist1d"; a folder of class-named folders of image files (or of folders train/,
+        val/ and test/ with such folders in them); a folder or a prefix of IDX files; a ``.npz`` file with the names of
+        MedMNIST or Keras.
     seed: random seed of the validation split, for data without one.
+    size: "N" or "HEIGHTxWIDTH", to which images are brought; "": your own images of several sizes, or of more than 64
+        pixels a side, get a size that is chosen, with a note. fit: how, see ``sizes.resized``.
     pixels: the values of black and white in arrays, "LOW:HIGH"; "": guessed, with a note.
 
     Raises UserError, with the file, for data that cannot be trained on.
     """
-    source = KNOWN[name_or_path]() if name_or_path in KNOWN else read(Path(name_or_path), pixels)
-    return complete(name_or_path, source, seed=seed)
+    if name_or_path in KNOWN:
+        source = KNOWN[name_or_path]()
+        source = _with_size(source, size, fit) if size else source
+    else:
+        source = read(Path(name_or_path), size, fit, pixels)
+    notes = list(source.notes)
+    if fit != "resize" and not source.fit:
+        notes.append(f"--fit {fit} is not used: all images have one size already; --size HEIGHTxWIDTH chooses another")
+    if pixels and not source.pixel_range:
+        notes.append(f"--pixels {pixels} is not used: it is for the numbers in arrays, and these are no such")
+    return complete(name_or_path, source._replace(notes=tuple(notes)), seed=seed)
 
 
-def read(path: Path, pixels: str | None = None) -> Source:
-    """The labelled images at a path: see ``load``."""
+def read(path: Path, size: str | None = None, fit: str = "resize", pixels: str | None = None) -> Source:
+    """The labelled images at a path: see ``load``. size: None where images must have one size, and may have any."""
     if find_idx(path):
-        return with_pixel_range(path, read_idx_files(path), pixels)
+        return _with_size(with_pixel_range(path, read_idx_files(path), pixels), size, fit)
     if os.path.isdir(path):
-        return read_class_folders(path)
+        return read_class_folders(path, size, fit)
     if path.suffix.lower() == ".npz" and os.path.exists(path):
-        return with_pixel_range(path, read_npz(path), pixels)
+        return _with_size(with_pixel_range(path, read_npz(path), pixels), size, fit)
     raise UserError(
         f"{path} is {'not a data set' if os.path.exists(path) else 'neither a known data set nor an existing path'}; "
-        f"known data sets are {', '.join(KNOWN)}, and a path may be a folder of class-named folders of PNG or JPEG "
-        "files, a folder or prefix of IDX files, or a .npz file with train_images and train_labels"
+        f"known data sets are {', '.join(KNOWN)}, and a path may be a folder of class-named folders of "
+        f"{FORMATS_IN_WORDS} files, a folder or prefix of IDX files, or a .npz file with train_images and train_labels"
     )
 
 
-def read_inputs(paths: Sequence[str | Path], shape: tuple[int, ...], scaling: Scaling) -> np.ndarray:
+def _with_size(source: Source, size: str | None, fit: str) -> Source:
+    """Arrays of images brought to a size."""
+    if size is None:
+        return source
+    if any(pixels.ndim != 4 for pixels, _ in source.parts.values()):
+        raise UserError(f"--size is {size}, and these are signals; it is for images: leave it out")
+    train = source.parts["train"][0]
+    sizes = [(int(train.shape[1]), int(train.shape[2]))]
+    chosen = parse_size(size) if size else default_size(sizes) if min(sizes[0]) else None
+    if not chosen:
+        return source
+    parts = {part: (_all_resized(pixels, chosen, fit), labels) for part, (pixels, labels) in source.parts.items()}
+    notes = source.notes if size else (*source.notes, size_note(sizes, chosen, fit))
+    return source._replace(parts=parts, notes=notes, fit=fit)
+
+
+def _all_resized(images: np.ndarray, size: Size, fit: str) -> np.ndarray:
+    if not images.size:
+        return images
+    is_byte = images.dtype == np.uint8 or (images.dtype.kind in "ui" and 0 <= images.min() <= images.max() <= 255)
+    dtype = np.uint8 if is_byte else np.uint16 if images.dtype.kind in "ui" and images.min() >= 0 else np.float32
+    with ThreadPoolExecutor() as pool:
+        return np.stack(list(pool.map(lambda image: resized(image.astype(dtype, copy=False), size, fit), images)))
+
+
+def read_inputs(paths: Sequence[str | Path], shape: tuple[int, ...], scaling: Scaling, fit: str = "") -> np.ndarray:
     """Model inputs from image or signal files: float32, (files, *shape).
 
-    shape, scaling: those of the training data. Images are PNG or JPEG files of the training images' size; they are
-    converted to greyscale or colour like the training images. Signals are ``.npy`` arrays of shape (time, channels), or
-    (time,) for a single channel.
+    shape, scaling, fit: those of the training data. Images are converted to greyscale or colour like the training
+    images, and brought to their size if these were, too; otherwise they must have it. Signals are ``.npy`` arrays of
+    shape (time, channels), or (time,) for a single channel.
 
     Raises UserError for a file that does not fit the training data, or is so far from them that float32 overflows.
     """
-    return np.stack([_read_input(Path(path), shape, scaling) for path in paths])
+    return np.stack([_read_input(Path(path), shape, scaling, fit) for path in paths])
 
 
-def _read_input(path: Path, shape: tuple[int, ...], scaling: Scaling) -> np.ndarray:
+def _read_input(path: Path, shape: tuple[int, ...], scaling: Scaling, fit: str) -> np.ndarray:
     if not os.path.isfile(path):
         raise UserError(f"{path} is not a file; give the files to predict by their paths")
     pixels = read_image(path, shape[-1]) if len(shape) == 3 else _read_signal(path)
+    if fit and len(shape) == 3:
+        pixels = resized(pixels, (shape[0], shape[1]), fit)
     if pixels.shape != shape:
         raise UserError(
             f"{path} has the shape {pixels.shape}, but the model was trained on {shape} "
