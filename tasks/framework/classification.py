@@ -12,7 +12,7 @@ import numpy as np
 from pipeline import compiler
 from pipeline.data.batches import Batch, Examples, evaluation_batches, first_batch
 from pipeline.data.dataset import Dataset
-from pipeline.data.folder import files_in
+from pipeline.data.folder import SUFFIXES, files_and_notes
 from pipeline.evaluation.classification import accuracy_metric, classification_metrics
 from pipeline.evaluation.evaluate import all_outputs, make_evaluation
 from pipeline.evaluation.metrics import Metrics
@@ -25,7 +25,7 @@ from pipeline.training.config import FoldsConfig
 from pipeline.training.precision import in_precision
 from pipeline.training.signatures import ArraySignature, ClassifierSignature
 from pipeline.training.step import Augment
-from tasks.framework.command_line import Predict, print_table
+from tasks.framework.command_line import Predict, print_lines, print_table
 from tasks.framework.cross_validation import CrossValidated, Part
 from tasks.framework.export import Exported
 from tasks.framework.summary import split_sizes
@@ -208,11 +208,15 @@ class ArrayClassification(Classification[Config, ArraySignature]):
         model = self.trained(command.run)
         rows = []
         forward = compiler.jit(model.objective.model.apply)
-        for path in files_in(command.inputs):
+        suffixes = SUFFIXES if len(model.signature.input_shape) == 3 else (".npy",)
+        files, notes = files_and_notes(command.inputs, suffixes)
+        for path in files:
             logits = forward(model.params["model"], self.read(path, model.signature), Context())
             for row in np.asarray(jax.nn.softmax(logits)):
                 rows.append((str(path), model.signature.classes[row.argmax()], f"{row.max():.4f}"))
         print_table(("file", "class", "probability"), rows, numbers=("probability",))
+        for note in notes:
+            print_lines(note)
 
     def exported(self, model: TaskModel, run_directory: Path) -> Exported:
         """Pixels as they are stored (floats; integer pixels divided by their largest value) to class probabilities."""
