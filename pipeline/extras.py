@@ -7,8 +7,9 @@ EXTRAS = {
     "text": ("tokenizers", "sacrebleu", "babel", "vaderSentiment"),
     "speech": ("soundfile", "soxr", "jiwer", "espeakng_loader"),
     "report": ("matplotlib", "jinja2", "markupsafe"),
+    "tables": ("pandas", "openpyxl", "pyarrow"),
 }
-"""Modules by the extra that installs them; ``all`` installs every one."""
+"""Modules by the extra that installs them; ``all`` installs every one but ``tables``."""
 
 
 class extra:

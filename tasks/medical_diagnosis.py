@@ -8,6 +8,7 @@ scripts/run medical_diagnosis predict runs/... new_patients.csv
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -24,6 +25,7 @@ from pipeline.data.cases import read_cases
 from pipeline.data.dataset import Split
 from pipeline.data.diagnosis import KNOWN, Cases, Rebuilt, Weighted, kind_of, load, normal_or_not
 from pipeline.data.folder import files_in
+from pipeline.data.table import TableOptions
 from pipeline.errors import UserError
 from pipeline.evaluation.classification import accuracy_metric
 from pipeline.evaluation.diagnosis import Diagnostician, combined_metrics, diagnose, metrics_with_intervals
@@ -47,26 +49,20 @@ from tasks.framework.classification import CrossValidatedClassification, Labelle
 from tasks.framework.command_line import Predictions, main, print_lines, print_table
 from tasks.framework.cross_validation import Part
 from tasks.framework.export import Exported
-from tasks.framework.task import Metric, Outcome, TaskModel
+from tasks.framework.stages import Metric, Outcome, TaskModel
 
 
 @dataclass(frozen=True)
-class Config(SeedsConfig):
+class Config(TableOptions, SeedsConfig):
     """Train a model that tells normal from abnormal cases, and write a run folder with its report."""
 
     data: str = "breast-cancer"
-    """Data set: breast-cancer (30 findings), pneumoniamnist (chest X-rays); or the path of a .csv or .tsv table, of a
-    file of signals (a line each, no heading), of a folder with such a file for training and one for testing, of a
-    MedMNIST .npz, or of a folder of class-named folders of images."""
+    """Data set: breast-cancer (30 findings), pneumoniamnist (chest X-rays); or the path of a table (.csv, .tsv, .xlsx
+    and others), of a file of signals (a line each, no heading; .ts, .arff), of a folder with such a file for training
+    and one for testing, of a MedMNIST .npz, or of a folder of class-named folders of images."""
     model: Literal["mlp", "convnet", "resnet", "gru", "autoencoder"] = "mlp"
     """Kind of model: mlp (dense layers), convnet (images or signals), resnet (images), gru (signals), or autoencoder,
     which learns normal cases only and calls abnormal what it reconstructs badly."""
-    label: str = ""
-    """Column of the table with the diagnosis; for signals, first or last: its place in a line. Empty: label."""
-    ignore: tuple[str, ...] = ()
-    """Columns of the table to ignore."""
-    normal: str = ""
-    """Class of the normal cases. Empty: the first class, in numerical or alphabetical order."""
     widths: tuple[int, ...] = (64, 32)
     """Widths of the mlp's dense layers, or of the autoencoder's on either side."""
     channels: tuple[int, ...] = (32, 64, 128)
@@ -165,6 +161,7 @@ class MedicalDiagnosis(CrossValidatedClassification[Config, DiagnosisSignature])
     sizes = ("widths", "channels", "units", "code")
     predictions = Examine
     known = KNOWN
+    chooses = ("no_header", "signals")
     signature_class = DiagnosisSignature
     test_metrics: ClassVar[Mapping[str, Metric]] = {
         "accuracy": Metric("test accuracy"),
@@ -173,12 +170,11 @@ class MedicalDiagnosis(CrossValidatedClassification[Config, DiagnosisSignature])
         "specificity": Metric("specificity", headline=False),
     }
 
-    def recipe(self, data: str | None) -> Config:
-        data = data or "breast-cancer"
-        if data in RECIPES:
-            return dataclasses.replace(RECIPES[data], data=data)
-        # Where nothing is there, load says so.
-        return dataclasses.replace(OWN[kind_of(data) if Path(data).exists() else "table"], data=data)
+    def recipe(self, data: str | None, no_header: bool = False, signals: bool = False) -> Config:
+        data, kind = data or "breast-cancer", "table"
+        with suppress(UserError):  # which load raises, too
+            kind = kind_of(data, "", no_header, signals)
+        return dataclasses.replace(RECIPES.get(data, OWN[kind]), data=data)
 
     def load(self, config: Config) -> Cases:
         cases = load(
@@ -187,6 +183,9 @@ class MedicalDiagnosis(CrossValidatedClassification[Config, DiagnosisSignature])
             label=config.label,
             ignore=config.ignore,
             normal=config.normal,
+            delimiter=config.delimiter,
+            no_header=config.no_header,
+            signals=config.signals,
             folds=config.folds,
             fold=config.fold or 1,
         )
@@ -305,8 +304,9 @@ class MedicalDiagnosis(CrossValidatedClassification[Config, DiagnosisSignature])
             for layer, model, run in zip(scorers, models, runs)
         ]
         signature, files = models[0].signature, files_in(command.inputs)
-        columns, scaling, shape = signature.columns, signature.scaling, signature.input_shape
-        names, inputs = zip(*(case for path in files for case in read_cases(path, shape, scaling, columns)))
+        columns, scaling = signature.columns, signature.scaling
+        options = signature.input_shape, scaling, columns, config.delimiter
+        names, inputs = zip(*(case for path in files for case in read_cases(path, *options)))
         answered = diagnose(members, np.stack(inputs), command.samples)
         contributions = diagnosis.mean_attribution(members, np.stack(inputs), answered.labels)
         answers = diagnosis.Answers(names, scaling.undone(np.stack(inputs)), answered, contributions, signature.classes)

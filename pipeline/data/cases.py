@@ -6,10 +6,10 @@ from typing import NamedTuple
 import numpy as np
 
 from .dataset import Scaling
-from .delimited import SUFFIXES
 from .images import read_inputs
 from .signal_rows import read_unlabelled
 from .table import Columns, read_rows
+from .table_files import is_table_file
 
 
 class Case(NamedTuple):
@@ -19,16 +19,19 @@ class Case(NamedTuple):
     inputs: np.ndarray
 
 
-def read_cases(path: Path, input_shape: tuple[int, ...], scaling: Scaling, columns: Columns | None) -> list[Case]:
+def read_cases(
+    path: Path, input_shape: tuple[int, ...], scaling: Scaling, columns: Columns | None, delimiter: str = ""
+) -> list[Case]:
     """The cases in one file.
 
     input_shape, scaling, columns: those of the training data; columns is None unless the data were a table.
+    delimiter: of text files; "": recognised.
     Raises UserError if the file does not fit the training data.
     """
     if columns:
-        rows = read_rows(path, columns)
-    elif len(input_shape) == 2 and path.suffix in SUFFIXES:
-        rows = read_unlabelled(path, input_shape[0])
+        rows = read_rows(path, columns, delimiter)
+    elif len(input_shape) == 2 and is_table_file(path):
+        rows = read_unlabelled(path, input_shape[0], delimiter)
     else:
         return [Case(str(path), read_inputs([path], input_shape, scaling)[0])]
     names = (f"{path}, row {number}" for number in range(1, len(rows) + 1))

@@ -1,14 +1,30 @@
-"""Files with rows of fields, separated by tabs in a ``.tsv`` file and by commas in a ``.csv`` file."""
+"""Files with rows of fields, separated by tabs in a ``.tsv`` file and by commas in a ``.csv`` file.
+
+Readers of tables and ratings recognise the delimiter by the first lines instead: ``guess_delimiter``.
+"""
 
 import csv
 import io
 from collections.abc import Iterator
-from pathlib import Path
+from itertools import islice
+from pathlib import Path, PurePath
 
-from ..display import visible
+from ..display import quoted, visible
 from ..errors import UserError
 
-SUFFIXES = (".tsv", ".csv")
+DELIMITERS = {"tab": "\t", "semicolon": ";", "pipe": "|", "comma": ","}
+"""Delimiters that are recognised, by name; of several that fit equally well, the first one is meant."""
+
+_SNIFFED_LINES = 20
+
+
+def suffix_of(path: Path) -> str:
+    """The suffix of a file in lower case, without the ``.gz`` of a packed one.
+
+    >>> suffix_of(Path("Heart.CSV.gz"))
+    '.csv'
+    """
+    return PurePath(path.name.lower().removesuffix(".gz")).suffix
 
 
 def rows(path: Path, content: str) -> Iterator[tuple[int, list[str]]]:
@@ -27,15 +43,71 @@ def rows(path: Path, content: str) -> Iterator[tuple[int, list[str]]]:
     yield from ((i, line.removesuffix("\r").split("\t")) for i, line in enumerate(lines, 1))
 
 
-def comma_separated(path: Path, content: str) -> Iterator[tuple[int, list[str]]]:
-    """``rows`` of comma-separated fields, whatever the file's suffix."""
+def comma_separated(path: Path, content: str, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
+    """``rows`` of fields that may be quoted, separated by commas or another character, whatever the file's suffix."""
     # The module refuses fields above a limit that holds for the whole process, and is not about memory.
     csv.field_size_limit(max(csv.field_size_limit(), len(content)))
-    reader = csv.reader(io.StringIO(content or "\n", newline=""), strict=True)
+    reader = csv.reader(io.StringIO(content or "\n", newline=""), delimiter=delimiter, strict=True)
     try:
         yield from ((reader.line_num, row) for row in reader)
     except csv.Error as error:
         raise UserError(f"{path}: line {reader.line_num} cannot be read ({error}); correct it") from error
+
+
+def split_rows(path: Path, content: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
+    """``rows`` with any delimiter; " " is any white space.
+
+    Fields between tabs or "::" may hold quotation marks; those around a whole field are removed.
+    """
+    if len(delimiter) == 1 and delimiter not in "\t ":
+        yield from comma_separated(path, content, delimiter)
+        return
+    for number, line in enumerate(content.split("\n"), 1):
+        fields = line.split() if delimiter == " " else line.removesuffix("\r").split(delimiter)
+        yield number, [_unquoted(field) if '"' in field else field for field in fields]
+
+
+def _unquoted(field: str) -> str:
+    text = field.strip()
+    is_quoted = len(text) > 1 and text[0] == text[-1] == '"'
+    return text[1:-1].replace('""', '"') if is_quoted else field
+
+
+def guess_delimiter(content: str) -> str:
+    r"""The delimiter of the first lines, "" if they have none: it divides most of them as the first one.
+
+    White space, " ", is a delimiter between numbers only.
+
+    >>> guess_delimiter("age;dose;label\n50;1,5;ill\n"), guess_delimiter("a,b\n1,2\n"), guess_delimiter("word")
+    (';', ',', '')
+    """
+    lines = list(islice((line for line in io.StringIO(content, newline=None) if line.strip()), _SNIFFED_LINES))
+    best, fitting = "", 0
+    for delimiter in DELIMITERS.values():
+        sizes = [len(fields) for fields in csv.reader(lines, delimiter=delimiter)]
+        count = sizes.count(sizes[0]) if sizes and sizes[0] > 1 else 0
+        if count > fitting:
+            best, fitting = delimiter, count
+    if not best and lines and len(lines[0].split()) > 1 and all(map(is_number, lines[0].split())):
+        return " "
+    return best
+
+
+def is_number(text: str) -> bool:
+    """Whether Python reads a text as a number, which may be infinite or NaN."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def delimiter_option(text: str) -> str:
+    """The delimiter that ``--delimiter`` names: a character, "::", or a word such as "tab"; "" if it names none."""
+    delimiter = {**DELIMITERS, "\\t": "\t", "space": " ", "::": "::", "": ""}.get(text, text)
+    if delimiter != "::" and len(delimiter) > 1:
+        raise UserError(f"--delimiter is {quoted(text)}; give one character, or {', '.join(DELIMITERS)} or space")
+    return delimiter
 
 
 def named_rows(path: Path, content: str, needed: tuple[str, str]) -> Iterator[tuple[int, dict[str, str]]]:

@@ -13,6 +13,7 @@ from ..display import visible
 from ..errors import UserError
 from ..losses.base import Targets
 from . import images, known
+from .class_names import merge_spellings
 from .dataset import (
     Arrays,
     Dataset,
@@ -24,10 +25,10 @@ from .dataset import (
     with_held_out,
     without_copies,
 )
-from .delimited import SUFFIXES
-from .limits import list_folder
-from .signal_rows import has_no_heading, read_signals
-from .table import Columns, Table, read_table
+from .idx import find_idx
+from .signal_rows import read_signals, row_kind
+from .table import Columns, read_table
+from .table_files import SUFFIXES, find_files
 
 Kind = Literal["table", "images", "signals"]
 UNLIKE = "unlike normal"
@@ -59,28 +60,31 @@ def load(
     label: str = "",
     ignore: Sequence[str] = (),
     normal: str = "",
+    delimiter: str = "",
+    no_header: bool = False,
+    signals: bool = False,
     folds: int = 0,
     fold: int = 1,
 ) -> Cases:
     """Loads a known data set by its name, or the user's own data from a path.
 
-    name_or_path: "breast-cancer" or "pneumoniamnist"; a ``.csv`` or ``.tsv`` file (a table if its first line has the
-        columns' names, else one signal in each line); a folder with one such file that has "train" in its name and one
-        that has "test"; a MedMNIST-style ``.npz`` file; a folder of class-named folders of images.
+    name_or_path: "breast-cancer" or "pneumoniamnist"; a file of a table or of signals (see ``sheet``; signals if its
+        first line has numbers, not the columns' names); a folder with one such file, or one for training and others
+        for validation and testing, by their names; a MedMNIST-style ``.npz`` file; a folder of class-named folders of
+        images.
     label: a table's column with the diagnosis ("": "label"); for signals the class's column, "first" or "last".
-    ignore: columns of a table to leave out.
-    normal: name of the normal class; "": the first class.
+    ignore, normal, delimiter, no_header, signals: see ``TableOptions``.
     seed, folds, fold: see ``dataset.complete``.
 
     Raises UserError, with file and line, for data that cannot be trained on.
     """
-    kind = kind_of(name_or_path)
+    kind = kind_of(name_or_path, delimiter, no_header, signals)
     if kind == "table":
-        names, parts, classes, notes = _table(name_or_path, label or "label", ignore)
+        names, parts, classes, notes = _table(name_or_path, label, ignore, delimiter, no_header)
     else:
         if ignore:
             raise UserError(f"--ignore names columns of a table, and {name_or_path} has {kind}; leave it out")
-        read = partial(_signals, label=label) if kind == "signals" else _images
+        read = partial(_signals, label=label, delimiter=delimiter) if kind == "signals" else _images
         names, (parts, classes, notes) = (), read(name_or_path)
     parts, classes = _with_normal_first(name_or_path, parts, classes, normal)
     if kind != "table":
@@ -155,57 +159,64 @@ def normal_or_not(cases: Cases) -> Cases:
     return replace(cases, **splits, classes=(cases.classes[0], UNLIKE))
 
 
-def kind_of(name_or_path: str) -> Kind:
-    """The kind of a data set's examples. Raises UserError if there is no such data set."""
+def kind_of(name_or_path: str, delimiter: str = "", no_header: bool = False, signals: bool = False) -> Kind:
+    """The kind of a data set's examples: see ``load``. Raises UserError if there is no such data set."""
     if name_or_path in KNOWN:
         return KNOWN[name_or_path]
     path = Path(name_or_path)
-    if not os.path.exists(path):
+    files, _ = find_files(path)
+    if not files and os.path.isdir(path):
+        return "images"
+    if not files and (path.suffix.lower() == ".npz" or find_idx(path)):
+        return "images"
+    if not files or not os.path.exists(path):
+        what = "is not a data set" if os.path.exists(path) else "is neither a known data set nor an existing path"
         raise UserError(
-            f"{path} is neither a known data set nor an existing path; known ones are {', '.join(KNOWN)}, and a path "
-            "may be a .csv or .tsv file, a folder with one for training and one for testing, a .npz file with "
-            "train_images and train_labels, or a folder of class-named folders of images"
+            f"{path} {what}; known ones are {', '.join(KNOWN)}, and a path may be a table or signals in a file "
+            f"({', '.join(SUFFIXES)}, or .gz of these), a folder with one for training and one for testing, a .npz "
+            "file with train_images and train_labels, or a folder of class-named folders of images"
         )
-    file = next(iter(_files(path).values()), path)
-    if file.suffix in SUFFIXES and not os.path.isdir(file):
-        return "signals" if has_no_heading(file) else "table"
-    return "images"
-
-
-def _files(path: Path) -> dict[str, Path]:
-    """The ``.csv`` or ``.tsv`` files at ``path`` by part; an empty dict if there are none."""
-    if not os.path.isdir(path):
-        return {"train": path}
-    inside = [file for file in list_folder(path) if file.suffix in SUFFIXES]
-    files = {part: [file for file in inside if part in file.stem.lower()] for part in ("train", "test")}
-    return {part: matches[0] for part, matches in files.items()} if all(files.values()) else {}
+    if no_header or signals:
+        return "table" if no_header else "signals"
+    return row_kind(files["train"], delimiter)
 
 
 PartsClassesNotes = tuple[dict[str, Arrays], tuple[str, ...], tuple[str, ...]]
 """Labelled examples by part, the names of the classes, and notes for the user."""
 
 
-def _table(name: str, label: str, ignore: Sequence[str]) -> tuple[tuple[str, ...], *PartsClassesNotes]:
+def _table(
+    name: str, label: str, ignore: Sequence[str], delimiter: str, no_header: bool
+) -> tuple[tuple[str, ...], *PartsClassesNotes]:
     if name == "breast-cancer":
         data = known.breast_cancer()
         return data.names, {"train": (data.values.astype(object), data.labels.astype(np.int32))}, data.classes, ()
-    tables = {part: read_table(file, label, ignore) for part, file in _files(Path(name)).items()}
+    files, notes = find_files(Path(name))
+    tables = {part: read_table(file, label, ignore, delimiter, no_header) for part, file in files.items()}
     first = tables["train"]
-    for table in tables.values():
+    for part, table in tables.items():
         if table.names != first.names:
-            raise UserError(f"{name}: the train and the test file have different columns; they must be the same")
-    parts, classes = _numbered({part: (table.values, table.labels) for part, table in tables.items()})
-    return first.names, parts, classes, _notes(tables)
+            raise UserError(
+                f"{name}: {files[part].name} and {files['train'].name} have different columns; they must be the same"
+            )
+    labels, merged = merge_spellings(
+        {files[part].name: table.labels.tolist() for part, table in tables.items()},
+        {files[part].name: table.lines for part, table in tables.items()},
+    )
+    parts = {part: (table.values, np.array(labels[files[part].name], object)) for part, table in tables.items()}
+    return first.names, *_numbered(parts), notes + merged + _notes({part: each.notes for part, each in tables.items()})
 
 
-def _notes(tables: Mapping[str, Table]) -> tuple[str, ...]:
-    several = len(tables) > 1
-    return tuple(f"{part}: {note}" if several else note for part, table in tables.items() for note in table.notes)
+def _notes(notes: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
+    several = len(notes) > 1
+    return tuple(f"{part}: {note}" if several else note for part, each in notes.items() for note in each)
 
 
-def _signals(name: str, label: str) -> PartsClassesNotes:
-    parts = {part: read_signals(file, label) for part, file in _files(Path(name)).items()}
-    return *_numbered(parts), ()
+def _signals(name: str, label: str, delimiter: str) -> PartsClassesNotes:
+    files, notes = find_files(Path(name))
+    read = {part: read_signals(file, label, delimiter) for part, file in files.items()}
+    parts = {part: (signals, labels) for part, (signals, labels, _) in read.items()}
+    return *_numbered(parts), notes + _notes({part: each for part, (_, _, each) in read.items()})
 
 
 def _images(name: str) -> PartsClassesNotes:

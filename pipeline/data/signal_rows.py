@@ -1,48 +1,105 @@
-"""Signals in rows: each line of a ``.csv`` or ``.tsv`` file has the samples of one signal and its class, as numbers.
+"""Signals in rows: each line of a file has the samples of one signal and its class.
 
-There is no line of names. Of this format are the MIT-BIH heartbeats (class last) and the UCR archive's ECG200 (class
-first).
+Text files have numbers alone, and no line of names: of this format are the MIT-BIH heartbeats (class last) and the UCR
+archive's files (class first, white space, tabs or commas between the numbers). Files of sktime (``.ts``) and Weka
+(``.arff``) begin with a description.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
-from ..display import quoted
+from ..display import quoted, visible
 from ..errors import UserError
-from .delimited import rows
+from .delimited import is_number, suffix_of
 from .limits import LARGEST
-from .table import REMEDY
+from .sheet import REMEDY, WORKBOOKS, Sheet, read_sheet
 from .text import read_encoded
 
 MOST_CLASSES = 50
+MOST_MEASURES = 64
+"""Columns of a table without names that is told from signals; more numbers in a line are samples."""
+LARGEST_STEP = 20
+"""Ratio of the magnitudes of neighbouring columns from which they are measures, not samples of one signal."""
+
+_EXAMINED_LINES = 200
+_DESCRIBED = (".ts", ".arff")
 
 
-def has_no_heading(path: Path) -> bool:
-    """Whether the first line of a file consists of numbers."""
-    _, first = next(rows(path, read_encoded(path, "utf-8", REMEDY)))
-    try:
-        return bool(first) and [float(field) for field in first] != []
-    except ValueError:
-        return False
+def row_kind(path: Path, delimiter: str = "") -> Literal["table", "signals"]:
+    """Whether a file is a table or has signals.
 
-
-def read_signals(path: Path, label: str) -> tuple[np.ndarray, np.ndarray]:
-    """Signals, float32 (examples, time, 1), and their classes as texts, (examples,).
-
-    label: "first" or "last": the class's column. Anything else: whichever of the two has few different integers.
+    Raises UserError for lines of numbers without names that are unlike a signal: they may be rows of a table.
     """
-    numbers = _numbers(path)
+    suffix = suffix_of(path)
+    if suffix == ".ts" or suffix in WORKBOOKS:
+        return "signals" if suffix == ".ts" else "table"
+    sheet = read_sheet(path, delimiter, _EXAMINED_LINES)
+    if sheet.names:
+        stems = {re.sub(r"\d+", "", name) for name in sheet.names[:-1]}
+        return "signals" if len(stems) == 1 and len(sheet.names) > 2 else "table"
+    if not sheet.rows or not all(is_number(field) for field in sheet.rows[0][1]):
+        return "table"
+    if _has_measures(sheet):
+        raise UserError(
+            f"{path} has {len(sheet.rows[0][1])} numbers in each line and no column names, and the numbers are unlike "
+            "each other: for a table of measures use --no-header and name the column of the diagnosis, as in --label "
+            "last; for signals use --signals"
+        )
+    return "signals"
+
+
+def _has_measures(sheet: Sheet) -> bool:
+    """Whether neighbouring columns, without the first and the last, differ as samples of a signal do not."""
+    size = len(sheet.rows[0][1])
+    rows = [row for _, row in sheet.rows if len(row) == size]
+    if size > MOST_MEASURES or size < 4:
+        return False
+    numbers = np.array([[float(cell) if is_number(cell) else np.nan for cell in row[1:-1]] for row in rows])
+    sizes = np.abs(np.where(numbers == 0, np.nan, numbers))
+    typical = [np.median(column[np.isfinite(column)]) for column in sizes.T if np.isfinite(column).any()]
+    steps = np.abs(np.diff(np.log(typical)))
+    return bool(len(steps) and steps.max() > np.log(LARGEST_STEP))
+
+
+def read_signals(path: Path, label: str, delimiter: str = "") -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+    """Signals, float32 (examples, time, 1), their classes as texts, (examples,), and notes.
+
+    label: "first" or "last": the class's column. Anything else: whichever of the two has few different integers; in a
+    file that is described (``.ts``, ``.arff``) the last one.
+    """
+    sheet = _sheet(path, delimiter)
+    notes = list(sheet.notes)
+    if suffix_of(path) in _DESCRIBED:
+        place = 0 if label == "first" else -1
+        labels = [row[place].strip() for _, row in sheet.rows]
+        numbers = _numbers(path, Sheet([(line, row[1:] if place == 0 else row[:-1]) for line, row in sheet.rows]))
+        return numbers[..., None].astype(np.float32), np.array(labels, object), tuple(notes)
+    numbers = _numbers(path, sheet)
     place = _place(path, numbers, label)
+    if label not in ("first", "last"):
+        which, other = ("first", "last") if place == 0 else ("last", "first")
+        notes.append(
+            f"each line of {visible(path.name)} is read as a signal of {numbers.shape[1] - 1} samples, and its "
+            f"{which} number is the class (--label {other}: the other end; --no-header: a table of measures)"
+        )
     samples = numbers[:, 1:] if place == 0 else numbers[:, :-1]
     labels = np.array([_class_name(path, value) for value in numbers[:, place].tolist()], object)
-    return samples[..., None].astype(np.float32), labels
+    return samples[..., None].astype(np.float32), labels, tuple(notes)
 
 
-def read_unlabelled(path: Path, length: int) -> np.ndarray:
-    """Signals of ``length`` samples without a class, one in each line: float32, (examples, time, 1)."""
-    numbers = _numbers(path)
+def read_unlabelled(path: Path, length: int, delimiter: str = "") -> np.ndarray:
+    """Signals of ``length`` samples, one in each line: float32, (examples, time, 1).
+
+    They have no class, unless the file is described (``.ts``, ``.arff``): there, a last field after them is left out.
+    """
+    sheet = _sheet(path, delimiter)
+    if suffix_of(path) in _DESCRIBED:
+        sheet = Sheet([(line, row[:-1] if len(row) == length + 1 else row) for line, row in sheet.rows])
+    numbers = _numbers(path, sheet)
     if numbers.shape[1] != length:
         raise UserError(
             f"{path} has signals of {numbers.shape[1]} samples, but the model was trained on {length}; each line must "
@@ -51,12 +108,29 @@ def read_unlabelled(path: Path, length: int) -> np.ndarray:
     return numbers[..., None].astype(np.float32)
 
 
-def _numbers(path: Path) -> np.ndarray:
+def _sheet(path: Path, delimiter: str) -> Sheet:
+    """The rows of a file; the class of a ``.ts`` file is the last field of each."""
+    if suffix_of(path) != ".ts":
+        return read_sheet(path, delimiter)
+    rows = []
+    for number, line in enumerate(read_encoded(path, "utf-8", REMEDY).split("\n"), 1):
+        text = line.strip()
+        if not text or text.startswith(("#", "@")):
+            continue
+        parts = text.split(":")
+        if len(parts) > 2 or "(" in text:
+            raise UserError(
+                f"{path}: line {number} has {len(parts) - 1} channels or times of samples; only signals with one "
+                "channel at equal times are read"
+            )
+        rows.append((number, [*parts[0].split(","), *parts[1:]]))
+    return Sheet(rows)
+
+
+def _numbers(path: Path, sheet: Sheet) -> np.ndarray:
     """All fields of a file: float64, (lines, fields)."""
     numbers: list[list[float]] = []
-    for line, row in rows(path, read_encoded(path, "utf-8", REMEDY)):
-        if not any(field.strip() for field in row):
-            continue
+    for line, row in sheet.rows:
         if numbers and len(row) != len(numbers[0]):
             raise UserError(
                 f"{path}: line {line} has {len(row)} fields, and the first line {len(numbers[0])}; all signals must be "

@@ -142,8 +142,11 @@ def _show_warnings() -> None:
 
 def _parse(task: Task[Any], arguments: Sequence[str]) -> Any:
     given = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    types = get_type_hints(task.config, include_extras=True)
     for option in ("data", *task.chooses):
-        given.add_argument(f"--{flag(option)}")
+        is_flag = types[option] == FlagCreatePairsOff[bool]
+        given.add_argument(f"--{flag(option)}", action="store_true" if is_flag else "store")
+    arguments = _joined(arguments, [f"--{flag(name)}" for name, kind in types.items() if kind == tuple[str, ...]])
     given.add_argument("--resume", type=Path)
     first = given.parse_known_args(arguments)[0]
     recipe = task.recipe(first.data, **{option: getattr(first, option) for option in task.chooses})
@@ -173,6 +176,29 @@ def _parse(task: Task[Any], arguments: Sequence[str]) -> Any:
         if command.resume:
             _check_resumable(command, recipe)
     return command
+
+
+def _joined(arguments: Sequence[str], options: Container[str]) -> list[str]:
+    """Arguments in which an option of any number of values stands once, with all its values: tyro keeps the last one's.
+
+    >>> _joined(["--ignore", "a", "--seed", "1", "--ignore=b"], ["--ignore"])
+    ['--ignore', 'a', 'b', '--seed', '1']
+    """
+    groups: list[list[str]] = [[]]
+    for argument in arguments:
+        name, mark, value = argument.partition("=")
+        if argument.startswith("--"):
+            groups.append([name, value] if mark and name in options else [argument])
+        else:
+            groups[-1].append(argument)
+    joined: dict[str, list[str]] = {}
+    for i, (name, *values) in enumerate(groups[1:], 1):
+        if name in joined:
+            joined[name] += values
+            groups[i] = []
+        elif name in options:
+            joined[name] = groups[i]
+    return [argument for group in groups for argument in group]
 
 
 def _absolute(task: Task[Any], data: str) -> str:

@@ -137,10 +137,10 @@ def command(task: "Task[Any]", config: Any) -> str:
     for name in ("data", *task.chooses):
         value = getattr(config, name)
         if value != getattr(task.recipe(**({"data": None} | chosen)), name):
-            parts += [f"--{flag(name)}", str(value)]
+            parts += [f"--{flag(name)}", *(() if value is True else (str(value),))]
         chosen[name] = value
     for name, (value, _) in differences(config, task.recipe(**chosen)):
-        if name in ("run_dir", *WITHOUT_EFFECT):
+        if name in ("run_dir", *chosen, *WITHOUT_EFFECT):
             continue
         if isinstance(value, bool):
             path, _, last = flag(name).rpartition(".")

@@ -111,6 +111,32 @@ def test_verify(task):
     assert done.code == 0, done.out
 
 
+@pytest.mark.parametrize(
+    "ignore", [("--ignore", "a", "--ignore", "b"), ("--ignore", "a", "b"), ("--ignore=a", "--quiet", "--ignore=b")]
+)
+def test_all_columns_that_are_ignored(task, tmp_path, monkeypatch, ignore):
+    monkeypatch.chdir(tmp_path)
+    path = table(Path("own.csv"), [(i % 7, i, i * 3) for i in range(40)], ["a", "b", "c"], label=["ill", "well"] * 20)
+    done = task("--data", path, *TINY, *ignore, "--widths", 4, "--run-dir", tmp_path / "run")
+    assert done.code == 0, done.err
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["ignore"] == ["a", "b"]
+    assert "--ignore a b" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_a_table_without_names_and_signals_that_look_like_one(task, refused, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    path = table(Path("own.csv"), [(i % 7, 100 + i, i / 90) for i in range(40)], ["0", "1", "2"], label=[0, 1] * 20)
+    path.write_text("\n".join(path.read_text().splitlines()[1:]))
+    assert "--no-header" in refused("--data", path, *TINY)
+    for option, kind in (("--no-header", "mlp"), ("--signals", "convnet")):
+        done = task("--data", path, *TINY, option, "--label", "last", "--run-dir", tmp_path / kind)
+        assert done.code == 0, done.err
+        assert summary(tmp_path / kind)["model"] == kind
+        assert f"own.csv {option} --epochs" in (tmp_path / kind / "report.html").read_text()
+    Path("new.csv").write_text("3,120,0.5\n")
+    assert "new.csv, row 1" in task("predict", tmp_path / "mlp", "new.csv").out
+
+
 def test_seeds_are_an_ensemble(task, refused, patients, tmp_path):
     options = (
         "--epochs",
