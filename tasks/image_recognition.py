@@ -32,7 +32,7 @@ from pipeline.training.signatures import ArraySignature
 from pipeline.training.step import Augment
 from tasks.framework.classification import ArrayClassification
 from tasks.framework.command_line import main
-from tasks.framework.task import TaskModel
+from tasks.framework.stages import TaskModel
 
 
 @dataclass(frozen=True)

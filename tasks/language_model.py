@@ -49,8 +49,9 @@ from pipeline.training.optimizer import OptimizerConfig
 from pipeline.training.precision import in_precision
 from tasks.framework.command_line import Predictions, main, print_lines
 from tasks.framework.export import Exported
+from tasks.framework.stages import Evaluation, Metric, Outcome, Story, TaskModel, Training
 from tasks.framework.summary import split_sizes
-from tasks.framework.task import Evaluation, Metric, Outcome, Story, Task, TaskModel, Training
+from tasks.framework.task import Task
 
 CHECKED_WINDOWS = 4  # in a gradient check
 VERIFIED_WINDOWS, VERIFIED_LENGTH = 3, 9

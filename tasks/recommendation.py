@@ -43,8 +43,8 @@ from pipeline.training.stopping import StopConfig
 from tasks.framework.command_line import Predictions, main, print_lines, print_table
 from tasks.framework.cross_validation import CrossValidated, Part
 from tasks.framework.export import Exported
+from tasks.framework.stages import Evaluation, Metric, Outcome, Story, TaskModel, Training
 from tasks.framework.summary import split_sizes
-from tasks.framework.task import Evaluation, Metric, Outcome, Story, TaskModel, Training
 
 CHECKED, VERIFIED = 64, 8  # examples of a gradient check
 LARGEST_TABLE = 100_000_000  # users times items that a model of the whole table may have

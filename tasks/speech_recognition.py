@@ -50,7 +50,8 @@ from pipeline.training.precision import in_precision
 from pipeline.training.signatures import SpeechSignature
 from tasks.framework.command_line import Predictions, main, print_lines
 from tasks.framework.export import Exported
-from tasks.framework.task import Evaluation, Metric, Outcome, Story, Task, TaskModel, Training
+from tasks.framework.stages import Evaluation, Metric, Outcome, Story, TaskModel, Training
+from tasks.framework.task import Task
 
 CHECKED, PICTURES = 4, 3  # utterances in a gradient check, and in the report
 MOST_TEXTS = 1000  # of a beam search

@@ -28,17 +28,9 @@ from pipeline.training.step import Augment
 from tasks.framework.command_line import Predict, print_lines, print_table
 from tasks.framework.cross_validation import CrossValidated, Part
 from tasks.framework.export import Exported
+from tasks.framework.stages import Evaluation, Metric, Outcome, Story, TaskModel, Training
 from tasks.framework.summary import split_sizes
-from tasks.framework.task import (
-    Config,
-    Evaluation,
-    Metric,
-    Outcome,
-    Story,
-    Task,
-    TaskModel,
-    Training,
-)
+from tasks.framework.task import Config, Task
 
 CHECKED_EXAMPLES, VERIFIED_EXAMPLES = 16, 5
 

@@ -17,7 +17,8 @@ from pipeline.training.config import FoldsConfig
 from pipeline.training.run import Run, read_config
 from tasks.framework import summary
 from tasks.framework.signals import SIGNALS
-from tasks.framework.task import Evaluation, Task, TaskModel, open_run
+from tasks.framework.stages import Evaluation, TaskModel
+from tasks.framework.task import Task, open_run
 
 F = TypeVar("F", bound=FoldsConfig)
 

@@ -7,23 +7,22 @@ a test split is judged, what its report shows, and how it predicts.
 import dataclasses
 import re
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any, ClassVar, Generic, NamedTuple, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import jax
 
 from pipeline import storage
 from pipeline.data.account import account, class_line
-from pipeline.data.batches import Batch, Examples, PerEpochExamples, steps_per_epoch, train_batches
+from pipeline.data.batches import Batch, steps_per_epoch, train_batches
 from pipeline.data.fingerprint import differences, fingerprint
 from pipeline.display import visible, visible_lines
 from pipeline.errors import UserError
-from pipeline.evaluation.metrics import Metrics, no_metrics
-from pipeline.layers.base import Context, PyTree, leaves
+from pipeline.layers.base import Context, leaves
 from pipeline.layers.normalization import BatchNorm
 from pipeline.layers.objective import Objective
 from pipeline.report import page
@@ -33,13 +32,12 @@ from pipeline.training.config import TaskConfig
 from pipeline.training.gradient_check import gradient_check
 from pipeline.training.loop import fit
 from pipeline.training.run import Run, read_config
-from pipeline.training.sparse_updates import SparseTable
 from pipeline.training.state import init_params, require_model_fits
-from pipeline.training.step import Augment
 from pipeline.verify import Report, verify
 from tasks.framework import summary
 from tasks.framework.export import Exported, write_export, write_readme
 from tasks.framework.signals import SIGNALS
+from tasks.framework.stages import Evaluation, Metric, Outcome, Story, TaskModel, Training
 
 DATA = "data.json"
 """The file of a run with the fingerprint of its data."""
@@ -47,87 +45,6 @@ STATISTICS_BATCHES = 16  # training batches that the statistics of BatchNorm are
 
 
 Config = TypeVar("Config", bound=TaskConfig)
-
-
-class TaskModel(NamedTuple):
-    """A task's model.
-
-    signature: what the model takes and gives (classes, shapes, a vocabulary, ...), written into the run's folder.
-    params: of the objective: fresh ones, or those of a run's best checkpoint; None where none are needed yet.
-    """
-
-    config: Any
-    signature: Any
-    objective: Objective
-    params: PyTree = None
-
-
-class Training(NamedTuple):
-    """What a run trains on and how it is judged while it trains.
-
-    examples: of the training split. evaluate: ``params -> {"loss": ..., ...}`` on the validation split.
-    description: the data, in words that follow "a model with so many parameters on".
-    notes: what a user should know about the data before training begins, line by line.
-    augment, metrics, tables: see ``pipeline.training.fit``.
-    """
-
-    examples: Examples | PerEpochExamples
-    evaluate: Callable[[PyTree], Mapping[str, float]]
-    description: str
-    notes: Sequence[str] = ()
-    augment: Augment | None = None
-    metrics: Metrics = no_metrics
-    tables: tuple[SparseTable, ...] = ()
-
-
-class Evaluation(NamedTuple):
-    """The test split as a model answers it.
-
-    metrics: by their standard names. answers: the task's own (probabilities, texts, ...), for its report.
-    """
-
-    metrics: Mapping[str, float]
-    answers: Any = None
-
-
-class Outcome(NamedTuple):
-    """A finished run."""
-
-    model: TaskModel
-    data: Any
-    run: Run
-    summary: Mapping[str, Any]
-    evaluation: Evaluation
-
-    @property
-    def config(self) -> Any:
-        return self.model.config
-
-
-class Metric(NamedTuple):
-    """How a test metric is shown. headline: whether a report begins with it."""
-
-    title: str
-    format: str = "{:.4f}"
-    headline: bool = True
-
-    def text(self, test: Mapping[str, float], name: str) -> str:
-        """The value, with the deviation among several models where there is one."""
-        texts = [self.format.format(test[key]) for key in (name, f"{name}_deviation") if key in test]
-        return " ± ".join(texts)
-
-
-class Story(NamedTuple):
-    """The parts of a report's first paragraph that are the task's own.
-
-    learned: a sentence without its full stop, "A convnet learned ... from ... examples". validation, test: the
-    examples that chose the checkpoint, and those it is tested on, with their numbers. more: sentences at the end.
-    """
-
-    learned: str
-    validation: str
-    test: str
-    more: str = ""
 
 
 class Task(ABC, Generic[Config]):
@@ -287,8 +204,8 @@ class Task(ABC, Generic[Config]):
         training = self.training(model, data)
         if size := self._smaller_batch(config, len(training.examples)):
             note = (
-                f"batches of {size} examples: training has {len(training.examples)}, and by default {config.batch_size} "
-                "are in each; --batch-size says otherwise"
+                f"batches of {size} examples: training has {len(training.examples)}, and by default "
+                f"{config.batch_size} are in each; --batch-size says otherwise"
             )
             config = dataclasses.replace(config, batch_size=size)
             model = model._replace(config=config)
@@ -299,7 +216,7 @@ class Task(ABC, Generic[Config]):
         return model, data, training, steps
 
     def _smaller_batch(self, config: Config, examples: int) -> int:
-        """A batch size for at least two steps an epoch, where the recipe's is too large; 0 where it fits or was given."""
+        """A batch size for two steps an epoch, where the recipe's is too large; 0 where it fits or was given."""
         choices = {option: getattr(config, option) for option in self.chooses}
         is_default = config.batch_size == self.recipe(config.data, **choices).batch_size
         if examples < 2 * config.accumulate or config.batch_size <= examples or not is_default:
