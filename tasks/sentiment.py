@@ -37,7 +37,7 @@ from pipeline.training.step import Augment
 from tasks.framework.classification import CrossValidatedClassification
 from tasks.framework.command_line import Predictions, main, print_table
 from tasks.framework.export import Exported
-from tasks.framework.task import TaskModel
+from tasks.framework.stages import TaskModel
 
 HEADS = 4  # of the transformer's attention
 
@@ -47,12 +47,17 @@ class Config(SeedsConfig):
     """Train a text classifier and write a run folder with its report."""
 
     data: str = "lexicon"
-    """Data set: lexicon (composed sentences), movie-review; or the path of a .tsv or .csv file with the columns label
-    and text, of a folder of class-named folders of .txt files, or of a folder with files *.pos and *.neg."""
+    """Data set: lexicon (composed sentences), movie-review; or the path of a .tsv, .csv or .jsonl file with the columns
+    label and text, of a folder with train.csv and test.csv, of class-named folders of .txt files, or with files *.pos
+    and *.neg."""
     model: Literal["cnn", "gru", "transformer"] = "cnn"
     """Kind of model: cnn (convolutions over words), gru (a recurrent network in both directions) or transformer."""
     encoding: str = ""
-    """Encoding of the files. Empty: UTF-8, and latin-1 for movie-review."""
+    """Encoding of the files. Empty: UTF-8, or UTF-16 where a file shows it; and latin-1 for movie-review."""
+    text_column: str = ""
+    """Column with the texts. Empty: text, or another usual name, such as sentence or review."""
+    label_column: str = ""
+    """Column with the classes. Empty: label, or another usual name, such as sentiment or stars."""
     words: int = 20_000
     """Size of the vocabulary: the most frequent words of the training texts."""
     longest: int = 256
@@ -135,6 +140,8 @@ class Sentiment(CrossValidatedClassification[Config, TextSignature]):
             words=config.words,
             longest=config.longest,
             encoding=config.encoding,
+            text_column=config.text_column,
+            label_column=config.label_column,
             folds=config.folds,
             fold=config.fold or 1,
         )

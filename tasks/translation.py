@@ -43,8 +43,9 @@ from pipeline.training.optimizer import OptimizerConfig
 from pipeline.training.precision import in_precision
 from tasks.framework.command_line import Predictions, main, print_lines
 from tasks.framework.export import Exported
+from tasks.framework.stages import Evaluation, Metric, Outcome, Story, TaskModel, Training
 from tasks.framework.summary import split_sizes
-from tasks.framework.task import Evaluation, Metric, Outcome, Story, Task, TaskModel, Training
+from tasks.framework.task import Task
 
 CHECKED_PAIRS, VERIFIED_PAIRS = 4, 3  # in a gradient check, and in verify
 PICTURES = 3  # in the report
@@ -57,7 +58,9 @@ class Config(TaskConfig):
 
     data: str = "cldr"
     """Data set: cldr (dates, numbers, amounts), multi30k; or the path of a folder with train.SOURCE and train.TARGET,
-    and optionally val.* and test.*."""
+    and optionally val.* and test.*, or of a .tsv file with a pair in each line."""
+    encoding: str = ""
+    """Encoding of the files. Empty: UTF-8, or UTF-16 where a file shows it."""
     source: str = "en"
     """Language to translate from: the suffix of its files."""
     target: str = "de"
@@ -152,7 +155,7 @@ class Translation(Task[Config]):
         return dataclasses.replace(RECIPES.get(data, OWN), data=data)
 
     def load(self, config: Config) -> ParallelText:
-        return load(config.data, config.source, config.target, config.seed)
+        return load(config.data, config.source, config.target, config.seed, config.encoding)
 
     def signature(self, config: Config, data: ParallelText) -> Subwords:
         """The vocabulary of the training sentences of both languages."""
@@ -181,8 +184,9 @@ class Translation(Task[Config]):
         config, vocabulary = model.config, model.signature
         pairs, held_out = (Sentences.of(part, vocabulary) for part in (data.train, data.validation))
         short, validation = pairs.at_most(config.longest), held_out.at_most(config.longest)
-        if not len(validation):
-            raise UserError(f"all validation sentences of {data.name} are longer than --longest {config.longest}")
+        for part, fitting in (("training", short), ("validation", validation)):
+            if not len(fitting):
+                raise UserError(f"all {part} pairs of {data.name} are longer than --longest {config.longest} subwords")
         notes = list(data.notes)
         if len(short) < len(pairs):
             notes.append(f"{len(pairs) - len(short)} training pairs left out: they have more than --longest subwords")
