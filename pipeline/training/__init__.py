@@ -19,7 +19,7 @@ True
 from .checkpoints import Checkpoints, load_params
 from .config import FoldsConfig, SeedsConfig, TaskConfig, TrainingConfig
 from .gradient_check import gradient_check, make_comparison
-from .loop import Batches, Result, fit
+from .loop import Batches, Interrupted, Result, fit
 from .nonfinite import NonFiniteError
 from .optimizer import OptimizerConfig, make_optimizer, make_schedule
 from .precision import in_precision
@@ -34,6 +34,7 @@ __all__ = [
     "Batches",
     "Checkpoints",
     "FoldsConfig",
+    "Interrupted",
     "NonFiniteError",
     "OptimizerConfig",
     "Result",
