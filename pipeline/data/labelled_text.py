@@ -1,21 +1,23 @@
 """Labelled texts by name or path, ready for training: sentences, lines or whole files."""
 
 import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
-from ..display import visible
+from ..display import quoted, visible
 from ..errors import UserError
 from .batches import padded
 from .dataset import Arrays, in_folds, with_held_out
-from .delimited import named_rows
-from .folder import labelled_files
+from .delimited import suffix_of
+from .folder import ClassFolders, find_class_folders
 from .known import folder_of
 from .limits import TEXT_COST, list_folder, require_memory
+from .named_columns import JSON, TABLES, Column, Row, read_rows
+from .parts import notes_on_copies, part_of
 from .text import read_encoded
 from .vocabulary import UNKNOWN_WORD, Words
 
@@ -28,6 +30,14 @@ MOVIE_REVIEW = {
 }
 MOVIE_REVIEW_MIRRORS = ("https://raw.githubusercontent.com/yoonkim/CNN_sentence/master/",)
 KNOWN = ("lexicon", "movie-review")
+COLUMNS = (
+    Column("label", ("label", "sentiment", "target", "class", "polarity", "stars"), "--label-column"),
+    Column("text", ("text", "sentence", "review", "comment", "content", "tweet", "phrase"), "--text-column"),
+)
+FASTTEXT = "__label__"
+"""The beginning of a line with a label in fastText's files."""
+UNLABELLED = "unsup"
+"""The name of the folder that has aclImdb's texts without labels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -89,23 +99,28 @@ def load(
     words: int,
     longest: int,
     encoding: str = "",
+    text_column: str = "",
+    label_column: str = "",
     folds: int = 0,
     fold: int = 1,
 ) -> LabelledText:
     """Loads known texts by their name, or the user's own texts from a path.
 
-    name_or_path: "lexicon" or "movie-review"; a ``.tsv`` or ``.csv`` file with the columns ``label`` and ``text``; a
-        folder of class-named folders of ``.txt`` files (or of folders train/, val/ and test/ with such folders in
-        them); a folder with a file ``*.pos`` and a file ``*.neg``, with one text in each line.
+    name_or_path: "lexicon" or "movie-review"; a ``.tsv``, ``.csv`` or ``.jsonl`` file with the columns ``label`` and
+        ``text``, or a folder with train.csv, test.csv and the like; a folder of class-named folders of ``.txt`` files
+        (or of folders train/, val/ and test/ with such folders in them); a folder with a file ``*.pos`` and a file
+        ``*.neg``, with one text in each line, or with train.pos, train.neg, test.pos and test.neg.
     seed: random seed of the validation split, for data without one.
     words: largest size of the vocabulary; all other words become one unknown word.
     longest: number of words after which a text is cut off.
-    encoding: of the files; "": UTF-8, and latin-1 for Movie Review.
+    encoding: of the files; "": see ``text.decoded``, and latin-1 for Movie Review.
+    text_column, label_column: names of the columns; "": the first of ``COLUMNS`` that a file has.
     folds, fold: the test split is part ``fold`` of a cross-validation with ``folds`` parts; 0 folds: none.
 
     Raises UserError, with file and line, for data that cannot be trained on.
     """
-    source = _read(name_or_path, encoding)
+    columns = replace(COLUMNS[0], chosen=label_column), replace(COLUMNS[1], chosen=text_column)
+    source = _read(name_or_path, encoding, columns)
     parts = in_folds(name_or_path, source.parts, source.classes, folds, fold) if folds else source.parts
     parts = with_held_out(name_or_path, parts, source.classes, seed)
     vocabulary = Words.learn(parts["train"][0].tolist(), words)
@@ -123,24 +138,31 @@ def load(
         notes.append(
             f"the training texts have more than --words {words} different words: {unknown:.1%} of all words are unknown"
         )
+    others = [id_ == UNKNOWN_WORD for ids in splits["test"].ids for id_ in ids]
+    if np.mean(others) > 0.5:
+        notes.append(
+            f"{np.mean(others):.0%} of the words of the test texts are unknown: words are what stands between spaces, "
+            "which some languages do not write; put spaces between words, or raise --words"
+        )
+    notes += notes_on_copies({part: split.texts for part, split in splits.items()}, "texts")
     return LabelledText(name_or_path, **splits, classes=source.classes, vocabulary=vocabulary, notes=tuple(notes))
 
 
-def _read(name: str, encoding: str) -> TextSource:
+def _read(name: str, encoding: str, columns: Sequence[Column]) -> TextSource:
     if name == "lexicon":
         return lexicon_sentences()
     if name == "movie-review":
         return movie_review(encoding or "latin-1")
-    path, encoding = Path(name), encoding or "utf-8"
+    path = Path(name)
     if os.path.isdir(path):
-        return read_folder(path, encoding)
-    if path.suffix in (".tsv", ".csv") and os.path.exists(path):
-        return read_table(path, encoding)
+        return read_folder(path, encoding, columns)
+    if suffix_of(path) in (*TABLES, *JSON) and os.path.exists(path):
+        return read_tables({"train": path}, encoding, columns)
     what = "not a set of texts" if os.path.exists(path) else "neither a known set of texts nor an existing path"
     raise UserError(
-        f"{path} is {what}; known ones are {', '.join(KNOWN)}, and a path may be a .tsv or .csv file with the columns "
-        "label and text, a folder of class-named folders of .txt files, or a folder with a file *.pos and a file "
-        "*.neg, one text a line"
+        f"{visible(str(path))} is {what}; known ones are {', '.join(KNOWN)}, and a path may be a .tsv, .csv or .jsonl "
+        "file with the columns label and text, a folder of class-named folders of .txt files, or a folder with a file "
+        "*.pos and a file *.neg, one text a line"
     )
 
 
@@ -163,67 +185,149 @@ def movie_review(encoding: str) -> TextSource:
     return read_folder(folder, encoding)
 
 
-def read_folder(path: Path, encoding: str) -> TextSource:
-    """The texts of ``*.pos`` and ``*.neg`` files, one in each line, or of class-named folders, one in each file."""
-    inside = list_folder(path)
-    files = {name: [file for file in inside if file.suffix == f".{ending}"] for name, ending in POLARITY.items()}
+def read_folder(path: Path, encoding: str = "", columns: Sequence[Column] = COLUMNS) -> TextSource:
+    """The texts of tables of each part, of ``*.pos`` and ``*.neg`` files, or of the files in class-named folders."""
+    inside = [file for file in list_folder(path) if not file.name.startswith(".")]
+    tables = [file for file in inside if suffix_of(file) in (*TABLES, *JSON) and part_of(file.name)]
+    if any(part_of(file.name) == "train" for file in tables):
+        return _read_part_tables(path, inside, encoding, columns)
+    files = {name: [file for file in inside if file.suffix.lower() == f".{end}"] for name, end in POLARITY.items()}
     if all(files.values()):
-        return _read_lines(files, encoding)
+        return _read_lines(path, inside, files, encoding)
     if any(files.values()):
         has, lacks = sorted(POLARITY, key=lambda name: not files[name])
         raise UserError(f"{path} has {files[has][0].name} but no file *.{POLARITY[lacks]}; both classes need one")
-    files_of, classes = labelled_files(path, (".txt",))
-    if not classes:
+    folders = find_class_folders(path, (".txt",), "texts")
+    if not folders.classes:
         raise UserError(
             f"{path} has no folders in it, and no files *.pos and *.neg; put the texts of each class into a folder "
             "with its name, as .txt files, or the texts of all into a .tsv file with the columns label and text"
         )
+    return _read_class_folders(path, folders, encoding)
+
+
+def _read_part_tables(path: Path, inside: Sequence[Path], encoding: str, columns: Sequence[Column]) -> TextSource:
+    """The texts of train.csv, test.csv and the like."""
+    tables: dict[str, Path] = {}
+    for file in inside:
+        part = part_of(file.name)
+        if part and suffix_of(file) in (*TABLES, *JSON):
+            if part in tables:
+                raise UserError(
+                    f"{path} has {tables[part].name} and {file.name}, both of the {part} part; put them into one file, "
+                    "or move one elsewhere"
+                )
+            tables[part] = file
+    source = read_tables(tables, encoding, columns)
+    return replace(source, notes=(*source.notes, *_unused(path, inside, tables.values())))
+
+
+def _read_class_folders(path: Path, folders: ClassFolders, encoding: str) -> TextSource:
+    files_of, classes, notes = folders.files, folders.classes, list(folders.notes)
+    if UNLABELLED in classes and len(classes) > 2:
+        unlabelled, classes = classes.index(UNLABELLED), tuple(name for name in classes if name != UNLABELLED)
+        left_out = sum(label == unlabelled for pairs in files_of.values() for _, label in pairs)
+        notes.append(f"{left_out} texts in folders {UNLABELLED} left out: as in aclImdb, they have no label")
+        files_of = {
+            part: [(file, label - (label > unlabelled)) for file, label in pairs if label != unlabelled]
+            for part, pairs in files_of.items()
+        }
     size = sum(os.path.getsize(file) for pairs in files_of.values() for file, _ in pairs)
     require_memory(f"the set of files in {path}", TEXT_COST * size)
-    parts = {part: [(read_encoded(file, encoding), label) for file, label in pairs] for part, pairs in files_of.items()}
-    return _without_empty(path, parts, classes, "files")
+    guesses: list[str] = []
+    texts = {
+        part: [(read_encoded(file, encoding, notes=guesses), label) for file, label in pairs]
+        for part, pairs in files_of.items()
+    }
+    notes += [f"{len(guesses)} files are in a guessed encoding; the first: {guesses[0]}"] if guesses else []
+    return _without_empty(path, texts, classes, "files", notes=notes)
 
 
-def _read_lines(files: Mapping[str, Sequence[Path]], encoding: str) -> TextSource:
-    pairs = []
+def _read_lines(path: Path, inside: Sequence[Path], files: Mapping[str, Sequence[Path]], encoding: str) -> TextSource:
+    """The lines of ``*.pos`` and ``*.neg`` files, in parts if names such as train.pos and test.neg say so."""
+    notes = _unused(path, inside, [file for of_class in files.values() for file in of_class])
+    parts = {file: part_of(file.name) for of_class in files.values() for file in of_class}
+    if "train" not in parts.values() or None in parts.values():
+        parts = dict.fromkeys(parts, "train")
+        if len(parts) > len(files):
+            notes.append(f"the lines of all files are put together: {visible(', '.join(file.name for file in parts))}")
+    pairs: dict[str, list[tuple[str, int]]] = {}
     for label, files_of_class in enumerate(files.values()):
         for file in files_of_class:
             # A line may contain control characters, at which str.splitlines would break it.
-            lines = read_encoded(file, encoding).removesuffix("\n").split("\n")
-            pairs += [(line, label) for line in lines]
-    folder = next(iter(files.values()))[0].parent
-    return _without_empty(folder, {"train": pairs}, tuple(files), "lines")
+            lines = read_encoded(file, encoding, notes=notes).removesuffix("\n").split("\n")
+            pairs.setdefault(parts[file] or "train", []).extend((line, label) for line in lines)
+    for part, of_part in pairs.items():
+        if len({label for _, label in of_part}) < len(files):
+            raise UserError(f"the {part} part of {path} has one of *.pos and *.neg; both classes need a file")
+    return _without_empty(path, pairs, tuple(files), "lines", notes=notes)
 
 
-def read_table(path: Path, encoding: str) -> TextSource:
-    """The texts in a ``.tsv`` or ``.csv`` file whose first line has the columns ``label`` and ``text``."""
-    pairs, blank = [], 0
-    for line, fields in named_rows(path, read_encoded(path, encoding), ("label", "text")):
-        if not fields:
-            blank += 1
-            continue
-        if not fields["label"].strip():
-            raise UserError(f"{path}: line {line} has no label; give it one, or remove the line")
-        pairs.append((fields["text"], fields["label"].strip()))
-    labels = {name: label for label, name in enumerate(sorted({name for _, name in pairs}))}
-    numbered = [(text, labels[name]) for text, name in pairs]
-    return _without_empty(path, {"train": numbered}, tuple(labels), "lines", blank)
+def _unused(path: Path, inside: Iterable[Path], used: Collection[Path]) -> list[str]:
+    """A note on the files of a folder that nothing is read from."""
+    others = [file for file in inside if file not in used and not file.name.startswith(".") and not os.path.isdir(file)]
+    return [f"{len(others)} files of {visible(str(path))} are not used: {_first(others)}"] if others else []
+
+
+def _first(files: Sequence[Path]) -> str:
+    return visible(", ".join(file.name for file in files[:3])) + (", ..." if len(files) > 3 else "")
+
+
+def read_tables(files: Mapping[str, Path], encoding: str = "", columns: Sequence[Column] = COLUMNS) -> TextSource:
+    """The texts in a file of each part: a table, see ``read_rows``, or lines such as ``__label__good Fine.``"""
+    parts: dict[str, list[tuple[str, str]]] = {}
+    notes, blank = [], 0
+    for part, path in files.items():
+        parts[part] = []
+        for line, fields in _fields(path, read_encoded(path, encoding, notes=notes), columns, notes):
+            if not fields:
+                blank += 1
+                continue
+            if not fields["label"].strip():
+                raise UserError(f"{path}: line {line} has no label; give it one, or remove the line")
+            parts[part].append((fields["text"], fields["label"].strip()))
+    labels = {name: label for label, name in enumerate(sorted({name for _, name in parts["train"]}))}
+    for part, pairs in parts.items():
+        unknown = next((name for _, name in pairs if name not in labels), None)
+        if unknown is not None:
+            raise UserError(f"{files[part]} has the label {quoted(unknown)}, which no training text has; correct it")
+    numbered = {part: [(text, labels[name]) for text, name in pairs] for part, pairs in parts.items()}
+    path = files["train"] if len(files) == 1 else files["train"].parent
+    return _without_empty(path, numbered, tuple(labels), "lines", blank, notes)
+
+
+def _fields(path: Path, content: str, columns: Sequence[Column], notes: list[str]) -> Iterable[Row]:
+    if not content.startswith(FASTTEXT):
+        return read_rows(path, content, columns, notes)
+    rows: list[Row] = []
+    for line, text in enumerate(content.removesuffix("\n").split("\n"), 1):
+        label, _, rest = text.removeprefix(FASTTEXT).partition(" ")
+        if text and (not text.startswith(FASTTEXT) or rest.startswith(FASTTEXT)):
+            raise UserError(f"{path}: line {line} must have one {FASTTEXT}NAME, at its beginning; correct it")
+        rows.append((line, {"label": label, "text": rest} if text else {}))
+    return rows
 
 
 def _without_empty(
-    path: Path, parts: Mapping[str, Sequence[tuple[str, int]]], classes: tuple[str, ...], what: str, blank: int = 0
+    path: Path,
+    parts: Mapping[str, Sequence[tuple[str, int]]],
+    classes: tuple[str, ...],
+    what: str,
+    blank: int = 0,
+    notes: Sequence[str] = (),
 ) -> TextSource:
     """The texts that are not empty, and a note on the others.
 
-    what: the unit in which the texts were read, for the note; blank: number of empty ones that ``parts`` does not have.
+    what: the unit in which the texts were read, for the note; blank: number of empty ones that ``parts`` does not have;
+    notes: those on other things.
     """
     texts = {part: [(text.strip(), label) for text, label in pairs if text.strip()] for part, pairs in parts.items()}
     for part, pairs in texts.items():
         if not pairs:
             raise UserError(f"{path} has no {part} texts: it is empty")
     left_out = blank + sum(len(pairs) - len(texts[part]) for part, pairs in parts.items())
-    notes = (f"{left_out} {what} of {visible(str(path))} left out: they are empty",) if left_out else ()
-    return TextSource({part: _arrays(pairs) for part, pairs in texts.items()}, classes, notes)
+    empty = (f"{left_out} {what} of {visible(str(path))} left out: they are empty",) if left_out else ()
+    return TextSource({part: _arrays(pairs) for part, pairs in texts.items()}, classes, (*empty, *notes))
 
 
 def _arrays(pairs: Sequence[tuple[str, int]]) -> Arrays:

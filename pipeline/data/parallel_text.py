@@ -2,7 +2,8 @@
 
 import os
 import random
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -13,15 +14,17 @@ from ..display import visible
 from ..errors import UserError
 from ..losses.base import Targets
 from .batches import padded
+from .delimited import suffix_of
 from .known import folder_of
-from .limits import TEXT_COST, list_folder, read_content
-from .text import decoded
+from .limits import list_folder
+from .named_columns import JSON, TABLES, Column, read_rows
+from .parts import notes_on_copies, part_of
+from .text import read_encoded
 from .vocabulary import BEGIN, END, Subwords
 
 CLDR_SIZES = {"train": 20_000, "validation": 500, "test": 500}
 HELD_OUT_SHARE, HELD_OUT_MOST = 0.1, 1_000
-PARTS = {"train": ("train",), "validation": ("val", "valid", "validation", "dev"), "test": ("test",)}
-"""Prefixes of the names of each part's files."""
+PARTS = ("train", "validation", "test")
 MULTI30K = {
     "train.lc.norm.tok.en": "08925f8e0572bcd5a006702fc5fe20e2d77c6917d4eebd576fc20de6693c2119",
     "train.lc.norm.tok.de": "cb5a23529b65ec2061f1dc446192a9c37382b63cc75f81a0be59d34894b3a505",
@@ -48,29 +51,42 @@ class ParallelText:
     notes: tuple[str, ...] = ()
 
 
-def load(name_or_path: str, source: str = "en", target: str = "de", seed: int = 0) -> ParallelText:
-    """Loads known sentences by their name, "cldr" or "multi30k", or the user's own from a folder of files.
+def load(name_or_path: str, source: str = "en", target: str = "de", seed: int = 0, encoding: str = "") -> ParallelText:
+    """Loads known sentences by their name, "cldr" or "multi30k", or the user's own from a folder of files or a table.
 
-    source, target: language codes, which are the suffixes of the files. seed: random seed of the validation part, for a
-    folder without one.
+    source, target: language codes, which are the suffixes of the files, or the columns of a table. seed: random seed of
+    the validation part, for data without one. encoding: of the files; "": see ``text.decoded``.
 
-    Raises UserError for files that are missing, are not UTF-8, or have different numbers of lines.
+    Raises UserError for files that are missing, are in another encoding, or have different numbers of lines.
     """
     if source == target:
         raise UserError(f"--source and --target are both {source!r}; choose two languages")
+    notes: list[str] = []
     if name_or_path == "cldr":
         from .synthetic.cldr import sentences
 
         pairs = sentences(sum(CLDR_SIZES.values()), source, target, seed=0)
         train, validation = CLDR_SIZES["train"], CLDR_SIZES["train"] + CLDR_SIZES["validation"]
         return ParallelText("cldr", pairs[:train], pairs[train:validation], pairs[validation:])
-    folder = _multi30k() if name_or_path == "multi30k" else Path(name_or_path)
-    if not os.path.isdir(folder):
+    path = _multi30k() if name_or_path == "multi30k" else Path(name_or_path)
+    if os.path.isdir(path):
+        own_notes = notes if name_or_path != "multi30k" else []
+        parts = _read_folder(path, source, target, encoding, own_notes)
+    elif suffix_of(path) in (*TABLES, *JSON) and os.path.exists(path):
+        parts = {"train": _read_table(path, source, target, encoding, notes)}
+    else:
         raise UserError(
-            f"{folder} is neither a known set of sentences (cldr, multi30k) nor a folder of files such as "
-            f"train.{source} and train.{target}"
+            f"{visible(str(path))} is neither a known set of sentences (cldr, multi30k) nor a folder of files such as "
+            f"train.{source} and train.{target}, nor a .tsv file with the columns {source} and {target}"
         )
-    return _read_folder(folder, name_or_path, source, target, seed)
+    for part in ("test", "validation"):
+        if part not in parts:
+            parts["train"], parts[part] = _held_out(parts["train"], path, part, seed if part != "test" else 0)
+    same = sum(a == b for a, b in parts["train"])
+    if same > 0.5 * len(parts["train"]):
+        notes.append(f"{same:,} of {len(parts['train']):,} training pairs have the same text in both languages")
+    notes += notes_on_copies(parts, "pairs")
+    return ParallelText(name_or_path, parts["train"], parts["validation"], parts["test"], tuple(notes))
 
 
 def _multi30k() -> Path:
@@ -82,68 +98,147 @@ def _multi30k() -> Path:
     return folder_of(MULTI30K, MULTI30K_MIRRORS, shared="multi30k-en-de/tok", cached="multi30k")
 
 
-def _read_folder(folder: Path, name: str, source: str, target: str, seed: int) -> ParallelText:
-    files = {part: _find(folder, part, source, target) for part in PARTS}
-    if files["train"] is None:
-        languages = sorted({_language(file) for file in list_folder(folder) if file.name.startswith("train")})
-        has = (
-            f"it has training files in {visible(', '.join(languages))}" if languages else "it has no file named train.*"
-        )
-        raise UserError(
-            f"{folder} has no pair of files train.{source} and train.{target} (plain or .gz, or with more in between, "
-            f"as in train.tok.{source}); {has}. Name two languages with --source and --target"
-        )
-    notes: list[str] = []
-    parts: dict[str, Pairs] = {}
-    for part, pair in files.items():
-        if pair is not None:
-            parts[part] = _read_pairs(*pair, notes)
-    for part in ("test", "validation"):
-        if part not in parts:
-            parts["train"], parts[part] = _held_out(parts["train"], folder, part, seed if part != "test" else 0)
-    return ParallelText(name, parts["train"], parts["validation"], parts["test"], tuple(notes))
+def _read_folder(folder: Path, source: str, target: str, encoding: str, notes: list[str]) -> dict[str, Pairs]:
+    """The pairs of each part; notes are extended by what is left out, and by files that are not used."""
+    files = [file for file in list_folder(folder) if not file.name.startswith(".") and not os.path.isdir(file)]
+    found = _find(files, source, target)
+    tables = {part_of(file.name): file for file in reversed(files) if suffix_of(file) in (*TABLES, *JSON)}
+    if not found["train"] and "train" in tables:
+        used = {file for part, file in tables.items() if part}
+        parts = {part: _read_table(file, source, target, encoding, notes) for part, file in tables.items() if part}
+    else:
+        if not found["train"]:
+            if len(found[""]) != 1:
+                raise _no_training_files(folder, files, found[""], source, target)
+            found["train"] = found[""]
+            notes.append(f"{visible(found[''][0][0].name)} is taken for the training part, which its name does not say")
+        parts, used = {}, set()
+        for part in PARTS:
+            pairs_of_files = _different(found[part]) if part == "train" else found[part][:1]
+            if len(pairs_of_files) > 1:
+                names = visible(", ".join(file.name for file, _ in pairs_of_files))
+                notes.append(f"the pairs of {len(pairs_of_files)} files are put together: {names}")
+            for pair in pairs_of_files:
+                parts.setdefault(part, []).extend(_read_pairs(*pair, encoding, notes))
+                used.update(pair)
+    others = [file.name for file in files if file not in used]
+    if others:
+        names = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
+        notes.append(f"{len(others)} files of {visible(str(folder))} are not used: {visible(names)}")
+    return parts
 
 
-def _language(file: Path) -> str:
-    return file.name.removesuffix(".gz").rpartition(".")[2]
+def _no_training_files(
+    folder: Path, files: Sequence[Path], others: Sequence[tuple[Path, Path]], source: str, target: str
+) -> UserError:
+    languages = sorted({_split(file)[1] for file in files if part_of(file.name) == "train"})
+    if others:
+        names = visible(", ".join(file.name for file, _ in others[:5]))
+        has = f"it has {names}, whose names do not begin with train, val or test: rename them"
+    elif languages:
+        has = f"it has training files in {visible(', '.join(languages))}. Name two languages with --source and --target"
+    else:
+        names = visible(", ".join(file.name for file in files[:5])) or "no files"
+        has = f"it has {names}. Name two languages with --source and --target"
+    return UserError(
+        f"{folder} has no pair of files train.{source} and train.{target} (plain or .gz, or with more in between, "
+        f"as in train.tok.{source}); {has}"
+    )
 
 
-def _find(folder: Path, part: str, source: str, target: str) -> tuple[Path, Path] | None:
-    """The first pair of files of a part, in alphabetical order; None if there is none."""
-    names: Mapping[str, Path] = {file.name.removesuffix(".gz"): file for file in list_folder(folder)}
-    for name, file in names.items():
-        stem, _, language = name.rpartition(".")
-        other = names.get(f"{stem}.{target}")
-        if language == source and stem.split(".")[0].split("_")[0] in PARTS[part] and other:
-            return file, other
-    return None
+def _split(file: Path) -> tuple[str, str]:
+    """A file's name without its language, and the language."""
+    stem, _, language = file.name.removesuffix(".gz").rpartition(".")
+    return stem, language
 
 
-def _read_pairs(source: Path, target: Path, notes: list[str]) -> Pairs:
-    first, second = read_lines(source), read_lines(target)
+def _find(files: Sequence[Path], source: str, target: str) -> dict[str, list[tuple[Path, Path]]]:
+    """The pairs of files of each part, in alphabetical order, and under "" those whose name says none."""
+    names = {(stem, language.lower()): file for file in files for stem, language in [_split(file)]}
+    found: dict[str, list[tuple[Path, Path]]] = {part: [] for part in (*PARTS, "")}
+    for (stem, language), file in names.items():
+        other = names.get((stem, target.lower()))
+        if language == source.lower() and other:
+            found[part_of(stem) or ""].append((file, other))
+    return found
+
+
+def _different(pairs: Sequence[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
+    """The first of each group of files whose names are the same up to the first dot: others are versions of it."""
+    groups: dict[str, tuple[Path, Path]] = {}
+    for pair in pairs:
+        groups.setdefault(pair[0].name.split(".")[0], pair)
+    return list(groups.values())
+
+
+def _read_pairs(source: Path, target: Path, encoding: str, notes: list[str]) -> Pairs:
+    lines = [read_lines(file, None, encoding, notes) for file in (source, target)]
+    if len(lines[0]) != len(lines[1]):
+        lines = [_without_blank_end(file, of_file, notes) for file, of_file in zip((source, target), lines)]
+    first, second = lines
     if len(first) != len(second):
         raise UserError(
             f"{source} has {len(first)} lines and {target} has {len(second)}; each line must be the translation of the "
             "same line in the other file: look for a sentence that is missing, or broken into two lines"
         )
-    pairs = [(a, b) for a, b in zip(first, second) if a and b]
-    if not pairs:
-        raise UserError(f"{source} and {target} have no pair of lines in which both have text")
-    if len(pairs) < len(first):
-        notes.append(f"{len(first) - len(pairs)} pairs of {visible(source.name)} left out: a line is empty")
-    return pairs
+    return _complete(list(zip(first, second)), f"{source} and {target}", source.name, notes)
 
 
-def read_lines(path: Path, limit: int | None = None) -> list[str]:
-    """The lines of a UTF-8 file, plain or gzipped, without leading and trailing spaces; only "\\n" ends a line.
+def _without_blank_end(file: Path, lines: list[str], notes: list[str]) -> list[str]:
+    count = len(lines)
+    while lines and not lines[-1]:
+        lines = lines[:-1]
+    if len(lines) < count:
+        notes.append(f"{count - len(lines)} blank lines at the end of {visible(file.name)} left out")
+    return lines
 
-    limit: bytes of memory that the lines may take; None: half of the machine's memory.
-    Raises UserError if the file cannot be read, or needs more memory than the limit.
+
+def _complete(pairs: Pairs, where: str, name: str, notes: list[str]) -> Pairs:
+    """The pairs in which both sides have text."""
+    complete = [(a, b) for a, b in pairs if a and b]
+    if not complete:
+        raise UserError(f"{where} have no pair of lines in which both have text")
+    if len(complete) < len(pairs):
+        first = next(i for i, (a, b) in enumerate(pairs, 1) if not (a and b))
+        count = len(pairs) - len(complete)
+        notes.append(f"{count} pairs of {visible(name)} left out: a line is empty (the first: line {first})")
+    return complete
+
+
+def _read_table(path: Path, source: str, target: str, encoding: str, notes: list[str]) -> Pairs:
+    """The pairs in a table with columns named by the languages, or without a heading: the first two columns."""
+    content = read_encoded(path, encoding, notes=notes)
+    columns = Column(source, (source.lower(),)), Column(target, (target.lower(),))
+    first = [name.strip().lower() for name in re.split("[\t,;|]", content.split("\n", 1)[0])]
+    if suffix_of(path) in JSON or {source.lower(), target.lower()} <= set(first) or "\t" not in content:
+        rows = [fields for _, fields in read_rows(path, content, columns, notes)]
+        pairs = [(fields.get(source, "").strip(), fields.get(target, "").strip()) for fields in rows]
+    else:
+        lines = [line.split("\t") for line in content.removesuffix("\n").split("\n")]
+        wrong = next((i for i, fields in enumerate(lines, 1) if len(fields) < 2 and any(fields)), None)
+        if wrong:
+            raise UserError(f"{path}: line {wrong} has no tab between two sentences; correct it")
+        notes.append(
+            f"{visible(path.name)} has no heading: its first column is taken for {source}, its second for {target} (a "
+            "first line with these names changes it)"
+        )
+        if any(len(fields) > 2 for fields in lines):
+            notes.append(f"{visible(path.name)}: columns after the second are not used")
+        pairs = [(fields[0].strip(), fields[1].strip()) if any(fields) else ("", "") for fields in lines]
+    return _complete(pairs, str(path), path.name, notes)
+
+
+def read_lines(path: Path, limit: int | None = None, encoding: str = "", notes: list[str] | None = None) -> list[str]:
+    """The lines of a file, plain or gzipped, without leading and trailing spaces; only "\\n" ends a line.
+
+    limit: bytes of memory that the lines may take; None: half of the machine's memory. encoding, notes: see
+    ``text.decoded``. Raises UserError if the file cannot be read, or needs more memory than the limit.
     """
-    content = read_content(path, limit, TEXT_COST)
-    text = decoded(path, content, "UTF-8", f"convert it first, as with: iconv -f latin1 -t utf-8 {path.name}")
+    text = read_encoded(path, encoding, notes=notes, limit=limit)
     if not text.strip():
         raise UserError(f"{path} is empty")
+    if "\n" not in text:
+        text = text.replace("\r", "\n")
     return [line.strip() for line in text.removesuffix("\n").split("\n")]
 
 

@@ -1,5 +1,7 @@
 """Labelled texts: what comes out of files and out of the lexicon, and what is said about those that are wrong."""
 
+import gzip
+import json
 import os
 import time
 from functools import partial
@@ -11,13 +13,14 @@ import pytest
 
 from pipeline.data.augmentation import drop_words
 from pipeline.data.batches import evaluation_batches
-from pipeline.data.labelled_text import load, read_table
+from pipeline.data.labelled_text import load, read_tables
 from pipeline.data.synthetic import lexicon
 from pipeline.data.vocabulary import UNKNOWN_WORD
 from pipeline.errors import UserError
 
 DATA = Path(os.environ.get("PIPELINE_DATA", Path(__file__).parents[3] / "shared" / "data"))
 CLASSES = ("bad", "good")
+NUMBERS = ("one", "two", "three")
 
 read = partial(load, seed=0, words=100, longest=20)
 
@@ -68,7 +71,143 @@ def test_every_kind_of_file_holds_the_same(file, tmp_path):
     assert {text for text, _ in pairs(result[3])} == {text for text, _ in rows}
     for data in result:
         assert [len(split) for split in (data.train, data.validation, data.test)] == [13, 2, 5]
-        assert not data.notes
+        assert data.notes == (("table.csv: columns that are not used: 'number'",) if "table.csv" in data.name else ())
+
+
+def table(separator: str, heading: tuple[str, str] = ("label", "text"), quote: str = "") -> str:
+    """Twenty different rows, of two classes."""
+    rows = [heading, *((CLASSES[i % 2], f"{quote}text {NUMBERS[i % 3]} {i}{quote}") for i in range(20))]
+    return "".join(separator.join(row) + "\n" for row in rows)
+
+
+ROWS = [(f"text {NUMBERS[i % 3]} {i}", CLASSES[i % 2]) for i in range(20)]
+GUESSES = (
+    "a.csv: column '{}' is the label (--label-column names another)",
+    "a.csv: column '{}' is the text (--text-column names another)",
+)
+QUOTED_TSV = "label\ttext\n" + "".join(f'{label}\t"He said ""{text}"""\n' for text, label in ROWS)
+LINES_TSV = "label\ttext\n" + "".join(f'{label}\t"{text}\nmore\tand more"\n' for text, label in ROWS)
+JSON_LINES = [json.dumps({"review": text, "stars": 1 + 4 * (label == "good"), "id": 3}) for text, label in ROWS]
+UTF16 = "a.csv is read as UTF-16-LE: every second byte is 0 (--encoding names another)"
+COPIES = "20 of 20 test texts are among the training or validation texts, too (the first: number 1)"
+UNSUP = [
+    "1 texts outside the classes' folders are not used (the first: train/urls_pos.txt)",
+    "1 other files are not used (the first: README)",
+    "4 texts in folders unsup left out: as in aclImdb, they have no label",
+]
+QUOTES = ["a.tsv: fields in quotation marks are read as in a .csv file"]
+
+
+@pytest.mark.parametrize(
+    "name, content, options, notes",
+    [
+        ("a.csv", table(";"), {}, ["a.csv: its fields are separated by ';'"]),
+        ("a.csv", table("\t"), {}, [r"a.csv: its fields are separated by '\t'"]),
+        ("a.tsv", table(","), {}, ["a.tsv: its fields are separated by ','"]),
+        ("A.CSV", table(","), {}, []),
+        ("a.Tsv", table("\t"), {}, []),
+        ("a.csv.gz", gzip.compress(table(",").encode()), {}, []),
+        ("a.txt", table("\t"), {}, []),
+        ("a.csv", table(",").replace("\n", "\r"), {}, []),
+        ("a.tsv", table("\t").replace("\n", "\r\n"), {}, []),
+        ("a.csv", table(",").encode("utf-16"), {}, []),
+        ("a.csv", table(",").encode("utf-16-le"), {}, [UTF16]),
+        ("a.csv", table(",", ("LABEL", "Sentence")), {}, [GUESSES[1].format("Sentence")]),
+        (
+            "a.csv",
+            table(",", ("sentiment", "review")),
+            {},
+            [GUESSES[0].format("sentiment"), GUESSES[1].format("review")],
+        ),
+        ("a.csv", table(",", ("polarity", "tweet")), {}, [GUESSES[0].format("polarity"), GUESSES[1].format("tweet")]),
+        ("a.csv", table(",", ("mood", "said")), {"text_column": "Said", "label_column": "mood"}, []),
+        (
+            "a.csv",
+            table(",", ("label", "text,review"), quote="").replace("d,text", "d,x,text"),
+            {"text_column": "review"},
+            ["a.csv: columns that are not used: 'text'"],
+        ),
+        ("a.tsv", table("\t", quote='"'), {}, []),
+        ("a.ft.txt", "".join(f"__label__{label} {text}\n" for text, label in ROWS), {}, []),
+    ],
+)
+def test_tables_of_many_kinds(file, name, content, options, notes):
+    data = read(file(name, content), **options)
+    assert {(text.strip('"'), label) for text, label in pairs(data)} == set(ROWS)
+    assert list(data.notes) == notes
+
+
+@pytest.mark.parametrize(
+    "name, content, expected, notes",
+    [
+        ("a.tsv", QUOTED_TSV, {(f'He said "{text}"', label) for text, label in ROWS}, QUOTES),
+        ("a.tsv", LINES_TSV, {(f"{text}\nmore\tand more", label) for text, label in ROWS}, QUOTES),
+        ("a.tsv", table("\t").replace("text", '"a" text')[8:], {(f'"a" {text}', label) for text, label in ROWS}, []),
+        (
+            "a.csv",
+            table(",", quote='"').replace("text ", "a,\n"),
+            {(text.replace("text ", "a,\n"), label) for text, label in ROWS},
+            [],
+        ),
+        ("a.jsonl", "\n".join(JSON_LINES), None, 3),
+        ("a.json", "[\n" + ",\n".join(JSON_LINES) + "]", None, 3),
+        ("a.NDJSON", "\n\n".join(JSON_LINES), None, 3),
+    ],
+)
+def test_quotation_and_json(file, name, content, expected, notes):
+    if name == "a.tsv" and not notes:
+        content = "label\ttext\n" + "".join(f'{label}\t"a" {text}\n' for text, label in ROWS)
+    data = read(file(name, content))
+    assert pairs(data) == (expected or {(text, "5" if label == "good" else "1") for text, label in ROWS})
+    assert list(data.notes) == notes if isinstance(notes, list) else len(data.notes) == notes
+
+
+@pytest.mark.parametrize(
+    "files, sizes, notes",
+    [
+        ({"train.csv": table(","), "test.csv": table(",").replace("text ", "a ")}, (18, 2, 20), []),
+        (
+            {
+                "train.csv": table(","),
+                "val.csv": table(",").replace("text ", "b "),
+                "test.TSV": table("\t").replace("text ", "a "),
+                "x.csv": "a",
+            },
+            (20, 20, 20),
+            ["1 files of {} are not used: x.csv"],
+        ),
+        ({"train.csv": table(","), "test.csv": table(",")}, (18, 2, 20), [COPIES]),
+        (
+            {"train.pos": "a\nb\nc\nd\n", "train.neg": "e\nf\ng\nh\n", "test.pos": "i\nj\nl\n", "test.neg": "k\nm\n"},
+            (6, 2, 5),
+            None,
+        ),
+        ({"a.pos": "a\nb\nc\nd\n", "a.neg": "e\nf\ng\nh\n", "b.neg": "i\n"}, (5, 2, 2), None),
+        (
+            {f"{of}/{i}.txt": f"{of} {i}" for of in ("train/a", "train/b", "test/a", "test/b") for i in range(9)}
+            | {f"train/unsup/{i}.txt": "a" for i in range(4)}
+            | {"train/urls_pos.txt": "a", "README": "b"},
+            (16, 2, 18),
+            UNSUP,
+        ),
+    ],
+)
+def test_folders_of_many_kinds(file, tmp_path, files, sizes, notes):
+    for name, content in files.items():
+        file(name, content)
+    data = read(str(tmp_path))
+    assert (len(data.train), len(data.validation), len(data.test)) == sizes
+    assert len(data.classes) == 2
+    others = [note for note in data.notes if "words of the test texts" not in note]
+    if "b.neg" in files:
+        assert others[0] == "the lines of all files are put together: a.neg, b.neg, a.pos"
+    elif notes is not None:
+        assert others == [note.format(tmp_path) for note in notes]
+
+
+def test_words_that_no_training_text_has_are_counted(file):
+    data = read(file("a.csv", "label,text\n" + "".join(f"{CLASSES[i % 2]},{chr(0x4E00 + i) * 9}\n" for i in range(40))))
+    assert data.notes[-1].startswith("100% of the words of the test texts are unknown")
 
 
 def test_lines_end_at_line_feeds_alone(file, tmp_path):
@@ -136,15 +275,24 @@ def test_folds_test_every_example_once(file):
     "name, content, message",
     [
         ("gone.tsv", None, r"gone.tsv is neither a known set of texts.*lexicon, movie-review"),
+        ("a.csv", b"label,text\n" + b"a,b\n" * 9, "single class"),
+        ("a.jsonl", b'{"label": 1}\n', "line 1 must be an object .* and has no 'text': it has 'label'; --text-column"),
+        ("a.jsonl", b"[1]\n", "line 1 must be an object"),
+        ("a.ft.txt", b"__label__a __label__b text\n", "line 1 must have one __label__NAME"),
+        ("a.csv", b"label,text\ngood\n", "line 2 has 1 fields, and the first line 2"),
         ("a.md", b"good", r"a.md is not a set of texts"),
         ("a.tsv", b"", r"no column 'label': its first line names ''"),
         ("a.csv", b"", r"no column 'label'"),
-        ("a.csv", b"label,review\ngood,fine\n", r"no column 'text': its first line names 'label', 'review'"),
+        (
+            "a.csv",
+            b"label,remark\ngood,fine\n",
+            r"no column 'text': its first line names 'label', 'remark'.*--text-column",
+        ),
         ("a.tsv", b"label\ttext\n", "no train texts: it is empty"),
         ("a.tsv", b"label\ttext\n\tfine\n", "line 2 has no label"),
         ("a.tsv", b"label\ttext\ngood\tvery\tfine\n", "line 2 has 3 fields, and the first line 2"),
         ("a.csv", b'label,text\ngood,"fine\n', "line 2 cannot be read"),
-        ("a.tsv", b"label\ttext\ngood\tna\xefve\n", r"not utf-8: line 2 has the byte 0xef at position 18; .*latin-1"),
+        ("a.tsv", b"label\ttext\ngood\tna\xefve\n", r"not UTF-8: line 2 has the byte 0xef at position 18; .*latin-1"),
         ("a.tsv", tsv([(f"{i}", "good") for i in range(9)]).encode(), "single class, good"),
         ("a.tsv", tsv([*examples(9), ("odd", "so so")]).encode(), "class 'so so' has only one training example"),
     ],
@@ -165,6 +313,26 @@ def test_what_is_wrong_with_a_folder(file, tmp_path):
     file("a.pos", "fine\n")
     with pytest.raises(UserError, match=r"has a.pos but no file \*.neg"):
         read(str(tmp_path))
+
+
+@pytest.mark.parametrize(
+    "files, options, message",
+    [
+        (
+            {"train.csv": table(","), "test.csv": "label,text\nodd,a\n"},
+            {},
+            "test.csv has the label 'odd', which no train",
+        ),
+        ({"train.csv": table(","), "train.tsv": "x"}, {}, "has train.csv and train.tsv, both of the train part"),
+        ({"train.pos": "a\n", "train.neg": "a\n", "test.neg": "a\n"}, {}, "the test part of .* has one of"),
+        ({"train.csv": table(",")}, {"text_column": "x"}, "--text-column is 'x', but .* names 'label', 'text'"),
+    ],
+)
+def test_what_is_wrong_with_parts(file, tmp_path, files, options, message):
+    for name, content in files.items():
+        file(name, content)
+    with pytest.raises(UserError, match=message):
+        read(str(tmp_path), **options)
 
 
 def test_what_is_wrong_with_an_encoding_or_folds(file):
@@ -189,7 +357,7 @@ def test_fields_of_any_length_are_read_and_not_repeated(file):
 def test_many_classes_are_read_in_time(file):
     rows = "".join(f"class {i % 20_000}\ttext {i}\n" for i in range(60_000))
     begin = time.monotonic()
-    assert len(read_table(Path(file("a.tsv", "label\ttext\n" + rows)), "utf-8").classes) == 20_000
+    assert len(read_tables({"train": Path(file("a.tsv", "label\ttext\n" + rows))}).classes) == 20_000
     assert time.monotonic() - begin < 5, "a search for the class of every text takes much longer"
 
 

@@ -1,6 +1,7 @@
 """Parallel text: what files hold, what is held out, how pairs become batches, and what is wrong with some files."""
 
 import gzip
+import json
 import os
 import re
 from itertools import islice
@@ -38,7 +39,118 @@ def test_the_files_of_a_folder(folder):
     text = load(str(folder))
     assert (text.train, text.validation, text.test) == (PAIRS, PAIRS[:3], PAIRS[3:5])
     assert load(str(folder), "de", "en").test == [(b, a) for a, b in PAIRS[3:5]]
-    assert text.notes == ()
+    assert text.notes == (
+        f"2 files of {folder} are not used: test_2017.tok.de.gz, test_2017.tok.en",
+        "3 of 3 validation pairs are among the training pairs, too (the first: number 1)",
+        "2 of 2 test pairs are among the training or validation pairs, too (the first: number 1)",
+    )
+
+
+EN, DE = ([pair[i] for pair in PAIRS] for i in (0, 1))
+DASH, PLAIN = {"train-clean.en": EN, "train-clean.de": DE}, {"train.en": EN, "train.de": DE}
+TABLE = [f"{a}\t{b}" for a, b in PAIRS]
+GUESS = "a.tsv has no heading: its first column is taken for en, its second for de (a first line"
+
+
+@pytest.mark.parametrize(
+    "files, encoding, pairs, notes",
+    [
+        (PLAIN, "utf-8", PAIRS, []),
+        (PLAIN, "utf-16", PAIRS, []),
+        ({"train.en.gz": EN, "train.de": DE}, "utf-16", PAIRS, []),
+        (
+            PLAIN,
+            "utf-16-le",
+            PAIRS,
+            [
+                f"train.{it} is read as UTF-16-LE: every second byte is 0 (--encoding names another)"
+                for it in ("en", "de")
+            ],
+        ),
+        (DASH, "utf-8", PAIRS, []),
+        ({"train.EN": EN, "train.DE": DE}, "utf-8", PAIRS, []),
+        (
+            {"train_a.en": EN[:9], "train_a.de": DE[:9], "train_b.en": EN[9:], "train_b.de": DE[9:]},
+            "utf-8",
+            PAIRS,
+            ["the pairs of 2 files are put together: train_a.en, train_b.en"],
+        ),
+        (
+            PLAIN | {"train.tok.en": EN, "train.tok.de": DE, "README": EN},
+            "utf-8",
+            PAIRS,
+            ["3 files of {} are not used: README, train.tok.de, train.tok.en"],
+        ),
+        (PLAIN | {"train.de": [*DE, "", ""]}, "utf-8", PAIRS, ["2 blank lines at the end of train.de left out"]),
+        (
+            {"news.de-en.en": EN, "news.de-en.de": DE},
+            "utf-8",
+            PAIRS,
+            ["news.de-en.en is taken for the training part, which its name does not say"],
+        ),
+        (
+            {"train.en": [*EN, "", "x"], "train.de": [*DE, "y", "x"]},
+            "utf-8",
+            [*PAIRS, ("x", "x")],
+            ["1 pairs of train.en left out: a line is empty (the first: line 41)"],
+        ),
+        ({"train.en": EN, "train.de": EN}, "utf-8", list(zip(EN, EN)), ["32 of 32 training pairs have the same text"]),
+        ({"train.tsv": ["en\tde", *TABLE]}, "utf-8", PAIRS, []),
+        ({"a.tsv": TABLE}, "utf-8", PAIRS, [GUESS]),
+        ({"a.tsv": [f"{line}\tCC-BY" for line in TABLE]}, "utf-8", PAIRS, [GUESS, "a.tsv: columns after the second"]),
+        (
+            {"a.tsv": ["de\tEN\tby", *(f"{b}\t{a}\tme" for a, b in PAIRS)]},
+            "utf-8",
+            PAIRS,
+            ["a.tsv: columns that are not"],
+        ),
+        ({"a.csv": ["en,de", *(f'"{a}",{b}' for a, b in PAIRS)]}, "utf-16", PAIRS, []),
+        ({"a.jsonl": [json.dumps({"de": b, "en": a}) for a, b in PAIRS]}, "utf-8", PAIRS, []),
+    ],
+)
+def test_files_of_many_kinds(tmp_path, files, encoding, pairs, notes):
+    for name, lines in files.items():
+        content = ("\n".join(lines) + "\n").encode(encoding)
+        (tmp_path / name).write_bytes(gzip.compress(content) if name.endswith(".gz") else content)
+    name = next(iter(files))
+    text = load(str(tmp_path / name if name.startswith("a.") else tmp_path))
+    assert sorted([*text.train, *text.validation, *text.test]) == sorted(pairs)
+    assert len(text.notes) == len(notes)
+    for note, beginning in zip(text.notes, notes):
+        assert note.startswith(beginning.format(tmp_path))
+
+
+def test_pairs_that_are_in_two_parts_are_counted(tmp_path):
+    for i, language in enumerate(("en", "de")):
+        write(tmp_path, f"train.{language}", [pair[i] for pair in PAIRS])
+        write(tmp_path, f"test.{language}", [pair[i] for pair in [("a", "b"), *PAIRS[:3]]])
+    assert load(str(tmp_path)).notes == (
+        "3 of 4 test pairs are among the training or validation pairs, too (the first: number 2)",
+    )
+
+
+def test_encoding_that_is_named(tmp_path):
+    for name, lines in PLAIN.items():
+        (tmp_path / name).write_bytes("\n".join(line + " ü" for line in lines).encode("latin-1"))
+    with pytest.raises(UserError, match=r"line 1 has the byte 0xfc .*; it may be latin-1: .*--encoding latin-1"):
+        load(str(tmp_path))
+    assert load(str(tmp_path), encoding="latin-1").train[0][0].endswith(" ü")
+
+
+@pytest.mark.parametrize(
+    "files, message",
+    [
+        ({"a.en": ["a"], "a.de": ["b"], "b.en": ["a"], "b.de": ["b"]}, "has a.en, b.en, whose names do not begin with"),
+        ({"src-train.txt": ["a"], "tgt-train.txt": ["b"]}, "it has src-train.txt, tgt-train.txt. Name two"),
+        ({"train.tsv": ["a\tb", "c"]}, "train.tsv: line 2 has no tab"),
+        ({"train.csv": ["en,fr", "a,b"]}, "no column 'de': its first line names 'en', 'fr'"),
+    ],
+)
+def test_what_is_wrong_with_names(tmp_path, files, message):
+    for name, lines in files.items():
+        write(tmp_path, name, lines)
+    with pytest.raises(UserError, match=message):
+        load(str(tmp_path))
 
 
 def test_what_is_missing_is_held_out(tmp_path):
@@ -56,7 +168,7 @@ def test_pairs_with_an_empty_line_are_left_out_and_told(folder):
     write(folder, "train.tok.de.gz", ["eins", "zwei", "drei"])
     text = load(str(folder))
     assert text.train == [("one", "eins"), ("three", "drei")]
-    assert text.notes == ("1 pairs of train.tok.en left out: a line is empty",)
+    assert text.notes[0] == "1 pairs of train.tok.en left out: a line is empty (the first: line 2)"
 
 
 def test_lines_end_at_line_feeds_alone(tmp_path):
