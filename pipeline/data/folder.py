@@ -219,16 +219,21 @@ def _image_notes(root: Path, files: Sequence[Path], images: Sequence[_Image | Us
     unreadable = [image for image in images if isinstance(image, UserError)]
     notes = []
     if unreadable:
-        notes.append(f"{len(unreadable)} of {len(images)} images are left out: {visible(str(unreadable[0]))}")
+        number = f"{len(unreadable):,} of {_counted(len(images), 'image')}"
+        notes.append(f"left out: {number} (the first: {visible(str(unreadable[0]))})")
     kinds = {
-        "is_transparent": "images have transparent parts, which become white",
-        "has_frames": "images have several frames or pages, of which the first is read",
+        "is_transparent": "transparent parts become white",
+        "has_frames": "the first of several frames or pages is read",
     }
     for kind, text in kinds.items():
         which = [file for file, image in zip(files, images) if getattr(image, kind, False)]
         if which:
-            notes.append(f"{len(which)} {text}{_first(root, which)}")
+            notes.append(f"{text}: {_counted(len(which), 'image')}{_first(root, which)}")
     return notes
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def _first(root: Path, files: Sequence[Path]) -> str:
@@ -268,10 +273,10 @@ class ClassFolders(NamedTuple):
     notes: tuple[str, ...]
 
 
-def find_class_folders(path: Path, suffixes: tuple[str, ...], kind: str = "images") -> ClassFolders:
+def find_class_folders(path: Path, suffixes: tuple[str, ...], kind: str = "image") -> ClassFolders:
     """The files in ``path/CLASS/`` and in the folders there, or in ``path/train/CLASS/`` and likewise in other parts.
 
-    suffixes: of the files, in lower case; kind: what they are, for notes.
+    suffixes: of the files, in lower case; kind: what one of them is, for notes.
     Raises UserError if a class has no such file in the train part, or if the train part lacks a class.
     """
     root, notes = path, []
@@ -305,11 +310,13 @@ def find_class_folders(path: Path, suffixes: tuple[str, ...], kind: str = "image
     _require_no_parts_inside(path, nested)
     total = sum(map(len, files.values()))
     if nested:
-        notes.append(f"{len(nested)} of {total} {kind} are in folders inside their class's{_first(path, nested)}")
+        notes.append(f"in folders inside their class's: {len(nested)} of {_counted(total, kind)}{_first(path, nested)}")
     if outside:
-        notes.append(f"{len(outside)} {kind} outside the classes' folders are not used{_first(path, sorted(outside))}")
+        notes.append(
+            f"not used: {_counted(len(outside), kind)} outside the classes' folders{_first(path, sorted(outside))}"
+        )
     if others:
-        notes.append(f"{len(others)} other files are not used{_first(path, sorted(others))}")
+        notes.append(f"not used: {_counted(len(others), 'other file')}{_first(path, sorted(others))}")
     if len({name.lower() for name in names}) < len(names):
         alike = [name for name in names if [other.lower() for other in names].count(name.lower()) > 1]
         notes.append(
@@ -353,7 +360,7 @@ def _part_folders(root: Path, suffixes: tuple[str, ...], kind: str, notes: list[
             )
         what = "has no class-named folders" if folder.name.lower() in PARTS else "is none of train, val and test"
         if files:
-            notes.append(f"{len(files)} {kind} in {visible(folder.name)} are not used: it {what}")
+            notes.append(f"not used: {_counted(len(files), kind)} in {visible(folder.name)}, which {what}")
     return parts or {"train": root}
 
 
@@ -407,7 +414,9 @@ def files_and_notes(paths: Sequence[Path], suffixes: Sequence[str] = ()) -> tupl
             ]
             others = [file for file in every if file not in set(inside)]
             if others:
-                notes.append(f"{len(others)} other files in {visible(str(path))} are not read{_first(path, others)}")
+                notes.append(
+                    f"not read: {_counted(len(others), 'other file')} in {visible(str(path))}{_first(path, others)}"
+                )
         if not inside:
             kinds = f"{' or '.join(suffixes)} file" if suffixes else "file"
             raise UserError(f"{path} has no {kinds} in it; give files, or a folder of them")

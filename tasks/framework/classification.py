@@ -13,6 +13,7 @@ from pipeline import compiler
 from pipeline.data.batches import Batch, Examples, evaluation_batches, first_batch
 from pipeline.data.dataset import Dataset
 from pipeline.data.folder import SUFFIXES, files_and_notes
+from pipeline.display import print_notes
 from pipeline.evaluation.classification import accuracy_metric, classification_metrics
 from pipeline.evaluation.evaluate import all_outputs, make_evaluation
 from pipeline.evaluation.metrics import Metrics
@@ -25,7 +26,7 @@ from pipeline.training.config import FoldsConfig
 from pipeline.training.precision import in_precision
 from pipeline.training.signatures import ArraySignature, ClassifierSignature
 from pipeline.training.step import Augment
-from tasks.framework.command_line import Predict, print_lines, print_table
+from tasks.framework.command_line import Predict, print_table
 from tasks.framework.cross_validation import CrossValidated, Part
 from tasks.framework.export import Exported
 from tasks.framework.stages import Evaluation, Metric, Outcome, Story, TaskModel, Training
@@ -207,8 +208,7 @@ class ArrayClassification(Classification[Config, ArraySignature]):
             for row in np.asarray(jax.nn.softmax(logits)):
                 rows.append((str(path), model.signature.classes[row.argmax()], f"{row.max():.4f}"))
         print_table(("file", "class", "probability"), rows, numbers=("probability",))
-        for note in notes:
-            print_lines(note)
+        print_notes(notes)
 
     def exported(self, model: TaskModel, run_directory: Path) -> Exported:
         """Pixels as they are stored (floats; integer pixels divided by their largest value) to class probabilities."""

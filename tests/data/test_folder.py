@@ -111,7 +111,9 @@ def test_a_broken_image_file(tmp_path, suffix, keep):
     contains(message(read_image, file), file, "cannot be read as an image", "repair or remove")
     data = load(str(tmp_path), seed=0)
     assert len(all_pixels(data)) == 22
-    contains("".join(data.notes), "2 of 24 images are left out: ", f"class-1/004{suffix} cannot be read as an image")
+    contains(
+        "".join(data.notes), "left out: 2 of 24 images (the first: ", f"class-1/004{suffix} cannot be read as an image"
+    )
     for file in (tmp_path / "class-1").iterdir():
         file.write_bytes(b"")
     contains(message(load, str(tmp_path), seed=0), "no image of class 'class-1' can be read", f"001{suffix}")
@@ -251,11 +253,15 @@ TAKEN = {
     "one bit": (partial(classes, mode="1"), (10, 2, 4), (8, 6, 1), []),
     "palettes": (partial(classes, mode="P"), (10, 2, 4), (8, 6, 3), []),
     "held upright": (turned, (10, 2, 4), (8, 6, 1), []),
-    "transparent": (transparent, (10, 2, 4), (8, 6, 3), ["16 images have transparent parts, which become white"]),
-    "animated": (animated, (10, 2, 4), (8, 6, 3), ["1 images have several frames", "cat/00.gif"]),
+    "transparent": (
+        transparent, (10, 2, 4), (8, 6, 3), ["transparent parts become white: 16 images (the first: cat/0.png)"],
+    ),
+    "animated": (
+        animated, (10, 2, 4), (8, 6, 3), ["the first of several frames or pages is read: 1 image (the first: cat/00.gif"],
+    ),
     "folders in classes": (
         with_subjects, (16, 2, 6), (8, 6, 1),
-        ["20 of 24 images are in folders inside their class's", "cat/subject0/0.png"],
+        ["in folders inside their class's: 20 of 24 images", "cat/subject0/0.png"],
     ),
     "one folder more": (
         lambda root: classes(root / "archive" / "dataset"), (10, 2, 4), (8, 6, 1), ["the folders in archive/dataset"],
@@ -269,11 +275,11 @@ TAKEN = {
     "train, dev, eval": (lambda root: in_parts(root, "train", "dev", "eval"), (16, 16, 16), (8, 6, 1), []),
     "a part without classes": (
         lambda root: (in_parts(root, "train"), save(root / "test" / "0.png"), save(root / "test" / "1.png")),
-        (10, 2, 4), (8, 6, 1), ["2 images in test are not used: it has no class-named folders"],
+        (10, 2, 4), (8, 6, 1), ["not used: 2 images in test, which has no class-named folders"],
     ),
     "a folder beside the parts": (
         lambda root: (in_parts(root, "train", "test"), save(root / "new" / "0.png")),
-        (14, 2, 16), (8, 6, 1), ["1 images in new are not used: it is none of train, val and test"],
+        (14, 2, 16), (8, 6, 1), ["not used: 1 image in new, which is none of train, val and test"],
     ),
     "what programs leave": (
         lambda root: (
@@ -284,9 +290,13 @@ TAKEN = {
     ),
     "files of other kinds": (
         lambda root: (classes(root), put(root, "labels.csv", "cat/photo.heic"), save(root / "contact.png")),
-        (10, 2, 4), (8, 6, 1), ["1 images outside", "contact.png", "2 other files are not used", "cat/photo.heic"],
+        (10, 2, 4), (8, 6, 1),
+        ["not used: 1 image outside", "contact.png", "not used: 2 other files", "cat/photo.heic"],
     ),
-    "links": (linked, (10, 2, 4), (8, 6, 1), ["1 other files", "cat/loop", "1 of 17 images", "broken.png"]),
+    "links": (
+        linked, (10, 2, 4), (8, 6, 1),
+        ["not used: 1 other file (", "cat/loop", "left out: 1 of 17 images", "broken.png"],
+    ),
     "classes like others": (
         partial(classes, names=("Cat", "cat", "dog", "eel")), (8, 4, 4), (8, 6, 1),
         ["upper and lower case", "Cat, cat"],
@@ -351,7 +361,7 @@ def test_a_folder_to_predict(tmp_path):
     files, notes = files_and_notes([tmp_path], SUFFIXES)
     assert [str(file.relative_to(tmp_path)) for file in files] == ["cat/00.png", "dog/01.png"]
     (note,) = notes
-    contains(note, "1 other files in", "are not read (the first: notes.txt)")
+    contains(note, "not read: 1 other file in", "(the first: notes.txt)")
     assert files_and_notes([tmp_path / "notes.txt"], SUFFIXES) == ([tmp_path / "notes.txt"], ())
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 from running import finished, refused_by, summary, within
 from sklearn.datasets import load_digits
 
+from pipeline.training.signatures import ArraySignature
 from tasks.image_recognition import ImageRecognition
 
 PLOTS = {"curves", "confusion", "gradient_norms", "agreement", "filters", "mistakes"}
@@ -190,6 +191,53 @@ def test_a_batch_larger_than_the_set(refused, tmp_path):
     assert "5000" in message
     assert "1213" in message
     assert not (tmp_path / "run").exists()
+
+
+def test_a_few_photographs_of_several_sizes(task, tmp_path):
+    for number in range(20):
+        row, column = np.indices((20 + number % 3, 24))
+        pixels = (10 * (column if number % 2 else row) + number).astype(np.uint8)
+        file = tmp_path / "photos" / ("cat", "dog")[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(pixels).save(file)
+    run = tmp_path / "run"
+    done = task("--data", tmp_path / "photos", "--model", "mlp", "--epochs", 3, "--run-dir", run)
+    assert done.code == 0, done.err
+    assert "images are 20 to 22 pixels high and 24 wide: all are brought to 21x24" in done.out
+    assert "batches of 4 examples: training has 13, and by default 32 are in each" in done.out
+    assert summary(run)["steps"] == 3 * (13 // 4)
+    signature = json.loads((run / "signature.json").read_text(encoding="utf-8"))
+    assert (signature["input_shape"], signature["fit"]) == ([21, 24, 1], "resize")
+    assert "1.0000" in task("evaluate", run).out
+    (tmp_path / "photos" / ".DS_Store").write_bytes(b"x")
+    (tmp_path / "photos" / "notes.txt").write_bytes(b"x")
+    answers = task("predict", run, tmp_path / "photos")
+    rows = [line for line in answers.out.splitlines() if ".png" in line]
+    assert len(rows) == 20 and all(re.search(r"/(cat|dog)/.*│ \1 ", row) for row in rows)
+    assert "not read: 1 other file in" in answers.err
+    assert "brought to this size by resize" in task("export", run).out
+
+
+def test_floats_to_255_are_predicted_as_they_were_trained(task, tmp_path):
+    row, column = np.indices((8, 8))
+    images = np.stack([20.0 * (column if number % 2 else row) + 5 * (number % 10) for number in range(40)])
+    np.savez(tmp_path / "set.npz", x_train=images, y_train=np.array(["cat", "dog"] * 20))
+    for number in range(4):
+        Image.fromarray(images[number].astype(np.uint8)).save(tmp_path / f"{number % 2}_{number}.png")
+    run = tmp_path / "run"
+    trained = task("--data", tmp_path / "set.npz", "--model", "mlp", "--epochs", 8, "--run-dir", run)
+    assert "set.npz has pixels from 0 to 185: 0 is taken for black and 255 for white" in trained.out, trained.err
+    assert json.loads((run / "signature.json").read_text(encoding="utf-8"))["pixel_range"] == [0, 255]
+    answers = task("predict", run, tmp_path / "0_0.png", tmp_path / "1_1.png", tmp_path / "0_2.png").out
+    assert re.findall(r"│ (cat|dog) ", answers) == ["cat", "dog", "cat"]
+    assert "0 of the training arrays is 0, 255 is 1" in task("export", run).out
+
+
+def test_signatures_without_the_newer_fields(run):
+    content = json.loads((run / "signature.json").read_text(encoding="utf-8"))
+    assert set(content) == {"classes", "input_shape", "scaling"}
+    signature = ArraySignature.read(run)
+    assert (signature.fit, signature.pixel_range) == ("", None)
 
 
 def test_files_that_cannot_be_predicted(refused, run, tmp_path):
