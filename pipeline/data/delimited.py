@@ -5,9 +5,10 @@ Readers of tables and ratings recognise the delimiter by the first lines instead
 
 import csv
 import io
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path, PurePath
+from typing import Any
 
 from ..display import quoted, visible
 from ..errors import UserError
@@ -16,6 +17,7 @@ DELIMITERS = {"tab": "\t", "semicolon": ";", "pipe": "|", "comma": ","}
 """Delimiters that are recognised, by name; of several that fit equally well, the first one is meant."""
 
 _SNIFFED_LINES = 20
+_LONGEST_FIELD = 2**31 - 1
 
 
 def suffix_of(path: Path) -> str:
@@ -45,13 +47,17 @@ def rows(path: Path, content: str) -> Iterator[tuple[int, list[str]]]:
 
 def comma_separated(path: Path, content: str, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
     """``rows`` of fields that may be quoted, separated by commas or another character, whatever the file's suffix."""
-    # The module refuses fields above a limit that holds for the whole process, and is not about memory.
-    csv.field_size_limit(max(csv.field_size_limit(), len(content)))
-    reader = csv.reader(io.StringIO(content or "\n", newline=""), delimiter=delimiter, strict=True)
+    reader = csv_reader(io.StringIO(content or "\n", newline=""), delimiter=delimiter, strict=True)
     try:
         yield from ((reader.line_num, row) for row in reader)
     except csv.Error as error:
         raise UserError(f"{path}: line {reader.line_num} cannot be read ({error}); correct it") from error
+
+
+def csv_reader(lines: Iterable[str], **options: Any) -> Any:
+    """A ``csv.reader`` of fields of any length: see there."""
+    csv.field_size_limit(_LONGEST_FIELD)  # for the whole process; what a file may take is limited before
+    return csv.reader(lines, **options)
 
 
 def split_rows(path: Path, content: str, delimiter: str) -> Iterator[tuple[int, list[str]]]:
@@ -84,7 +90,7 @@ def guess_delimiter(content: str) -> str:
     lines = list(islice((line for line in io.StringIO(content, newline=None) if line.strip()), _SNIFFED_LINES))
     best, fitting = "", 0
     for delimiter in DELIMITERS.values():
-        sizes = [len(fields) for fields in csv.reader(lines, delimiter=delimiter)]
+        sizes = [len(fields) for fields in csv_reader(lines, delimiter=delimiter)]
         count = sizes.count(sizes[0]) if sizes and sizes[0] > 1 else 0
         if count > fitting:
             best, fitting = delimiter, count

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import numpy as np
 
+from ..display import quoted
 from ..errors import UserError
 from .dataset import Arrays, Source
+from .limits import in_range
 
 MOST_CHANNELS = 15
 """Arrays with more values at each place are volumes or videos, not images."""
@@ -62,7 +64,7 @@ def with_pixel_range(path: Path, source: Source, pixels: str | None = None) -> S
     ranges = {
         part: (float(images.min()), float(images.max())) for part, (images, _) in source.parts.items() if images.size
     }
-    if "train" not in ranges or not np.isfinite(list(ranges.values())).all():
+    if "train" not in ranges or not in_range(np.array(list(ranges.values()))).all():
         return source  # which is refused with its place
     least, most = ranges["train"]
     guess, notes = _guess(least, most, train.dtype), list(source.notes)
@@ -87,8 +89,10 @@ def _parsed(pixels: str) -> tuple[float, float]:
         low, high = map(float, pixels.split(":"))
     except ValueError:
         low = high = 0.0
-    if not (low < high and np.isfinite(high - low)):
-        raise UserError(f"--pixels is {pixels!r}; it must be LOW:HIGH, the values of black and white, as in 0:255")
+    if not (low < high and in_range(np.array([low, high])).all()):
+        raise UserError(
+            f"--pixels is {quoted(pixels)}; it must be LOW:HIGH, the values of black and white, as in 0:255"
+        )
     return low, high
 
 
@@ -123,8 +127,9 @@ def _between(parts: Mapping[str, Arrays], low: float, high: float) -> dict[str, 
     """Images with ``low`` at 0 and ``high`` at 1, in float32."""
     scaled = {}
     for part, (images, labels) in parts.items():
-        values = images.astype(np.float32)
-        values -= np.float32(low)
-        values /= np.float32(high - low)
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is refused with its place
+            values = images.astype(np.float32)
+            values -= np.float32(low)
+            values /= np.float32(high - low)
         scaled[part] = values, labels
     return scaled

@@ -1,6 +1,5 @@
 """Sheets: rows of texts from delimited text, Weka's ARFF, Excel and Parquet files."""
 
-import csv
 import io
 import re
 from collections.abc import Iterator, Sequence
@@ -12,7 +11,7 @@ from typing import Any
 from ..display import quoted, visible
 from ..errors import UserError
 from ..extras import extra
-from .delimited import delimiter_option, guess_delimiter, split_rows, suffix_of
+from .delimited import csv_reader, delimiter_option, guess_delimiter, split_rows, suffix_of
 from .limits import parsing, read_content
 from .text import read_encoded
 
@@ -104,7 +103,8 @@ def _read_arff(path: Path, content: str) -> Sheet:
         if text.startswith("{"):
             raise UserError(f"{path}: line {line_number} is sparse, which is not read; write every value")
         quote = "'" if "'" in text else '"'
-        rows.append((line_number, next(csv.reader([text], quotechar=quote, skipinitialspace=True))))
+        with parsing(f"{path}: line {line_number} cannot be read", "correct it"):
+            rows.append((line_number, next(csv_reader([text], quotechar=quote, skipinitialspace=True))))
     return Sheet(rows, tuple(names))
 
 

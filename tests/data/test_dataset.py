@@ -90,10 +90,11 @@ def test_a_class_with_one_image(tmp_path):
     contains(message(load, str(tmp_path), seed=0), "no test split", "class 'class-2'", "only one training example")
 
 
+@pytest.mark.parametrize("other", [np.nan, 1e39, 1e300])
 @pytest.mark.parametrize("value", [np.inf, -1e39, 3e38])
-def test_pixels_that_are_not_finite_in_float32(tmp_path, value):
+def test_pixels_that_are_not_finite_in_float32(tmp_path, value, other):
     images = random_images(8).astype(np.float64)
-    images[5, 2, 2] = np.nan
+    images[5, 2, 2] = other
     images[6, 0, 0] = value
     np.savez(tmp_path / "set.npz", train_images=images, train_labels=labels_of(8))
     contains(

@@ -157,6 +157,19 @@ REFUSED: list[Any] = [
     ("two.ts", "@data\n1,2:3,4:slow\n", {}, "line 2 has 2 channels"),
     ("sparse.arff", HEART + "{1 5}\n", {}, "line 6 is sparse"),
     ("bare.arff", "1,2\n", {}, "no @attribute lines"),
+    ("return.arff", HEART + "1,\r2,ill\n", {}, "line 6 cannot be read .new-line character"),
+    (
+        "long.arff",
+        HEART + f"{'x' * 140_000},2,ill\n" + table(head=""),
+        {},
+        r"line 6 has 'x+ \[...\] x+' in column 'age'",
+    ),
+    (
+        "long.csv",
+        f"{HEAD}\n{'x' * 140_000},2,ill\n" + table(head=""),
+        {},
+        r"line 2 has 'x+ \[...\] x+' in column 'age'",
+    ),
 ]
 
 
