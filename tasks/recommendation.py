@@ -18,6 +18,7 @@ import numpy as np
 
 from pipeline.data.batches import Batch, Examples, evaluation_batches, first_batch
 from pipeline.data.implicit_feedback import Sees, example_batch
+from pipeline.data.rating_files import RatingOptions
 from pipeline.data.ratings import KNOWN, UNSEEN, RatingData, Ratings, load
 from pipeline.errors import UserError
 from pipeline.evaluation.cross_validation import means
@@ -52,12 +53,12 @@ SEES: dict[str, Sees] = {"factorization": "pairs", "neural": "pairs", "implicit"
 
 
 @dataclass(frozen=True)
-class Config(FoldsConfig):
+class Config(RatingOptions, FoldsConfig):
     """Train a recommender and write a run folder with its report."""
 
     data: str = "wine"
     """Data set: wine (simulated tasters rate scikit-learn's real wines), movielens-100k; or the path of a file of lines
-    'user item rating [timestamp]' between tabs, commas, :: or spaces, or of a folder with MovieLens' files."""
+    'user item rating [timestamp]', maybe after a line of names, or of a folder with MovieLens' files."""
     objective: Literal["rating", "ranking"] = "rating"
     """Objective: predict ratings (rmse, mae), or rank the items that a user chose before all others (hr, ndcg)."""
     model: Literal["factorization", "neural", "implicit", "autoencoder"] = "factorization"
@@ -81,8 +82,6 @@ class Config(FoldsConfig):
     """Ranking loss of factorization and neural: pairwise (BPR) or softmax over the chosen item and sampled others."""
     negatives: int = 100
     """Number of sampled items that each chosen one is ranked with in training."""
-    encoding: str = ""
-    """Encoding of the files. Empty: UTF-8, and latin-1 for u.item and .dat files."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -184,7 +183,7 @@ class Recommendation(CrossValidated[Config]):
             validation=config.validation,
             folds=config.folds,
             fold=config.fold or 1,
-            encoding=config.encoding,
+            options=config,
         )
         if config.session_window and data.train.times is None:
             raise UserError(f"{config.data} has no timestamps, which --session-window needs; leave it out")

@@ -9,10 +9,12 @@ import numpy as np
 
 from ..errors import UserError
 from .known import folder_of
-from .rating_files import RatingColumns, RatingSource, read_folder, read_table, take_rows
+from .rating_files import DEFAULTS, RatingColumns, RatingOptions, RatingSource, read_folder, read_table, take_rows
 from .synthetic.wine import wine_tasters
 
 TEST_SHARE = 0.2
+ZERO_SHARE = 0.1
+"""Share of ratings from which zeros, on a scale of whole numbers, may stand for no rating."""
 MOVIELENS = {"u.data": "06416e597f82b7342361e41163890c81036900f418ad91315590814211dca490"}
 MOVIELENS_MIRRORS = ("https://files.grouplens.org/datasets/movielens/ml-100k/",)
 KNOWN = ("wine", "movielens-100k")
@@ -79,25 +81,25 @@ def load(
     validation: float = 0.1,
     folds: int = 0,
     fold: int = 1,
-    encoding: str = "",
+    options: RatingOptions = DEFAULTS,
 ) -> RatingData:
     """Loads known ratings by their name, or the user's own ratings from a path.
 
-    name_or_path: "wine" or "movielens-100k"; a file with lines ``user item rating [timestamp]``, separated by tabs,
-        commas, "::" or spaces; a folder with MovieLens' files.
+    name_or_path: "wine" or "movielens-100k"; a file of ratings, see ``rating_files.read_table``; a folder with
+        MovieLens' files.
     seed: random seed of the validation split, and of the test split for data without one.
     ranking: whether to split by time: every user's last item is the test split, the one before it the validation split,
-        and every rating counts as a choice of its item.
+        and every rating counts as a choice of its item. Without times, these two items are random ones.
     scale: the lowest and the highest rating; None: those in the data.
     validation: share of the training ratings that is held out as the validation split.
     folds, fold: the test split is part ``fold`` of a cross-validation with ``folds`` parts, which for 5 are MovieLens'
         official folds if the data have them. 0 folds: the data's own test split (the first official fold), else a
         random fifth.
-    encoding: of the files; "": UTF-8, and latin-1 for ``u.item`` and ``.dat`` files.
+    options: how files are read.
 
     Raises UserError, with file and line, for data that cannot be trained on.
     """
-    source = _read(name_or_path, encoding, folds, fold, ranking)
+    source = _read(name_or_path, options, folds, fold, ranking)
     notes = list(source.notes)
     parts = {}
     for part, columns in source.parts.items():
@@ -106,13 +108,14 @@ def load(
                 f"{name_or_path} has no ratings: its lines have a user and an item and no third column; add one, or "
                 "choose --objective ranking, which needs none"
             )
+        columns = _without_unrated(columns, scale, notes)
         _check_scale(name_or_path, columns, scale)
         parts[part] = _without_duplicates(columns, notes)
     if not ranking and "test" not in parts:
         parts["train"], parts["test"] = _fold(parts["train"], folds, fold, seed)
     random = np.random.default_rng((seed, 1))
     if ranking:
-        parts = _last_left_out(name_or_path, parts["train"], notes)
+        parts = _last_left_out(name_or_path, parts["train"], notes, random)
     else:
         train, held_out = parts["train"], _share(random, len(parts["train"].lines), validation)
         parts["train"], parts["validation"] = take_rows(train, ~held_out), take_rows(train, held_out)
@@ -120,6 +123,8 @@ def load(
             if not len(parts[part].lines):
                 raise UserError(f"{name_or_path} has too few ratings: none is left for the {part} split; give more")
     users, items = _names(parts["train"].users), _names(parts["train"].items)
+    if len(items) < 3:
+        raise UserError(f"{name_or_path} has a single item with training ratings; give ratings of several items")
     splits = {part: _placed(columns, users, items) for part, columns in parts.items()}
     notes += _unseen(splits["test"])
     values = np.concatenate([split.values for split in splits.values()])
@@ -135,18 +140,19 @@ def load(
     )
 
 
-def _read(name: str, encoding: str, folds: int, fold: int, ranking: bool) -> RatingSource:
+def _read(name: str, options: RatingOptions, folds: int, fold: int, ranking: bool) -> RatingSource:
     if name == "wine":
         return wine_tasters()
     path = movielens() if name == "movielens-100k" else Path(name)
     if os.path.isdir(path):
-        return read_folder(path, encoding, folds, fold, ranking)
+        return read_folder(path, options, folds, fold, ranking)
     if os.path.exists(path):
-        return RatingSource({"train": read_table(path, encoding)}, {})
+        notes: list[str] = []
+        return RatingSource({"train": read_table(path, options, notes)}, {}, tuple(notes))
     raise UserError(
         f"{path} is neither a known set of ratings nor an existing path; known ones are {', '.join(KNOWN)}, and a path "
-        "may be a file with lines 'user item rating [timestamp]', separated by tabs, commas, :: or spaces, or a folder "
-        "with MovieLens' files"
+        "may be a file with lines 'user item rating [timestamp]', between tabs, commas, ;, |, :: or spaces, or a "
+        "folder with MovieLens' files"
     )
 
 
@@ -168,6 +174,27 @@ def _check_scale(name: str, columns: RatingColumns, scale: tuple[float, float] |
             f"{name}: line {columns.lines[first]} has the rating {columns.values[first]:g}, outside the scale from "
             f"{scale[0]:g} to {scale[1]:g} ({len(outside)} such lines in all); correct it, or give another --scale"
         )
+
+
+def _without_unrated(columns: RatingColumns, scale: tuple[float, float] | None, notes: list[str]) -> RatingColumns:
+    """The ratings without those of -1 on a scale from 0 or more, by which some data sets say that there is none."""
+    if columns.values is None:
+        return columns
+    unrated, others = columns.values == -1, columns.values[columns.values != -1]
+    if unrated.any() and len(others) and others.min() >= 0 and (scale is None or scale[0] > -1):
+        low, high = others.min(), others.max()
+        notes.append(
+            f"{unrated.sum()} ratings of -1 are left out, the first in line {columns.lines[unrated][0]}: all others "
+            f"are from {low:g} to {high:g} (--scale -1 {high:g} keeps them)"
+        )
+        columns = take_rows(columns, ~unrated)
+    zeros = columns.values == 0 if columns.values is not None else unrated
+    if len(others) and np.mean(zeros) >= ZERO_SHARE and others[others != 0].min(initial=np.inf) >= 1:
+        notes.append(
+            f"{zeros.sum()} ratings are 0, the first in line {columns.lines[zeros][0]}: they count as the lowest "
+            "rating; remove these lines if 0 stands for no rating"
+        )
+    return columns
 
 
 def _without_duplicates(columns: RatingColumns, notes: list[str]) -> RatingColumns:
@@ -203,18 +230,22 @@ def _fold(columns: RatingColumns, folds: int, fold: int, seed: int) -> tuple[Rat
     return take_rows(columns, ~test), take_rows(columns, test)
 
 
-def _last_left_out(name: str, columns: RatingColumns, notes: list[str]) -> dict[str, RatingColumns]:
-    """Every user's last item as the test split, the one before it as the validation split.
+def _last_left_out(
+    name: str, columns: RatingColumns, notes: list[str], random: np.random.Generator
+) -> dict[str, RatingColumns]:
+    """Every user's last item as the test split, the one before it as the validation split; without times, random ones.
 
     All items of a user with fewer than 3 are in the train split.
     """
-    if columns.times is None:
-        raise UserError(
-            f"{name} has no timestamps, and --objective ranking tests every user's last item; add a fourth column with "
-            "the time of each rating, or choose --objective rating"
+    times = columns.times
+    if times is None:
+        times = random.permutation(len(columns.lines))
+        notes.append(
+            "there are no times: a random item of every user is tested instead of the last one (--time-column names "
+            "the column of times)"
         )
     _, users = np.unique(columns.users, return_inverse=True)  # numbers: an array of texts is as wide as the longest
-    order = np.lexsort((columns.lines, columns.times, users))
+    order = np.lexsort((columns.lines, times, users))
     users = users[order]
     last = np.append(users[1:] != users[:-1], True)
     ends = np.flatnonzero(last)

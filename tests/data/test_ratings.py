@@ -143,9 +143,6 @@ def test_a_long_name_takes_no_memory_for_every_rating(file):
 
 
 def test_what_is_wrong_with_a_ranking_and_with_paths(file, tmp_path):
-    without = "".join("\t".join(line.split("\t")[:3]) + "\n" for line in lines().splitlines())
-    with pytest.raises(UserError, match="no timestamps"):
-        read(file("a.tsv", without), ranking=True)
     with pytest.raises(UserError, match="no user with at least 3 items"):
         read(file("b.tsv", lines(count=5)), ranking=True)
     with pytest.raises(UserError, match="neither a known set of ratings"):
