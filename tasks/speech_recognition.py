@@ -25,7 +25,7 @@ from pipeline.data import vocabulary as vocabularies
 from pipeline.data.audio import SpecAugment, Spectrum, augment_frames, read_audio
 from pipeline.data.batches import Batch, by_length
 from pipeline.data.folder import files_in
-from pipeline.data.speech import KNOWN, Recordings, Speech, load
+from pipeline.data.speech import KNOWN, ManifestColumns, Recordings, Speech, load
 from pipeline.data.speech_checks import trainable, unknown_characters
 from pipeline.data.utterances import AugmentedUtterances, WaveformAugmentation, features
 from pipeline.data.vocabulary import Characters
@@ -59,12 +59,12 @@ AUDIO = (".wav", ".flac")
 
 
 @dataclass(frozen=True)
-class Config(TaskConfig):
+class Config(ManifestColumns, TaskConfig):
     """Train a speech recogniser and write a run folder with its report."""
 
     data: str = "commands"
     """Data set: commands (spoken by espeak-ng), fsdd (recorded digits); or the path of a .tsv, .csv or .jsonl file with
-    the columns path and text, and optionally speaker, or of a folder with one such file or train.*, dev.*, test.*."""
+    the columns path and text, or of a folder with train.*, dev.*, test.*, or as Kaldi or LibriSpeech have it."""
     model: Literal["recurrent", "conformer"] = "recurrent"
     """Kind of model: recurrent (a convolution, then bidirectional GRUs) or conformer (attention and convolutions)."""
     connected: int = 1
@@ -188,14 +188,8 @@ class SpeechRecognition(Task[Config]):
         return dataclasses.replace(RECIPES.get(data, OWN), data=data)
 
     def load(self, config: Config) -> Speech:
-        return load(
-            config.data,
-            rate=config.rate,
-            seed=config.seed,
-            connected=config.connected,
-            hold_out_speaker=config.hold_out_speaker,
-            allow_outside=config.allow_outside,
-        )
+        options = {"connected": config.connected, "hold_out_speaker": config.hold_out_speaker, "columns": config}
+        return load(config.data, rate=config.rate, seed=config.seed, allow_outside=config.allow_outside, **options)
 
     def signature(self, config: Config, data: Speech) -> SpeechSignature:
         del config

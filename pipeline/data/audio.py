@@ -32,13 +32,16 @@ BLOCK = 1 << 20
 UNKNOWN_RIFF_SIZE = 0x7FFFF000
 
 
-def read_audio(path: Path, rate: int, limit: int | None = None) -> Float[np.ndarray, " samples"]:
+def read_audio(
+    path: Path, rate: int, limit: int | None = None, rates: list[int] | None = None
+) -> Float[np.ndarray, " samples"]:
     """A WAV or FLAC file (or another that libsndfile reads) as a mono signal with ``rate`` samples per second.
 
     Integer samples are scaled to between -1 and 1, floats are not; channels are averaged; other sampling rates are
     resampled with soxr.
 
-    limit: bytes of memory that the signal may take; None: half of the machine's memory.
+    limit: bytes of memory that the signal may take; None: half of the machine's memory. rates: is extended by the
+    sampling rate of the file.
     Raises UserError for a file that is not audio, is cut off or empty, announces a sampling rate outside ``RATES``, has
     samples that are not finite, or needs more memory than the limit.
     """
@@ -58,7 +61,9 @@ def read_audio(path: Path, rate: int, limit: int | None = None) -> Float[np.ndar
                 "convert it again, or remove it"
             )
         mono = _read_mono(file, path, 1 + rate / file_rate, limit)
-    if len(mono) < announced or _riff_is_cut_off(path):
+    size = _riff_size(path)
+    has_size = size is None or 0 < size < UNKNOWN_RIFF_SIZE
+    if has_size and (len(mono) < announced or (size and path.stat().st_size < size + 8)):
         raise UserError(
             f"{path} is cut off after {len(mono) / file_rate:.2f} seconds: it is shorter than its header says; "
             "copy it again, or remove it"
@@ -67,6 +72,8 @@ def read_audio(path: Path, rate: int, limit: int | None = None) -> Float[np.ndar
     if not len(signal):
         at = f" at {rate} Hz: it has {len(mono)} at {file_rate} Hz" if len(mono) else ""
         raise UserError(f"{path} is a recording without samples{at}; remove it")
+    if rates is not None:
+        rates.append(file_rate)
     return signal
 
 
@@ -87,18 +94,15 @@ def _read_mono(file: Any, path: Path, copies: float, limit: int | None) -> np.nd
     return np.concatenate(blocks)
 
 
-def _riff_is_cut_off(path: Path) -> bool:
-    """Whether a WAV file is shorter than its header says, which libsndfile does not report.
+def _riff_size(path: Path) -> int | None:
+    """The size in the header of a WAV file, None for another file.
 
-    Programs that write into a pipe do not know the size: they write 0, or a number near the largest that signed or
-    unsigned integers hold.
+    Libsndfile does not report files that are shorter. Programs that write into a pipe do not know the size: they write
+    0, or a number near the largest that signed or unsigned integers hold.
     """
     with open_file(path) as file:
         header = file.read(8)
-    if len(header) < 8 or header[:4] != b"RIFF":
-        return False
-    (size,) = struct.unpack("<I", header[4:])
-    return 0 < size < UNKNOWN_RIFF_SIZE and path.stat().st_size < size + 8
+    return struct.unpack("<I", header[4:])[0] if len(header) == 8 and header[:4] == b"RIFF" else None
 
 
 @dataclass(frozen=True)

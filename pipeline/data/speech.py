@@ -1,24 +1,25 @@
 """Speech by name or path: recordings with their transcripts, in three parts."""
 
-import json
 import os
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
 from ..display import quoted, visible
 from ..errors import UserError
 from ..extras import extra
-from . import delimited
 from .audio import read_audio
-from .limits import TEXT_COST, default_limit, list_folder, read_content, require_unicode
+from .delimited import suffix_of
+from .limits import default_limit
+from .manifests import MOST_NAMED, SUFFIXES, Entry, ManifestColumns, normal, read_manifests
+from .parts import notes_on_copies
 from .synthetic import commands, espeak
-from .text import decoded
+
+__all__ = ["KNOWN", "ManifestColumns", "Recordings", "Speech", "join", "load", "normal"]
 
 KNOWN = ("commands", "fsdd")
 COMMANDS_SIZES = {"train": 2_700, "validation": 250, "test": 250}
@@ -33,9 +34,7 @@ VOICES = {
 SPEEDS, PITCHES = (140, 200), (25, 75)
 FSDD_DIGITS = commands.DIGITS
 FSDD_TEST = range(5)
-MANIFESTS = (".tsv", ".csv", ".jsonl")
-PARTS = {"train": ("train",), "validation": ("val", "valid", "validation", "dev"), "test": ("test",)}
-"""Prefixes of the names of each part's manifest."""
+_USUAL = ManifestColumns()
 HELD_OUT_SHARE = 0.1
 JOINED_ROUNDS = 5  # number of connected utterances that a held-out recording is part of
 PAUSES = (0.05, 0.35)  # seconds between connected recordings
@@ -92,32 +91,36 @@ def load(
     connected: int = 1,
     hold_out_speaker: str = "",
     allow_outside: bool = False,
+    columns: ManifestColumns = _USUAL,
 ) -> Speech:
     """Loads known recordings by their name, or the user's own recordings from a path.
 
     name_or_path: "commands", sentences spoken by espeak-ng; "fsdd", recorded digits; a manifest, that is a ``.tsv``,
         ``.csv`` or ``.jsonl`` file with the columns ``path`` and ``text`` and maybe ``speaker``; a folder with one
-        manifest, or with one for each part: train.*, test.* and dev.* or val.*.
+        manifest, or with one for each part: train.*, test.* and dev.* or val.*; LibriSpeech's or Kaldi's folders.
     rate: samples per second, to which the signals are resampled.
     seed: random seed of the validation part, for data without one.
     connected: number of recordings of one speaker that make up an utterance. The recordings of the training part are
         left as they are: ``AugmentedUtterances`` connects them anew for each epoch.
     hold_out_speaker: name of the speaker whose recordings, and no others, are the test part.
     allow_outside: whether a manifest may name files outside its own folder.
+    columns: the names of a manifest's columns, and its encoding.
 
     Raises UserError, with file and line, for data that cannot be trained on.
     """
     if name_or_path == "commands":
-        parts, notes = _commands(rate), ()
+        parts, notes = _commands(rate), []
     elif name_or_path == "fsdd":
         parts, notes = _fsdd(rate)
     else:
-        parts, notes = _manifests(Path(name_or_path), rate, allow_outside)
+        parts, notes = _own(Path(name_or_path), rate, allow_outside, columns)
     if hold_out_speaker:
         parts = _without_speaker(name_or_path, parts, hold_out_speaker)
     for part, part_seed in (("test", 0), ("validation", seed)):
         if part not in parts:
             parts["train"], parts[part] = _held_out(parts["train"], name_or_path, part, part_seed)
+    contents = {part: [hash(signal.tobytes()) for signal in spoken.signals] for part, spoken in parts.items()}
+    notes += notes_on_copies(contents, "recordings")
     joined = parts["train"]
     if connected > 1:
         generator = np.random.default_rng(0)
@@ -130,15 +133,6 @@ def load(
                 "recordings; choose fewer"
             )
     return Speech(name_or_path, parts["train"], parts["validation"], parts["test"], joined.texts, tuple(notes))
-
-
-def normal(text: str) -> str:
-    """A transcript in lower case, with single spaces between words.
-
-    >>> normal(" Turn  the Light on")
-    'turn the light on'
-    """
-    return " ".join(text.lower().split())
 
 
 def _commands(rate: int) -> dict[str, Recordings]:
@@ -169,7 +163,7 @@ def _commands(rate: int) -> dict[str, Recordings]:
     return parts
 
 
-def _fsdd(rate: int) -> tuple[dict[str, Recordings], tuple[str, ...]]:
+def _fsdd(rate: int) -> tuple[dict[str, Recordings], list[str]]:
     """Free Spoken Digit Dataset (Jackson 2016): 3,000 recordings, in which six speakers say each digit 50 times.
 
     The first five recordings of each digit and speaker are the test part. Read from ``$PIPELINE_DATA/fsdd/recordings``
@@ -188,33 +182,37 @@ def _fsdd(rate: int) -> tuple[dict[str, Recordings], tuple[str, ...]]:
             f"https://github.com/Jakobovski/free-spoken-digit-dataset and put its folder recordings/ into "
             f"{cached.parent}, or into a folder fsdd/ in the folder that the environment variable PIPELINE_DATA names"
         )
-    entries: dict[str, list[_Entry]] = {"train": [], "test": []}
+    entries: dict[str, list[Entry]] = {"train": [], "test": []}
     for file in files:
         match = re.fullmatch(r"(\d)_([^_]+)_(\d+)", file.stem)
         if not match:
             raise UserError(f"{file} is not named {{digit}}_{{speaker}}_{{index}}.wav; remove it")
         part = "test" if int(match[3]) in FSDD_TEST else "train"
-        entries[part].append(_Entry(file, FSDD_DIGITS[int(match[1])], match[2]))
-    return {part: _recordings(files_of_part, rate) for part, files_of_part in entries.items()}, ()
+        entries[part].append(Entry(file, FSDD_DIGITS[int(match[1])], match[2]))
+    notes: list[str] = []
+    return {part: _recordings(of_part, rate, part, notes) for part, of_part in entries.items()}, notes
 
 
-class _Entry(NamedTuple):
-    """A line of a manifest. place: file and line, for messages."""
-
-    path: Path
-    text: str
-    speaker: str = ""
-    place: str = ""
-
-
-def _recordings(entries: Sequence[_Entry], rate: int) -> Recordings:
-    signals, rest = [], default_limit()
+def _recordings(entries: Sequence[Entry], rate: int, part: str, notes: list[str]) -> Recordings:
+    """The recordings of entries. Raises one UserError for all those that cannot be read."""
+    signals, rates, errors, rest = [], [], [], default_limit()
     for entry in entries:
         try:
-            signals.append(read_audio(entry.path, rate, rest))
+            signals.append(read_audio(entry.path, rate, rest, rates))
             rest -= signals[-1].nbytes
         except UserError as error:
-            raise UserError(f"{entry.place}{error}") from error
+            errors.append(f"{entry.place}{error}")
+    if errors:
+        more = f"\n  and {len(errors) - MOST_NAMED} others" if len(errors) > MOST_NAMED else ""
+        count = f"{len(errors)} of {len(entries)} recordings cannot be used:\n  " if len(errors) > 1 else ""
+        raise UserError(count + "\n  ".join(errors[:MOST_NAMED]) + more)
+    low = [each < rate for each in rates]
+    if any(low):
+        first = visible(str(entries[low.index(True)].path))
+        notes.append(
+            f"{sum(low)} of {len(low)} {part} recordings have fewer samples a second than --rate {rate}: they have "
+            f"nothing above {min(rates) // 2} Hz (the lowest rate: {min(rates)}; the first: {first})"
+        )
     return Recordings(
         signals,
         [entry.text for entry in entries],
@@ -223,91 +221,18 @@ def _recordings(entries: Sequence[_Entry], rate: int) -> Recordings:
     )
 
 
-def _manifests(path: Path, rate: int, allow_outside: bool) -> tuple[dict[str, Recordings], tuple[str, ...]]:
-    if os.path.isdir(path):
-        files = _find_manifests(path)
-    elif path.suffix in MANIFESTS and os.path.exists(path):
-        files = {"train": path}
-    else:
+def _own(
+    path: Path, rate: int, allow_outside: bool, columns: ManifestColumns
+) -> tuple[dict[str, Recordings], list[str]]:
+    if not os.path.isdir(path) and not (os.path.exists(path) and suffix_of(path) in (*SUFFIXES, ".txt")):
         what = "not a set of utterances" if os.path.exists(path) else "neither a known set nor an existing path"
         raise UserError(
-            f"{path} is {what}; known ones are {', '.join(KNOWN)}, and a path may be a {', '.join(MANIFESTS)} file "
-            "with the columns path and text, or a folder with one in it"
+            f"{visible(str(path))} is {what}; known ones are {', '.join(KNOWN)}, and a path may be a "
+            f"{', '.join(SUFFIXES)} file with the columns path and text, or a folder with one in it"
         )
     notes: list[str] = []
-    entries = {part: _read_manifest(file, notes, allow_outside) for part, file in files.items()}
-    return {part: _recordings(lines, rate) for part, lines in entries.items()}, tuple(notes)
-
-
-def _find_manifests(folder: Path) -> dict[str, Path]:
-    """The only manifest in a folder, or the manifests of its parts."""
-    files = [file for file in list_folder(folder) if file.suffix in MANIFESTS]
-    parts = {
-        part: file for part, names in PARTS.items() for file in files if re.split(r"[^a-z]", file.stem)[0] in names
-    }
-    if "train" in parts:
-        return parts
-    if len(files) == 1:
-        return {"train": files[0]}
-    has = f"it has {visible(', '.join(file.name for file in files))}" if files else "it has none"
-    raise UserError(
-        f"{folder} must have one manifest, a {', '.join(MANIFESTS)} file with the columns path and text, or one whose "
-        f"name begins with train; {has}"
-    )
-
-
-def _read_manifest(path: Path, notes: list[str], allow_outside: bool) -> list[_Entry]:
-    """The lines of a manifest, whose recordings must exist. Paths are relative to the manifest's folder."""
-    convert = f"convert it first, as with: iconv -f latin1 {path.name}"
-    content = decoded(path, read_content(path, cost=TEXT_COST), "UTF-8", convert)
-    entries, empty = [], 0
-    for line, fields in (_json_lines if path.suffix == ".jsonl" else _table_lines)(path, content):
-        file, text = path.parent / fields["path"], normal(fields["text"])
-        if not os.path.isfile(file):
-            raise UserError(
-                f"{path}: line {line} names {visible(str(file))}, which is not a file; correct the line, or remove it"
-            )
-        if not allow_outside and not _is_below(file, path.parent):
-            raise UserError(
-                f"{path}: line {line} names {visible(str(file))}, which is outside the manifest's folder; move the "
-                "recording there, or allow such paths with --allow-outside"
-            )
-        if text:
-            entries.append(_Entry(file, text, fields["speaker"], f"{path}: line {line}: "))
-        empty += not text
-    if not entries:
-        raise UserError(f"{path} has no recordings with a text; add lines with a path and a text")
-    if empty:
-        notes.append(f"{empty} lines of {visible(str(path))} left out: they have no text")
-    return entries
-
-
-def _is_below(file: Path, folder: Path) -> bool:
-    """Whether a file is in a folder or one below it, when all symbolic links are followed."""
-    return Path(os.path.realpath(file)).is_relative_to(os.path.realpath(folder))
-
-
-def _table_lines(path: Path, content: str) -> Iterator[tuple[int, dict[str, str]]]:
-    for line, fields in delimited.named_rows(path, content, ("path", "text")):
-        if fields:
-            yield line, {"speaker": ""} | fields
-
-
-def _json_lines(path: Path, content: str) -> Iterator[tuple[int, dict[str, str]]]:
-    for number, line in enumerate(content.split("\n"), 1):
-        if not line.strip():
-            continue
-        try:
-            fields = json.loads(line)
-        except (ValueError, RecursionError) as error:
-            raise UserError(f"{path}: line {number} is not JSON ({error}); correct it") from error
-        if not isinstance(fields, dict) or not all(isinstance(fields.get(name), str) for name in ("path", "text")):
-            raise UserError(f'{path}: line {number} must be an object like {{"path": "a.wav", "text": "hello"}}')
-        speaker = fields.get("speaker")
-        texts = {"text": fields["text"], "speaker": "" if speaker is None else str(speaker)}
-        for text in texts.values():
-            require_unicode(text, f"{path}: line {number}")
-        yield number, {"path": fields["path"], **texts}
+    entries = read_manifests(path, columns, allow_outside, notes)
+    return {part: _recordings(of_part, rate, part, notes) for part, of_part in entries.items()}, notes
 
 
 def _without_speaker(name: str, parts: dict[str, Recordings], speaker: str) -> dict[str, Recordings]:

@@ -82,11 +82,14 @@ def test_a_file_that_is_cut_off(tmp_path):
         read_audio(tmp_path / "a.flac", RATE)
 
 
-@pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0x7FFFF024])
-def test_a_file_from_a_pipe_does_not_know_its_size(tmp_path, size):
+@pytest.mark.parametrize("data", [None, 0xFFFFFFFF, 0x7FFFF000])
+@pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0x7FFFF024, 0x7FFFF000])
+def test_a_file_from_a_pipe_does_not_know_its_size(tmp_path, size, data):
     soundfile.write(tmp_path / "a.wav", SINE, RATE, "PCM_16")
     content = bytearray((tmp_path / "a.wav").read_bytes())
     content[4:8] = struct.pack("<I", size)
+    if data is not None:
+        content[40:44] = struct.pack("<I", data)
     (tmp_path / "a.wav").write_bytes(content)
     assert len(read_audio(tmp_path / "a.wav", RATE)) == len(SINE)
 

@@ -15,7 +15,7 @@ import soundfile
 from pipeline.data import speech
 from pipeline.data.audio import Spectrum, log_mel, normalise
 from pipeline.data.batches import PerEpochExamples, Sequences
-from pipeline.data.speech import Recordings, join, load
+from pipeline.data.speech import ManifestColumns, Recordings, join, load
 from pipeline.data.synthetic import commands, espeak
 from pipeline.data.synthetic.espeak import Spoken
 from pipeline.data.utterances import AugmentedUtterances, Utterances, WaveformAugmentation
@@ -159,7 +159,170 @@ def test_manifests(tmp_path, kind):
         assert sorted(every) == ["drei", *["one"] * 20, "one two"]
         assert (len(result.validation), len(result.test)) == (2, 2)
         assert set(result.train.speakers) <= {"x", "y"}
-        assert result.notes == (f"1 lines of {path} left out: they have no text",)
+        line = 3 if kind == "jsonl" else 4
+        assert result.notes[0] == f"1 lines of {path} left out: they have no text (the first: line {line})"
+
+
+def table(lines: list[tuple[str, ...]], separator: str = "\t") -> str:
+    return "".join(separator.join(line) + "\n" for line in lines)
+
+
+NAMES = [f"{i}-a" for i in range(20)]
+NEMO = "".join(json.dumps({"audio_filepath": f"{name}.wav", "duration": 0.3, "text": "One"}) + "\n" for name in NAMES)
+CLIPS = [("client_id", "path", "sentence"), *(("x", f"{name}.wav", "One") for name in NAMES)]
+COMPLETED = "20 of 20 paths in {} are completed (the first: {} is {}"
+UNUSED = "{}: columns that are not used: {}"
+
+
+@pytest.mark.parametrize(
+    "files, folder, data, notes",
+    [
+        (
+            {"train.tsv": table(CLIPS)},
+            "clips",
+            "",
+            [
+                "train.tsv: column 'sentence' is the text (--text-column names another)",
+                COMPLETED.format("train.tsv", "0-a.wav", "{}/clips/0-a.wav)"),
+            ],
+        ),
+        (
+            {"train.tsv": table(CLIPS), "other.tsv": "x"},
+            "",
+            "",
+            ["1 files of {} are not used: other.tsv", "train.tsv: column 'sentence' is the text (--text-column"],
+        ),
+        (
+            {"metadata.csv": table([(name, "1", "One") for name in NAMES], "|")},
+            "wavs",
+            "metadata.csv",
+            [
+                "metadata.csv has no heading: as in LJSpeech",
+                COMPLETED.format("metadata.csv", "0-a", "{}/wavs/0-a.wav)"),
+            ],
+        ),
+        (
+            {"m.json": NEMO},
+            "",
+            "m.json",
+            ["m.json: column 'audio_filepath' is the path (--path-column", UNUSED.format("m.json", "'duration'")],
+        ),
+        (
+            {"m.JSONL": NEMO.replace('"duration": 0.3, ', "")},
+            "",
+            "m.JSONL",
+            ["m.JSONL: column 'audio_filepath' is the"],
+        ),
+        (
+            {
+                "ds.csv": table(
+                    [("wav_filename", "wav_filesize", "transcript"), *((f"{n}.wav", "9", "One") for n in NAMES)], ","
+                )
+            },
+            "",
+            "ds.csv",
+            [
+                "ds.csv: column 'wav_filename' is the path (--path-column names another)",
+                "ds.csv: column 'transcript' is the text (--text-column names another)",
+                UNUSED.format("ds.csv", "'wav_filesize'"),
+            ],
+        ),
+        (
+            {
+                "wav.scp": table([(name, f"{name}.wav") for name in [*NAMES, "none"]], " "),
+                "text": table([(name, "One") for name in [*NAMES, "more"]], " "),
+            },
+            "",
+            "",
+            ["1 recordings of {} have no text (the first: none)", "1 texts of {} have no recording (the first: more)"],
+        ),
+        (
+            {
+                "train/wav.scp": table([(name, f"../{name}.wav") for name in NAMES], " "),
+                "train/text": table([(name, "One") for name in NAMES], " "),
+            },
+            "train/deep",
+            "",
+            None,
+        ),
+        (
+            {"train-clean/1/0.trans.txt": table([(name, "ONE") for name in NAMES], " ")},
+            "train-clean/1",
+            "",
+            [COMPLETED.format("0.trans.txt", "0-a", "")],
+        ),
+        (
+            {"0.trans.txt": table([(name, "ONE") for name in NAMES], " ")},
+            "",
+            "",
+            [COMPLETED.format("0.trans.txt", "0-a", "")],
+        ),
+        (
+            {"m.csv": table([("path", "text"), *((f"{n}.wav", "One") for n in NAMES)], ";")},
+            "",
+            "m.csv",
+            ["m.csv: its fields are separated by ';'"],
+        ),
+        ({"M.TSV": table([("path", "text"), *((f"{n}.wav", "One") for n in NAMES)])}, "", "M.TSV", []),
+        (
+            {"m.tsv": table([("path", "text"), *((n, "One") for n in NAMES)]).encode("utf-16")},
+            "",
+            "m.tsv",
+            [COMPLETED.format("m.tsv", "0-a", "")],
+        ),
+    ],
+)
+def test_layouts_of_others(tmp_path, files, folder, data, notes):
+    for i, name in enumerate(NAMES):
+        write(tmp_path / folder / f"{name}.wav", tone(0.3, 200 + 10 * i))
+    for name, content in files.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    if notes is None:
+        with pytest.raises(UserError, match=r"wav.scp: line 1 names .*, which is not a file.*20 such lines; .* 2, 3, "):
+            load(str(tmp_path / data), rate=RATE, seed=0)
+        return
+    result = load(str(tmp_path / data), rate=RATE, seed=0)
+    every = [*result.train.texts, *result.validation.texts, *result.test.texts]
+    assert every == ["one"] * 20
+    assert len(result.notes) == len(notes), result.notes
+    for note, beginning in zip(result.notes, notes):
+        assert note.startswith(beginning.format(tmp_path))
+
+
+def test_columns_and_encoding_that_are_named(tmp_path):
+    lines = [("where", "said"), *((f"{name}.wav", "Grüß") for name in NAMES)]
+    for name in NAMES:
+        write(tmp_path / f"{name}.wav", tone(0.3))
+    (tmp_path / "m.tsv").write_bytes(table(lines).encode("latin-1"))
+    with pytest.raises(UserError, match="it may be latin-1"):
+        load(str(tmp_path), rate=RATE, seed=0)
+    columns = ManifestColumns("where", "Said", "latin-1")
+    assert load(str(tmp_path), rate=RATE, seed=0, columns=columns).train.texts[0] == "grüß"
+    with pytest.raises(UserError, match=r"--path-column is 'file', but .* names 'where', 'said'"):
+        load(str(tmp_path), rate=RATE, seed=0, columns=ManifestColumns("file", encoding="latin-1"))
+
+
+def test_the_same_recording_in_two_parts_and_low_rates(tmp_path):
+    lines = [(f"{i}.wav", "one", "x") for i in range(20)]
+    path = manifest(tmp_path, "tsv", lines)
+    for i in range(20):
+        soundfile.write(tmp_path / f"{i}.wav", tone(0.3, 200 + 10 * (i // 3)), 4_000, "PCM_16")
+    notes = load(str(path), rate=RATE, seed=0).notes
+    assert notes[0] == (
+        f"20 of 20 train recordings have fewer samples a second than --rate 8000: they have nothing above 2000 Hz (the "
+        f"lowest rate: 4000; the first: {tmp_path / '0.wav'})"
+    )
+    assert any(re.match(r"\d of 2 test recordings are among the training or validation recordings", n) for n in notes)
+
+
+def test_all_recordings_that_cannot_be_used_are_named(tmp_path):
+    path = manifest(tmp_path, "tsv", [(f"{i}.wav", "one", "x") for i in range(20)])
+    for i in range(7):
+        (tmp_path / f"{i}.wav").write_bytes(b"RIFF")
+    with pytest.raises(UserError, match=r"7 of 20 recordings cannot be used:\n  .*: line 2: .*0.wav") as caught:
+        load(str(path), rate=RATE, seed=0)
+    assert "4.wav" in str(caught.value) and "5.wav" not in str(caught.value) and "and 2 others" in str(caught.value)
 
 
 def test_manifests_of_parts(tmp_path):

@@ -1,0 +1,263 @@
+"""Lists of recordings and their texts as people have them: manifests of several kinds, and folders."""
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import NamedTuple
+
+from ..display import visible
+from ..errors import UserError
+from .delimited import suffix_of
+from .limits import list_folder
+from .named_columns import JSON, Column, read_rows
+from .parts import part_of
+from .text import read_encoded
+
+SUFFIXES = (".tsv", ".csv", *JSON)
+"""Of the manifests in a folder; a manifest that is named itself may be a .txt file, too."""
+ENDINGS = (".wav", ".flac")
+COLUMNS = (
+    Column(
+        "path",
+        (*("path", "audio_filepath", "wav_filename", "file", "filename", "file_name", "audio", "audio_path", "wav"),),
+        "--path-column",
+        is_path=True,
+    ),
+    Column("text", ("text", "sentence", "transcript", "transcription", "normalized_text"), "--text-column"),
+    Column("speaker", ("speaker", "client_id", "speaker_id"), optional=True),
+)
+MOST_NAMED = 5
+"""Number of faulty lines or files that a message names."""
+
+
+@dataclass(frozen=True)
+class ManifestColumns:
+    """Options of a manifest: the names of its columns, and its encoding."""
+
+    path_column: str = ""
+    """Column with the paths of recordings. Empty: path, or another usual name, such as audio_filepath."""
+    text_column: str = ""
+    """Column with the texts. Empty: text, or another usual name, such as sentence or transcript."""
+    encoding: str = ""
+    """Encoding of the texts. Empty: UTF-8, or UTF-16 where a file shows it."""
+
+    def columns(self) -> tuple[Column, ...]:
+        """``COLUMNS`` with the names that were chosen."""
+        path, text, speaker = COLUMNS
+        return replace(path, chosen=self.path_column), replace(text, chosen=self.text_column), speaker
+
+
+class Entry(NamedTuple):
+    """A recording and its text. place: file and line, for messages."""
+
+    path: Path
+    text: str
+    speaker: str = ""
+    place: str = ""
+
+
+class _Line(NamedTuple):
+    """A line of a list: the path of the recording as it is written there, or the file itself."""
+
+    number: int
+    path: str | Path
+    text: str
+    speaker: str = ""
+
+
+def normal(text: str) -> str:
+    """A transcript in lower case, with single spaces between words.
+
+    >>> normal(" Turn  the Light on")
+    'turn the light on'
+    """
+    return " ".join(text.lower().split())
+
+
+def read_manifests(
+    path: Path, options: ManifestColumns, allow_outside: bool, notes: list[str]
+) -> dict[str, list[Entry]]:
+    """The recordings of each part, which must exist; notes are extended by what is left out or guessed.
+
+    path: a manifest, or a folder: with manifests, or as LibriSpeech and Kaldi have them.
+    Raises UserError for a path that is none of these, and for lines that name no file, or one outside of the folder.
+    """
+    if os.path.isdir(path):
+        parts = _librispeech(path, options, notes) or _kaldi(path, options, allow_outside, notes)
+        if parts:
+            return parts
+        files = _find_manifests(path, notes)
+    else:
+        files = {"train": path}
+    return {part: _read_manifest(file, options, allow_outside, notes) for part, file in files.items()}
+
+
+def _find_manifests(folder: Path, notes: list[str]) -> dict[str, Path]:
+    """The only manifest in a folder, or the manifests of its parts."""
+    files = [file for file in list_folder(folder) if suffix_of(file) in SUFFIXES and not file.name.startswith(".")]
+    parts: dict[str, Path] = {}
+    for file in files:
+        part = part_of(file.name)
+        if part:
+            parts.setdefault(part, file)
+    if "train" not in parts:
+        if len(files) != 1:
+            has = f"it has {visible(', '.join(file.name for file in files))}" if files else "it has none"
+            raise UserError(
+                f"{folder} must have one manifest, a {', '.join(SUFFIXES)} file with the columns path and text, or one "
+                f"whose name begins with train; {has}"
+            )
+        parts = {"train": files[0]}
+    unused = [file.name for file in files if file not in parts.values()]
+    if unused:
+        notes.append(f"{len(unused)} files of {visible(str(folder))} are not used: {visible(', '.join(unused))}")
+    return parts
+
+
+def _read_manifest(path: Path, options: ManifestColumns, allow_outside: bool, notes: list[str]) -> list[Entry]:
+    """The lines of a manifest. Paths are relative to the manifest's folder, or to clips/ or wavs/ in it."""
+    content = read_encoded(path, options.encoding, notes=notes)
+    lines = _ljspeech(path, content, notes)
+    if lines is None:
+        rows = read_rows(path, content, options.columns(), notes)
+        lines = [_Line(line, row["path"], row["text"], row.get("speaker", "")) for line, row in rows if row]
+    return _entries(path, lines, allow_outside, notes)
+
+
+def _ljspeech(path: Path, content: str, notes: list[str]) -> list[_Line] | None:
+    """The lines of LJSpeech's metadata.csv, "name|text|normalised text" without a heading; None for another file."""
+    lines = [line.removesuffix("\r").split("|") for line in content.removesuffix("\n").split("\n")]
+    if not 2 <= len(lines[0]) <= 3 or not _resolved(path.parent, lines[0][0]):
+        return None
+    wrong = next((i for i, fields in enumerate(lines, 1) if any(fields) and len(fields) != len(lines[0])), None)
+    if wrong:
+        raise UserError(f"{path}: line {wrong} has {len(lines[wrong - 1])} fields, and the first line {len(lines[0])}")
+    which = "last" if len(lines[0]) > 2 else "second"
+    notes.append(
+        f"{visible(path.name)} has no heading: as in LJSpeech, names are followed by |, and the {which} is the text"
+    )
+    return [
+        _Line(i, fields[0], next(filter(None, reversed(fields[1:])), ""))
+        for i, fields in enumerate(lines, 1)
+        if any(fields)
+    ]
+
+
+def _librispeech(folder: Path, options: ManifestColumns, notes: list[str]) -> dict[str, list[Entry]]:
+    """The recordings beside files such as 19-198.trans.txt, whose lines are "19-198-0000 THE TEXT"."""
+    parts: dict[str, list[Entry]] = {}
+    for file in sorted(folder.rglob("*.trans.txt")):
+        below = file.relative_to(folder).parts
+        part = part_of(below[0]) if len(below) > 1 else None
+        lines = []
+        for number, line in enumerate(read_encoded(file, options.encoding, notes=notes).split("\n"), 1):
+            name, _, text = line.strip().partition(" ")
+            if name:
+                lines.append(_Line(number, name, text, name.split("-")[0]))
+        parts.setdefault(part or "train", []).extend(_entries(file, lines, False, notes))
+    if parts and "train" not in parts:
+        raise UserError(
+            f"{folder} has recordings for {', '.join(parts)} alone; give a folder with train-clean or another"
+        )
+    return parts
+
+
+def _kaldi(folder: Path, options: ManifestColumns, allow_outside: bool, notes: list[str]) -> dict[str, list[Entry]]:
+    """The recordings that wav.scp names and the texts of "text", in a folder or in one of each part."""
+    folders = {"train": folder}
+    if not os.path.isfile(folder / "wav.scp"):
+        inside = [child for child in list_folder(folder) if os.path.isfile(child / "wav.scp")]
+        folders = {part: child for child in reversed(inside) if (part := part_of(child.name))}
+    if "train" not in folders or not os.path.isfile(folders["train"] / "wav.scp"):
+        return {}
+    parts = {}
+    for part, of_part in folders.items():
+
+        def table(name: str, of_part: Path = of_part) -> dict[str, tuple[int, str]]:
+            lines = read_encoded(of_part / name, options.encoding, notes=notes).split("\n")
+            pairs = [(i, *line.strip().partition(" ")[::2]) for i, line in enumerate(lines, 1) if line.strip()]
+            return {key: (i, value.strip()) for i, key, value in pairs}
+
+        texts, scp = table("text"), table("wav.scp")
+        speakers = table("utt2spk") if os.path.isfile(of_part / "utt2spk") else {}
+        for key, (line, value) in scp.items():
+            if value.endswith("|"):
+                raise UserError(
+                    f"{of_part / 'wav.scp'}: line {line} is a command ({key}); write its output into a file"
+                )
+        without = [key for key in scp if key not in texts]
+        if without:
+            notes.append(
+                f"{len(without)} recordings of {visible(str(of_part))} have no text (the first: {visible(without[0])})"
+            )
+        others = [key for key in texts if key not in scp]
+        if others:
+            notes.append(
+                f"{len(others)} texts of {visible(str(of_part))} have no recording (the first: {visible(others[0])})"
+            )
+        lines = [
+            _Line(line, value, texts[key][1], speakers.get(key, (0, ""))[1])
+            for key, (line, value) in scp.items()
+            if key in texts
+        ]
+        parts[part] = _entries(of_part / "wav.scp", lines, allow_outside, notes)
+    return parts
+
+
+def _entries(path: Path, lines: Sequence[_Line], allow_outside: bool, notes: list[str]) -> list[Entry]:
+    """The lines of a list whose recordings are there and have a text."""
+    files = [_resolved(path.parent, str(line.path)) for line in lines]
+    _refuse(
+        [(line.number, str(path.parent / line.path)) for line, file in zip(lines, files) if file is None],
+        path,
+        "which is not a file; correct the line, or remove it",
+    )
+    found = [(line, file) for line, file in zip(lines, files) if file is not None]
+    outside = [] if allow_outside else [pair for pair in found if not _is_below(pair[1], path.parent)]
+    _refuse(
+        [(line.number, str(file)) for line, file in outside],
+        path,
+        "which is outside the manifest's folder; move the recording there, or allow such paths with --allow-outside",
+    )
+    elsewhere = [(line, file) for line, file in found if file != path.parent / line.path]
+    if elsewhere:
+        line, file = elsewhere[0]
+        first = f"{visible(str(line.path))} is {visible(str(file))}"
+        notes.append(
+            f"{len(elsewhere)} of {len(found)} paths in {visible(path.name)} are completed (the first: {first})"
+        )
+    entries = [
+        Entry(file, normal(line.text), line.speaker, f"{path}: line {line.number}: ")
+        for line, file in found
+        if normal(line.text)
+    ]
+    if not entries:
+        raise UserError(f"{path} has no recordings with a text; add lines with a path and a text")
+    empty = [line.number for line, _ in found if not normal(line.text)]
+    if empty:
+        first = f"(the first: line {empty[0]})"
+        notes.append(f"{len(empty)} lines of {visible(str(path))} left out: they have no text {first}")
+    return entries
+
+
+def _refuse(lines: Sequence[tuple[int, str]], path: Path, what: str) -> None:
+    if lines:
+        number, name = lines[0]
+        others = ", ".join(str(line) for line, _ in lines[1:MOST_NAMED]) + (", ..." if len(lines) > MOST_NAMED else "")
+        more = f" ({len(lines)} such lines; the next: {others})" if len(lines) > 1 else ""
+        raise UserError(f"{path}: line {number} names {visible(name)}, {what}{more}")
+
+
+def _resolved(folder: Path, name: str) -> Path | None:
+    """The file that a line names: in the manifest's folder, in clips/ or wavs/ there, or in the current folder."""
+    places = [folder / name, folder / "clips" / name, folder / "wavs" / name, Path(name)] if name else []
+    if "\\" in name:
+        places.append(folder / name.replace("\\", "/"))
+    candidates = [place.parent / (place.name + ending) for place in places for ending in ("", *ENDINGS)]
+    return next((file for file in candidates if os.path.isfile(file)), None)
+
+
+def _is_below(file: Path, folder: Path) -> bool:
+    """Whether a file is in a folder or one below it, when all symbolic links are followed."""
+    return Path(os.path.realpath(file)).is_relative_to(os.path.realpath(folder))
