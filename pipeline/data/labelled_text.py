@@ -11,6 +11,7 @@ import numpy as np
 from ..display import quoted, visible
 from ..errors import UserError
 from .batches import padded
+from .class_names import merge_spellings
 from .dataset import Arrays, in_folds, with_held_out
 from .delimited import suffix_of
 from .folder import ClassFolders, find_class_folders
@@ -197,7 +198,7 @@ def read_folder(path: Path, encoding: str = "", columns: Sequence[Column] = COLU
     if any(files.values()):
         has, lacks = sorted(POLARITY, key=lambda name: not files[name])
         raise UserError(f"{path} has {files[has][0].name} but no file *.{POLARITY[lacks]}; both classes need one")
-    folders = find_class_folders(path, (".txt",), "texts")
+    folders = find_class_folders(path, (".txt",), "text")
     if not folders.classes:
         raise UserError(
             f"{path} has no folders in it, and no files *.pos and *.neg; put the texts of each class into a folder "
@@ -275,17 +276,25 @@ def _first(files: Sequence[Path]) -> str:
 
 def read_tables(files: Mapping[str, Path], encoding: str = "", columns: Sequence[Column] = COLUMNS) -> TextSource:
     """The texts in a file of each part: a table, see ``read_rows``, or lines such as ``__label__good Fine.``"""
-    parts: dict[str, list[tuple[str, str]]] = {}
+    texts: dict[str, list[str]] = {}
+    names: dict[str, list[str]] = {}
+    numbers: dict[str, list[int]] = {}
     notes, blank = [], 0
     for part, path in files.items():
-        parts[part] = []
+        place = visible(str(path))
+        texts[part], names[place], numbers[place] = [], [], []
         for line, fields in _fields(path, read_encoded(path, encoding, notes=notes), columns, notes):
             if not fields:
                 blank += 1
                 continue
             if not fields["label"].strip():
                 raise UserError(f"{path}: line {line} has no label; give it one, or remove the line")
-            parts[part].append((fields["text"], fields["label"].strip()))
+            texts[part].append(fields["text"])
+            names[place].append(fields["label"])
+            numbers[place].append(line)
+    names, merged = merge_spellings(names, numbers)
+    notes += merged
+    parts = {part: list(zip(texts[part], names[place])) for part, place in zip(texts, names)}
     labels = {name: label for label, name in enumerate(sorted({name for _, name in parts["train"]}))}
     for part, pairs in parts.items():
         unknown = next((name for _, name in pairs if name not in labels), None)

@@ -118,7 +118,9 @@ def load(name_or_path: str, subwords: int = 0, encoding: str = "") -> Corpus:
 def read_text(path: Path, encoding: str = "", notes: list[str] | None = None) -> str:
     """The content of a text file, see ``decoded``, with "\\n" at the ends of all lines."""
     if not os.path.exists(path):
-        raise UserError(f"{path} is neither a known text (python, shakespeare) nor the path of a text file")
+        raise UserError(
+            f"{visible(str(path))} is neither a known text (python, shakespeare) nor the path of a text file"
+        )
     text = read_encoded(path, encoding, notes=notes)
     if not text.strip():
         raise UserError(f"{path} has no text in it")

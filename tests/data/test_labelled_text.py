@@ -90,11 +90,7 @@ LINES_TSV = "label\ttext\n" + "".join(f'{label}\t"{text}\nmore\tand more"\n' for
 JSON_LINES = [json.dumps({"review": text, "stars": 1 + 4 * (label == "good"), "id": 3}) for text, label in ROWS]
 UTF16 = "a.csv is read as UTF-16-LE: every second byte is 0 (--encoding names another)"
 COPIES = "20 of 20 test texts are among the training or validation texts, too (the first: number 1)"
-UNSUP = [
-    "1 texts outside the classes' folders are not used (the first: train/urls_pos.txt)",
-    "1 other files are not used (the first: README)",
-    "4 texts in folders unsup left out: as in aclImdb, they have no label",
-]
+UNSUP = ["urls_pos.txt", "README", "4 texts in folders unsup left out: as in aclImdb, they have no label"]
 QUOTES = ["a.tsv: fields in quotation marks are read as in a .csv file"]
 
 
@@ -128,13 +124,20 @@ QUOTES = ["a.tsv: fields in quotation marks are read as in a .csv file"]
             ["a.csv: columns that are not used: 'text'"],
         ),
         ("a.tsv", table("\t", quote='"'), {}, []),
+        (
+            "a.tsv",
+            table("\t").replace("good\ttext two 1\n", "Good \ttext two 1\n"),
+            {},
+            ["1 rows with the class 'Good ', the first in line 3 of {}, count as 'good'"],
+        ),
         ("a.ft.txt", "".join(f"__label__{label} {text}\n" for text, label in ROWS), {}, []),
     ],
 )
 def test_tables_of_many_kinds(file, name, content, options, notes):
     data = read(file(name, content), **options)
     assert {(text.strip('"'), label) for text, label in pairs(data)} == set(ROWS)
-    assert list(data.notes) == notes
+    assert len(data.notes) == len(notes)
+    assert all(note.startswith(beginning.format(data.name)) for note, beginning in zip(data.notes, notes))
 
 
 @pytest.mark.parametrize(
@@ -202,7 +205,7 @@ def test_folders_of_many_kinds(file, tmp_path, files, sizes, notes):
     if "b.neg" in files:
         assert others[0] == "the lines of all files are put together: a.neg, b.neg, a.pos"
     elif notes is not None:
-        assert others == [note.format(tmp_path) for note in notes]
+        assert len(others) == len(notes) and all(note.format(tmp_path) in other for note, other in zip(notes, others))
 
 
 def test_words_that_no_training_text_has_are_counted(file):
