@@ -2,6 +2,7 @@
 
 import io
 import re
+import zipfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
@@ -12,14 +13,16 @@ from ..display import quoted, visible
 from ..errors import UserError
 from ..extras import extra
 from .delimited import csv_reader, delimiter_option, guess_delimiter, split_rows, suffix_of
-from .limits import parsing, read_content
+from .limits import parsing, read_content, require_memory
 from .text import read_encoded
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".data", ".ts", ".arff")
 WORKBOOKS = (".xlsx", ".xls", ".parquet")
 REMEDY = "convert it to UTF-8"
 CELL_COST = 60
-"""Bytes of memory for each byte of a workbook, which is packed."""
+"""Bytes of memory for each cell of a workbook."""
+XML_COST = 10
+"""Bytes of memory for each byte of a workbook when it is unpacked."""
 
 _DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")
 _THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
@@ -116,16 +119,19 @@ def _read_workbook(path: Path, suffix: str) -> Sheet:
     except ModuleNotFoundError as error:
         raise UserError(f"{path} cannot be read: {error}; or save it as a .csv file") from error
 
-    content = io.BytesIO(read_content(path, cost=CELL_COST))
+    content = io.BytesIO(read_content(path))
     notes: tuple[str, ...] = ()
     with parsing(f"{path} cannot be read as {suffix}", "save it again, or as a .csv file"):
         try:
             if suffix == ".parquet":
+                _require_memory_for_parquet(path, content)
                 frame = pandas.read_parquet(content)
                 heading = [list(map(str, frame.columns))]
                 if frame.index.name:
                     notes = (f"the index {quoted(str(frame.index.name))} of {visible(path.name)} is not read",)
             else:
+                if suffix == ".xlsx":
+                    _require_memory_for_xlsx(path, content)
                 book = pandas.ExcelFile(content)
                 sheets = list(map(str, book.sheet_names))
                 frame, heading = pandas.read_excel(book, sheet_name=0, header=None, dtype=object), []
@@ -139,6 +145,33 @@ def _read_workbook(path: Path, suffix: str) -> Sheet:
     values: Sequence[Sequence[Any]] = frame.astype(object).where(frame.notna(), None).to_numpy().tolist()
     rows = [*heading, *([_text(cell) for cell in row] for row in values)]
     return Sheet(list(_filled((number, row) for number, row in enumerate(rows, 1))), notes=notes)
+
+
+def _require_memory_for_parquet(path: Path, content: io.BytesIO) -> None:
+    from pyarrow import parquet  # pyright: ignore[reportMissingImports]
+
+    shape = parquet.ParquetFile(content).metadata
+    require_memory(str(path), CELL_COST * shape.num_rows * max(1, shape.num_columns))
+    content.seek(0)
+
+
+def _require_memory_for_xlsx(path: Path, content: io.BytesIO) -> None:
+    """Raises UserError if the sheets unpack to more than the limit, or if the cells of the first do.
+
+    A sheet's cells are all up to the last row and the last column that has one, and a few bytes can name the last one.
+    """
+    from openpyxl import load_workbook  # pyright: ignore[reportMissingModuleSource, reportMissingImports]
+
+    with zipfile.ZipFile(content) as archive:
+        if any(member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED) for member in archive.infolist()):
+            raise UserError(f"{path} is compressed by another method than Excel's; save it again")
+        require_memory(str(path), XML_COST * sum(member.file_size for member in archive.infolist()))
+    sheet, rows, columns = load_workbook(content, read_only=True).worksheets[0], 0, 1
+    sheet.reset_dimensions()  # what the file says they are
+    for row in sheet.iter_rows(values_only=True):
+        rows, columns = rows + 1, max(columns, len(row))
+        require_memory(str(path), CELL_COST * rows * columns)
+    content.seek(0)
 
 
 def _text(cell: Any) -> str:

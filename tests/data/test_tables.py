@@ -2,12 +2,15 @@
 
 import gzip
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from fuzzing.attempt import limited_memory
+from pipeline.data import limits
 from pipeline.data.cases import read_cases
 from pipeline.data.diagnosis import kind_of, load
 from pipeline.data.table import Columns, read_rows, read_table
@@ -282,3 +285,24 @@ def test_workbooks(tmp_path):
         assert cases.classes == CLASSES and len(cases.notes) == notes
     with pytest.raises(UserError, match=r"book.xlsx cannot be read as .xlsx"):
         load(str(write(tmp_path, "book.xlsx", "PK\3\4xxxx")), seed=0)
+
+
+def test_workbooks_that_unpack_to_more_than_the_limit(tmp_path, monkeypatch):
+    openpyxl = pytest.importorskip("openpyxl")
+    pandas = pytest.importorskip("pandas")
+    pytest.importorskip("pyarrow")
+    book = openpyxl.Workbook()
+    book.active["A1"], book.active["XFD60000"] = "age", 1
+    book.save(tmp_path / "far.xlsx")
+    assert (tmp_path / "far.xlsx").stat().st_size < 10_000
+    monkeypatch.setattr(limits, "default_limit", lambda: 1 << 30)
+    with limited_memory(), pytest.raises(UserError, match=r"far.xlsx needs at least .* of memory"):
+        load(str(tmp_path / "far.xlsx"), seed=0)
+    pandas.DataFrame({"age": [1] * 20_000_000}).to_parquet(tmp_path / "long.parquet")
+    assert (tmp_path / "long.parquet").stat().st_size < 100_000
+    with limited_memory(), pytest.raises(UserError, match=r"long.parquet needs at least 1.1 GiB of memory"):
+        load(str(tmp_path / "long.parquet"), seed=0)
+    with zipfile.ZipFile(tmp_path / "bomb.xlsx", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("xl/worksheets/sheet1.xml", bytes(200 << 20))
+    with pytest.raises(UserError, match=r"bomb.xlsx needs at least 2.0 GiB of memory"):
+        load(str(tmp_path / "bomb.xlsx"), seed=0)
