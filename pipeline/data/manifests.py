@@ -128,7 +128,7 @@ def _read_manifest(path: Path, options: ManifestColumns, allow_outside: bool, no
 def _ljspeech(path: Path, content: str, notes: list[str]) -> list[_Line] | None:
     """The lines of LJSpeech's metadata.csv, "name|text|normalised text" without a heading; None for another file."""
     lines = [line.removesuffix("\r").split("|") for line in content.removesuffix("\n").split("\n")]
-    if not 2 <= len(lines[0]) <= 3 or not _resolved(path.parent, lines[0][0]):
+    if not 2 <= len(lines[0]) <= 3 or any(column.place_in(lines[0]) is not None for column in COLUMNS):
         return None
     wrong = next((i for i, fields in enumerate(lines, 1) if any(fields) and len(fields) != len(lines[0])), None)
     if wrong:
@@ -154,7 +154,8 @@ def _librispeech(folder: Path, options: ManifestColumns, notes: list[str]) -> di
         for number, line in enumerate(read_encoded(file, options.encoding, notes=notes).split("\n"), 1):
             name, _, text = line.strip().partition(" ")
             if name:
-                lines.append(_Line(number, name, text, name.split("-")[0]))
+                recording = _resolved(file.parent, name)
+                lines.append(_Line(number, recording.name if recording else name, text, name.split("-")[0]))
         parts.setdefault(part or "train", []).extend(_entries(file, lines, False, notes))
     if parts and "train" not in parts:
         raise UserError(
@@ -211,7 +212,7 @@ def _entries(path: Path, lines: Sequence[_Line], allow_outside: bool, notes: lis
     _refuse(
         [(line.number, str(path.parent / line.path)) for line, file in zip(lines, files) if file is None],
         path,
-        "which is not a file; correct the line, or remove it",
+        "which is not a file, nor is it one in clips/ or wavs/ there; correct the line, or remove it",
     )
     found = [(line, file) for line, file in zip(lines, files) if file is not None]
     outside = [] if allow_outside else [pair for pair in found if not _is_below(pair[1], path.parent)]
@@ -223,10 +224,9 @@ def _entries(path: Path, lines: Sequence[_Line], allow_outside: bool, notes: lis
     elsewhere = [(line, file) for line, file in found if file != path.parent / line.path]
     if elsewhere:
         line, file = elsewhere[0]
-        first = f"{visible(str(line.path))} is {visible(str(file))}"
-        notes.append(
-            f"{len(elsewhere)} of {len(found)} paths in {visible(path.name)} are completed (the first: {first})"
-        )
+        first = f"{visible(str(line.path))} is {visible(os.path.abspath(file))}"
+        count = f"{len(elsewhere)} of {len(found)} paths in {visible(path.name)}"
+        notes.append(f"{count} are not relative to its folder, or lack an ending (the first: {first})")
     entries = [
         Entry(file, normal(line.text), line.speaker, f"{path}: line {line.number}: ")
         for line, file in found
