@@ -17,8 +17,7 @@ import numpy as np
 
 from pipeline.data.augmentation import Augmentation, augment
 from pipeline.data.dataset import Dataset, Split, visible
-from pipeline.data.images import KNOWN, load, read_inputs
-from pipeline.data.sizes import Fit
+from pipeline.data.images import KNOWN, ImageOptions, load, read_inputs
 from pipeline.errors import UserError
 from pipeline.layers.base import Layer
 from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
@@ -36,21 +35,12 @@ from tasks.framework.stages import TaskModel
 
 
 @dataclass(frozen=True)
-class Config(TaskConfig):
+class Config(ImageOptions, TaskConfig):
     """Train an image classifier and write a run folder with its report."""
 
     data: str = "digits"
     """Data set: digits, mnist, mnist1d; or the path of a folder of class-named folders of image files, of IDX files, or
     of a .npz file with the array names of MedMNIST or Keras."""
-    size: str = ""
-    """Size to which images are brought in training and prediction: N or HEIGHTxWIDTH, in pixels. Empty: your own images
-    of several sizes, or of more than 64 pixels a side, get a size that is chosen and printed; others keep theirs."""
-    fit: Fit = "resize"
-    """How images are brought to one size: resize (stretch them), crop (scale them, and cut off the sides) or pad (scale
-    them, and repeat the pixels of the edges)."""
-    pixels: str = ""
-    """Values of black and white in arrays (.npz, IDX): LOW:HIGH, as in 0:255. Empty: guessed from the training images,
-    and printed where that is not certain."""
     model: Literal["mlp", "convnet", "resnet"] = "convnet"
     """Kind of model: mlp (dense layers), convnet (convolutions and pooling) or resnet (residual blocks with batch
     normalisation)."""
@@ -111,7 +101,7 @@ class ImageRecognition(ArrayClassification[Config]):
         return dataclasses.replace(RECIPES.get(data, OWN), data=data)
 
     def load(self, config: Config) -> Dataset:
-        return load(config.data, seed=config.seed, size=config.size, fit=config.fit, pixels=config.pixels)
+        return load(config.data, seed=config.seed, options=config)
 
     def model(self, config: Config, signature: ArraySignature) -> Layer:
         classes, is_image = len(signature.classes), len(signature.input_shape) == 3

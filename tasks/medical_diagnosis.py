@@ -25,6 +25,7 @@ from pipeline.data.cases import read_cases
 from pipeline.data.dataset import Split
 from pipeline.data.diagnosis import KNOWN, Cases, Rebuilt, Weighted, kind_of, load, normal_or_not
 from pipeline.data.folder import files_in
+from pipeline.data.images import ImageOptions
 from pipeline.data.table import TableOptions
 from pipeline.errors import UserError
 from pipeline.evaluation.classification import accuracy_metric
@@ -53,7 +54,7 @@ from tasks.framework.stages import Metric, Outcome, TaskModel
 
 
 @dataclass(frozen=True)
-class Config(TableOptions, SeedsConfig):
+class Config(TableOptions, ImageOptions, SeedsConfig):
     """Train a model that tells normal from abnormal cases, and write a run folder with its report."""
 
     data: str = "breast-cancer"
@@ -177,23 +178,15 @@ class MedicalDiagnosis(CrossValidatedClassification[Config, DiagnosisSignature])
         return dataclasses.replace(RECIPES.get(data, OWN[kind]), data=data)
 
     def load(self, config: Config) -> Cases:
-        cases = load(
-            config.data,
-            seed=config.seed,
-            label=config.label,
-            ignore=config.ignore,
-            normal=config.normal,
-            delimiter=config.delimiter,
-            no_header=config.no_header,
-            signals=config.signals,
-            folds=config.folds,
-            fold=config.fold or 1,
-        )
+        table: Any = {entry.name: getattr(config, entry.name) for entry in dataclasses.fields(TableOptions)}
+        fold = config.fold or 1
+        cases = load(config.data, seed=config.seed, image_options=config, folds=config.folds, fold=fold, **table)
         return normal_or_not(cases) if config.model == "autoencoder" and len(cases.classes) > 2 else cases
 
     def signature(self, config: Config, data: Cases) -> DiagnosisSignature:
         del config
-        return DiagnosisSignature(data.classes, data.input_shape, data.scaling, data.columns)
+        stored = {"fit": data.fit, "pixel_range": data.pixel_range}
+        return DiagnosisSignature(data.classes, data.input_shape, data.scaling, data.columns, **stored)
 
     def model(self, config: Config, signature: DiagnosisSignature) -> Layer:
         shape, classes = signature.input_shape, len(signature.classes)
@@ -305,7 +298,7 @@ class MedicalDiagnosis(CrossValidatedClassification[Config, DiagnosisSignature])
         ]
         signature, files = models[0].signature, files_in(command.inputs)
         columns, scaling = signature.columns, signature.scaling
-        options = signature.input_shape, scaling, columns, config.delimiter
+        options = signature.input_shape, scaling, columns, config.delimiter, signature.fit
         names, inputs = zip(*(case for path in files for case in read_cases(path, *options)))
         answered = diagnose(members, np.stack(inputs), command.samples)
         contributions = diagnosis.mean_attribution(members, np.stack(inputs), answered.labels)

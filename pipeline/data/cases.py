@@ -20,11 +20,16 @@ class Case(NamedTuple):
 
 
 def read_cases(
-    path: Path, input_shape: tuple[int, ...], scaling: Scaling, columns: Columns | None, delimiter: str = ""
+    path: Path,
+    input_shape: tuple[int, ...],
+    scaling: Scaling,
+    columns: Columns | None,
+    delimiter: str = "",
+    fit: str = "",
 ) -> list[Case]:
     """The cases in one file.
 
-    input_shape, scaling, columns: those of the training data; columns is None unless the data were a table.
+    input_shape, scaling, columns, fit: those of the training data; columns is None unless the data were a table.
     delimiter: of text files; "": recognised.
     Raises UserError if the file does not fit the training data.
     """
@@ -33,6 +38,6 @@ def read_cases(
     elif len(input_shape) == 2 and is_table_file(path):
         rows = read_unlabelled(path, input_shape[0], delimiter)
     else:
-        return [Case(str(path), read_inputs([path], input_shape, scaling)[0])]
+        return [Case(str(path), read_inputs([path], input_shape, scaling, fit)[0])]
     names = (f"{path}, row {number}" for number in range(1, len(rows) + 1))
     return [Case(name, scaling.finite(row, name)) for name, row in zip(names, rows)]

@@ -2,8 +2,7 @@
 
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Literal
 
@@ -26,6 +25,7 @@ from .dataset import (
     without_copies,
 )
 from .idx import find_idx
+from .images import ImageOptions
 from .signal_rows import read_signals, row_kind
 from .table import Columns, read_table
 from .table_files import SUFFIXES, find_files
@@ -63,6 +63,7 @@ def load(
     delimiter: str = "",
     no_header: bool = False,
     signals: bool = False,
+    image_options: ImageOptions = images.DEFAULTS,
     folds: int = 0,
     fold: int = 1,
 ) -> Cases:
@@ -73,7 +74,7 @@ def load(
         for validation and testing, by their names; a MedMNIST-style ``.npz`` file; a folder of class-named folders of
         images.
     label: a table's column with the diagnosis ("": "label"); for signals the class's column, "first" or "last".
-    ignore, normal, delimiter, no_header, signals: see ``TableOptions``.
+    ignore, normal, delimiter, no_header, signals: see ``TableOptions``. image_options: see ``images.load``.
     seed, folds, fold: see ``dataset.complete``.
 
     Raises UserError, with file and line, for data that cannot be trained on.
@@ -81,15 +82,20 @@ def load(
     kind = kind_of(name_or_path, delimiter, no_header, signals)
     if kind == "table":
         names, parts, classes, notes = _table(name_or_path, label, ignore, delimiter, no_header)
+        source = Source(parts, classes, notes)
     else:
         if ignore:
             raise UserError(f"--ignore names columns of a table, and {name_or_path} has {kind}; leave it out")
-        read = partial(_signals, label=label, delimiter=delimiter) if kind == "signals" else _images
-        names, (parts, classes, notes) = (), read(name_or_path)
+        are_signals, names = kind == "signals", ()
+        source = _signals(name_or_path, label, delimiter) if are_signals else _images(name_or_path, image_options)
+    if kind != "images":
+        source = source._replace(notes=source.notes + image_options.unused(source))
+    parts, classes, notes, *_ = source
     parts, classes = _with_normal_first(name_or_path, parts, classes, normal)
     if kind != "table":
-        data = complete(name_or_path, Source(dict(parts), classes), seed=seed, folds=folds, fold=fold)
-        return Cases(data.name, data.train, data.validation, data.test, classes, notes)
+        source = source._replace(parts=dict(parts), classes=classes)
+        data = complete(name_or_path, source, seed=seed, folds=folds, fold=fold)
+        return Cases(**{entry.name: getattr(data, entry.name) for entry in fields(Dataset)})
     if folds:
         parts = in_folds(name_or_path, parts, classes, folds, fold)
     parts = with_held_out(name_or_path, parts, classes, seed)
@@ -212,18 +218,19 @@ def _notes(notes: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     return tuple(f"{part}: {note}" if several else note for part, each in notes.items() for note in each)
 
 
-def _signals(name: str, label: str, delimiter: str) -> PartsClassesNotes:
+def _signals(name: str, label: str, delimiter: str) -> Source:
     files, notes = find_files(Path(name))
     read = {part: read_signals(file, label, delimiter) for part, file in files.items()}
     parts = {part: (signals, labels) for part, (signals, labels, _) in read.items()}
-    return *_numbered(parts), notes + _notes({part: each for part, (_, _, each) in read.items()})
+    return Source(*_numbered(parts), notes + _notes({part: each for part, (_, _, each) in read.items()}))
 
 
-def _images(name: str) -> PartsClassesNotes:
-    source = known.pneumonia_mnist() if name == "pneumoniamnist" else images.read(Path(name))
+def _images(name: str, options: ImageOptions) -> Source:
+    is_known = name == "pneumoniamnist"
+    source = images.known_images(known.pneumonia_mnist, options) if is_known else images.read(Path(name), options)
     parts, copies = without_copies(source.parts)
     notes = (f"{copies} training images are left out: they are also in another split",) if copies else ()
-    return parts, source.classes, source.notes + notes
+    return source._replace(parts=parts, notes=source.notes + notes)
 
 
 def _numbered(parts: Mapping[str, Arrays]) -> tuple[dict[str, Arrays], tuple[str, ...]]:

@@ -126,14 +126,13 @@ def _size_of(path: Path) -> Size:
         return (image.width, image.height) if is_turned else (image.height, image.width)
 
 
-def read_class_folders(path: Path, size: str | None = None, fit: str = "resize") -> Source:
+def read_class_folders(path: Path, size: str = "", fit: str = "resize") -> Source:
     """The images in ``path/CLASS/*``, or in ``path/train/CLASS/*`` and likewise in ``val`` and ``test``.
 
     Classes are the folders' names in alphabetical order. If some images are greyscale and some are in colour, all are
     converted to colour. Those that cannot be read are left out, with a note.
 
-    size: "N" or "HEIGHTxWIDTH" of all images; "": see ``default_size``; None: that of the files, which must be one.
-    fit: see ``resized``.
+    size: "N" or "HEIGHTxWIDTH" of all images; "": see ``default_size``. fit: see ``resized``.
     """
     found = find_class_folders(path, SUFFIXES)
     if not found.classes:
@@ -142,12 +141,12 @@ def read_class_folders(path: Path, size: str | None = None, fit: str = "resize")
             f"({FORMATS_IN_WORDS}), or give IDX files (train-images-idx3-ubyte, train-labels-idx1-ubyte, ...)"
         )
     files = [file for pairs in found.files.values() for file, _ in pairs]
-    sizes = _each(_size_of, files) if size == "" else []
+    sizes = _each(_size_of, files) if not size else []
     known = [pair for pair in sizes if isinstance(pair, tuple)]
     chosen, notes = parse_size(size) if size else default_size(known) if known else None, list(found.notes)
     if chosen and known:
         notes.append(size_note(known, chosen, fit))
-    images = _read_images(files, chosen, fit, is_strict=size is None)
+    images = _read_images(files, chosen, fit)
     notes += _image_notes(path, files, images)
 
     parts, start = {}, 0
@@ -176,8 +175,8 @@ def _each(function: Callable[[Path], T], files: Sequence[Path]) -> list[T | User
         return list(pool.map(attempt, files))
 
 
-def _read_images(files: Sequence[Path], size: Size | None, fit: str, is_strict: bool) -> list[_Image | UserError]:
-    """The images in files, of one size. is_strict: whether another size than the first image's is an error."""
+def _read_images(files: Sequence[Path], size: Size | None, fit: str) -> list[_Image | UserError]:
+    """The images in files, of one size: ``size``, or that of the first."""
     first, pixels = None, None
     for first in files:
         with suppress(UserError):
@@ -193,26 +192,9 @@ def _read_images(files: Sequence[Path], size: Size | None, fit: str, is_strict: 
 
     def read(file: Path) -> _Image:
         image = _decoded(file)
-        if is_strict and image.pixels.shape[:2] != shape:
-            raise _AnotherSize(
-                f"{file} is {_words(image.pixels.shape)}, but {first} is {_words(shape)}; all images must have "
-                "one size: crop or resize them"
-            )
         return image._replace(pixels=resized(image.pixels, shape, fit))
 
-    images = _each(read, files)
-    for image in images:
-        if isinstance(image, _AnotherSize):
-            raise image
-    return images
-
-
-class _AnotherSize(UserError):
-    """An image has not the size of the others."""
-
-
-def _words(shape: Sequence[int]) -> str:
-    return f"{shape[1]}x{shape[0]}"
+    return _each(read, files)
 
 
 def _image_notes(root: Path, files: Sequence[Path], images: Sequence[_Image | UserError]) -> list[str]:
@@ -255,11 +237,6 @@ def _stacked(parts: dict[str, tuple[list[np.ndarray], np.ndarray]]) -> dict[str,
         part: (np.stack([common(image) for image in pixels]) if pixels else empty, labels)
         for part, (pixels, labels) in parts.items()
     }
-
-
-def labelled_files(path: Path, suffixes: tuple[str, ...]) -> tuple[dict[str, list[tuple[Path, int]]], tuple[str, ...]]:
-    """The files and classes of ``find_class_folders``."""
-    return find_class_folders(path, suffixes)[:2]
 
 
 class ClassFolders(NamedTuple):

@@ -1,8 +1,9 @@
 """Labelled images and signals by name or path, ready for training; and single files, ready for prediction."""
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,47 +16,79 @@ from .idx import find_idx, read_idx_files
 from .limits import LARGEST, default_limit, in_range, open_file, parsing
 from .npz import read_array, read_npz
 from .pixels import with_pixel_range
-from .sizes import Size, default_size, parse_size, resized, size_note
+from .sizes import Fit, Size, default_size, parse_size, resized, size_note
 
-__all__ = ["KNOWN", "Dataset", "Scaling", "Split", "load", "read_inputs"]
+__all__ = ["KNOWN", "Dataset", "ImageOptions", "Scaling", "Split", "load", "read_inputs"]
 
+
+@dataclass(frozen=True)
+class ImageOptions:
+    """How images are brought to one size, and what the numbers of arrays of images mean."""
+
+    size: str = ""
+    """Size to which images are brought in training and prediction: N or HEIGHTxWIDTH, in pixels. Empty: your own images
+    of several sizes, or of more than 64 pixels a side, get a size that is chosen and printed; others keep theirs."""
+    fit: Fit = "resize"
+    """How images are brought to one size: resize (stretch them), crop (scale them, and cut off the sides) or pad (scale
+    them, and repeat the pixels of the edges)."""
+    pixels: str = ""
+    """Values of black and white in arrays (.npz, IDX): LOW:HIGH, as in 0:255. Empty: guessed from the training images,
+    and printed where that is not certain."""
+
+    def unused(self, source: Source) -> tuple[str, ...]:
+        """Notes on options that these data have no use for."""
+        notes = []
+        if self.size and not source.fit:
+            notes.append(f"--size {self.size} is not used: it is for images")
+        elif self.fit != "resize" and not source.fit:
+            notes.append(f"--fit {self.fit} is not used: no image has another size than the others; --size chooses one")
+        if self.pixels and not source.pixel_range:
+            notes.append(f"--pixels {self.pixels} is not used: it is for the numbers in arrays of images")
+        return tuple(notes)
+
+
+DEFAULTS = ImageOptions()
 KNOWN = {"digits": known.digits, "mnist": known.mnist, "mnist1d": known.mnist1d}
 
 
-def load(name_or_path: str, *, seed: int, size: str = "", fit: str = "resize", pixels: str = "") -> Dataset:
+def load(name_or_path: str, *, seed: int, options: ImageOptions = DEFAULTS) -> Dataset:
     """Loads a known data set by its name, or the user's own data from a path.
 
     name_or_path: "digits", "mnist" or "mnist1d"; a folder of class-named folders of image files (or of folders train/,
         val/ and test/ with such folders in them); a folder or a prefix of IDX files; a ``.npz`` file with the names of
         MedMNIST or Keras.
     seed: random seed of the validation split, for data without one.
-    size: "N" or "HEIGHTxWIDTH", to which images are brought; "": your own images of several sizes, or of more than 64
-        pixels a side, get a size that is chosen, with a note. fit: how, see ``sizes.resized``.
-    pixels: the values of black and white in arrays, "LOW:HIGH"; "": guessed, with a note.
+    options: what they choose in place of the user becomes a note.
 
     Raises UserError, with the file, for data that cannot be trained on.
     """
-    if name_or_path in KNOWN:
-        source = KNOWN[name_or_path]()
-        source = _with_size(source, size, fit) if size else source
+    is_known = name_or_path in KNOWN
+    source = known_images(KNOWN[name_or_path], options) if is_known else read(Path(name_or_path), options)
+    return complete(name_or_path, source, seed=seed)
+
+
+def read(path: Path, options: ImageOptions = DEFAULTS) -> Source:
+    """The labelled images at a path: see ``load``."""
+    if not find_idx(path) and os.path.isdir(path):
+        source = read_class_folders(path, options.size, options.fit)
     else:
-        source = read(Path(name_or_path), size, fit, pixels)
-    notes = list(source.notes)
-    if fit != "resize" and not source.fit:
-        notes.append(f"--fit {fit} is not used: all images have one size already; --size HEIGHTxWIDTH chooses another")
-    if pixels and not source.pixel_range:
-        notes.append(f"--pixels {pixels} is not used: it is for the numbers in arrays, and these are no such")
-    return complete(name_or_path, source._replace(notes=tuple(notes)), seed=seed)
+        source = with_pixel_range(path, _read_arrays(path), options.pixels)
+        source = _with_size(source, options.size, options.fit)
+    return source._replace(notes=source.notes + options.unused(source))
 
 
-def read(path: Path, size: str | None = None, fit: str = "resize", pixels: str | None = None) -> Source:
-    """The labelled images at a path: see ``load``. size: None where images must have one size, and may have any."""
+def known_images(make: Callable[[], Source], options: ImageOptions) -> Source:
+    """A known data set, whose images keep their size unless an option names another."""
+    source = make()
+    source = _with_size(source, options.size, options.fit) if options.size else source
+    return source._replace(notes=source.notes + options.unused(source))
+
+
+def _read_arrays(path: Path) -> Source:
     if find_idx(path):
-        return _with_size(with_pixel_range(path, read_idx_files(path), pixels), size, fit)
-    if os.path.isdir(path):
-        return read_class_folders(path, size, fit)
+        return read_idx_files(path)
     if path.suffix.lower() == ".npz" and os.path.exists(path):
-        return _with_size(with_pixel_range(path, read_npz(path), pixels), size, fit)
+        return read_npz(path)
     raise UserError(
         f"{path} is {'not a data set' if os.path.exists(path) else 'neither a known data set nor an existing path'}; "
         f"known data sets are {', '.join(KNOWN)}, and a path may be a folder of class-named folders of "
@@ -63,10 +96,8 @@ def read(path: Path, size: str | None = None, fit: str = "resize", pixels: str |
     )
 
 
-def _with_size(source: Source, size: str | None, fit: str) -> Source:
+def _with_size(source: Source, size: str, fit: str) -> Source:
     """Arrays of images brought to a size."""
-    if size is None:
-        return source
     if any(pixels.ndim != 4 for pixels, _ in source.parts.values()):
         raise UserError(f"--size is {size}, and these are signals; it is for images: leave it out")
     train = source.parts["train"][0]

@@ -46,12 +46,11 @@ def channels_last(path: Path, key: str, images: np.ndarray) -> tuple[np.ndarray,
     return images, ()
 
 
-def with_pixel_range(path: Path, source: Source, pixels: str | None = None) -> Source:
+def with_pixel_range(path: Path, source: Source, pixels: str = "") -> Source:
     """The same images with black at 0 and white at 1 (255 in uint8), as those of image files are.
 
-    pixels: the option --pixels, the values of black and white as "LOW:HIGH"; "", or None where there is no such option:
-        guessed from the training images, with a note where these are neither floats from 0 to 1 nor integers from 0 to
-        255 or 65535.
+    pixels: the values of black and white, "LOW:HIGH"; "": guessed from the training images, with a note where these are
+        neither floats from 0 to 1 nor integers from 0 to 255 or 65535.
     Raises UserError for ``pixels`` of another form.
     """
     train = source.parts["train"][0]
@@ -68,11 +67,10 @@ def with_pixel_range(path: Path, source: Source, pixels: str | None = None) -> S
         return source  # which is refused with its place
     least, most = ranges["train"]
     guess, notes = _guess(least, most, train.dtype), list(source.notes)
-    option = "" if pixels is None else "; --pixels LOW:HIGH names others"
     if guess:
         notes.append(
             f"{path.name} has pixels from {least:g} to {most:g}: {guess[0]:g} is taken for black and {guess[1]:g} for "
-            f"white, also in files to predict{option}"
+            "white, also in files to predict; --pixels LOW:HIGH names others"
         )
     for part, (low, high) in ranges.items():
         if high - low > 4 * (most - least) or 4 * (high - low) < most - least:

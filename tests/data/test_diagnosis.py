@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline.data.cases import read_cases
 from pipeline.data.dataset import Scaling
 from pipeline.data.diagnosis import kind_of, load
+from pipeline.data.images import ImageOptions
 from pipeline.data.table import Column, Columns, read_rows, read_table
 from pipeline.errors import UserError
 
@@ -238,6 +240,23 @@ def test_training_images_that_stand_in_another_split_are_left_out(tmp_path):
     cases = load(str(tmp_path / "a.npz"), seed=0)
     assert (len(cases.train), len(cases.validation), len(cases.test)) == (18, 4, 8)
     assert "2 training images are left out" in cases.notes[0]
+
+
+def test_images_of_several_sizes(tmp_path):
+    for number in range(16):
+        file = tmp_path / ("ill", "well")[number % 2] / f"{number}.png"
+        file.parent.mkdir(exist_ok=True)
+        Image.new("L", (20, 10 + number % 3), number).save(file)
+    cases = load(str(tmp_path), seed=0, normal="well", image_options=ImageOptions(fit="pad"))
+    assert (cases.input_shape, cases.fit, cases.classes) == ((11, 20, 1), "pad", ("well", "ill"))
+    assert "10 to 12 pixels high and 20 wide: all are brought to 11x20" in cases.notes[0]
+    (case,) = read_cases(tmp_path / "ill" / "0.png", (11, 20, 1), cases.scaling, None, fit="pad")
+    assert case.inputs.shape == (11, 20, 1)
+
+
+def test_options_for_images_without_effect(file):
+    name = file("patients.csv", "age,label", *(f"{i},{'ab'[i % 2]}" for i in range(30)))
+    assert "--size 64 is not used: it is for images" in load(name, seed=0, image_options=ImageOptions("64")).notes
 
 
 def test_breast_cancer():

@@ -14,7 +14,7 @@ from PIL import Image
 from fuzzing.attempt import limited_memory
 from pipeline.data.dataset import visible
 from pipeline.data.folder import MOST_PIXELS, SUFFIXES, files_and_notes, read_image
-from pipeline.data.images import load, read, read_inputs
+from pipeline.data.images import ImageOptions, load, read_inputs
 from pipeline.data.sizes import parse_size, resized
 
 
@@ -93,12 +93,6 @@ def test_a_class_that_training_does_not_have(tmp_path):
     contains(message(load, str(tmp_path), seed=0), tmp_path / "test" / "class-3", "is no class of")
 
 
-def test_images_of_mixed_size_where_no_size_can_be_chosen(tmp_path):
-    write_class_folders(tmp_path, random_images(5), labels_of(5))
-    Image.fromarray(random_images(1, (6, 9))[0]).save(tmp_path / "class-2" / "wide.png")
-    contains(message(read, tmp_path), "wide.png is 9x6", "000.png is 5x6", "one size")
-
-
 @pytest.mark.parametrize("suffix", SUFFIXES)
 @pytest.mark.parametrize("keep", [0, 20, -30])
 def test_a_broken_image_file(tmp_path, suffix, keep):
@@ -158,7 +152,6 @@ def test_large_images_are_made_small_one_by_one(tmp_path):
     Image.new("RGB", (3000, 3000)).save(large, "PNG")
     for number in (4, 7, 10):
         (tmp_path / "class-1" / f"{number:03d}.png").write_bytes(large.getvalue())
-    contains(message(read, tmp_path), "class-1/004.png is 3000x3000, but", "class-0/000.png is 5x6")
     data = load(str(tmp_path), seed=0)
     assert data.input_shape == (6, 5, 3)
     contains(data.notes[0], "6 to 3000 pixels high and 5 to 3000 wide: all are brought to 6x5", "--fit", "--size")
@@ -257,7 +250,8 @@ TAKEN = {
         transparent, (10, 2, 4), (8, 6, 3), ["transparent parts become white: 16 images (the first: cat/0.png)"],
     ),
     "animated": (
-        animated, (10, 2, 4), (8, 6, 3), ["the first of several frames or pages is read: 1 image (the first: cat/00.gif"],
+        animated, (10, 2, 4), (8, 6, 3),
+        ["the first of several frames or pages is read: 1 image (the first: cat/00.gif"],
     ),
     "folders in classes": (
         with_subjects, (16, 2, 6), (8, 6, 1),
@@ -388,7 +382,7 @@ def test_sizes_that_are_none(text):
 @pytest.mark.parametrize("fit", ["resize", "crop", "pad"])
 def test_size_by_option_in_training_and_prediction(tmp_path, fit):
     classes(tmp_path, size=(20, 30))
-    data = load(str(tmp_path), seed=0, size="10x8", fit=fit)
+    data = load(str(tmp_path), seed=0, options=ImageOptions("10x8", fit))
     assert (data.input_shape, data.fit, data.notes) == ((10, 8, 1), fit, ())
     inputs = read_inputs([tmp_path / "cat" / "00.png"], data.input_shape, data.scaling, data.fit)
     images = np.concatenate([split.inputs for split in (data.train, data.validation, data.test)])
@@ -396,7 +390,7 @@ def test_size_by_option_in_training_and_prediction(tmp_path, fit):
 
 
 def test_options_without_effect_are_named(tmp_path):
-    data = load(str(classes(tmp_path)), seed=0, fit="crop", pixels="0:1")
+    data = load(str(classes(tmp_path)), seed=0, options=ImageOptions(fit="crop", pixels="0:1"))
     contains("".join(data.notes), "--fit crop is not used", "--pixels 0:1 is not used")
 
 
@@ -406,6 +400,6 @@ def test_arrays_and_known_images_are_brought_to_a_size(tmp_path):
     data = load(str(tmp_path / "set.npz"), seed=0)
     assert (data.input_shape, data.fit, data.train.pixels.dtype) == ((64, 48, 1), "resize", np.uint8)
     contains(data.notes[0], "80 pixels high and 60 wide")
-    assert load(str(tmp_path / "set.npz"), seed=0, size="8").input_shape == (8, 8, 1)
-    assert load("digits", seed=0, size="12x16", fit="pad").input_shape == (12, 16, 1)
-    contains(message(load, "mnist1d", seed=0, size="8"), "--size is 8", "signals")
+    assert load(str(tmp_path / "set.npz"), seed=0, options=ImageOptions("8")).input_shape == (8, 8, 1)
+    assert load("digits", seed=0, options=ImageOptions("12x16", "pad")).input_shape == (12, 16, 1)
+    contains(message(load, "mnist1d", seed=0, options=ImageOptions("8")), "--size is 8", "signals")

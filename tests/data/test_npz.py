@@ -11,7 +11,7 @@ import pytest
 from image_files import DATA, contains, labels_of, message, needs, random_images
 
 from pipeline.data.dataset import visible
-from pipeline.data.images import load
+from pipeline.data.images import ImageOptions, load
 from pipeline.data.npz import read_npz
 
 
@@ -255,8 +255,10 @@ def test_archives_that_are_refused(tmp_path, kind):
 
 def test_black_and_white_by_option(tmp_path):
     np.savez(tmp_path / "set.npz", **arrays(GREY / 1.0 - 100))
-    data = load(str(tmp_path / "set.npz"), seed=0, pixels="-100:155")
+    data = load(str(tmp_path / "set.npz"), seed=0, options=ImageOptions(pixels="-100:155"))
     assert (data.notes, data.pixel_range) == ((), (-100.0, 155.0))
     assert (data.train.pixels.min(), data.train.pixels.max()) == (0, 1)
     for wrong in ("255", "1:0", "a:b", "0:inf", "0:1:2"):
-        contains(message(load, str(tmp_path / "set.npz"), seed=0, pixels=wrong), f"--pixels is '{wrong}'", "LOW:HIGH")
+        options = ImageOptions(pixels=wrong)
+        told = message(load, str(tmp_path / "set.npz"), seed=0, options=options)
+        contains(told, f"--pixels is '{wrong}'", "LOW:HIGH")
