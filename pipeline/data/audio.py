@@ -4,6 +4,7 @@ A signal is mono, float32 between -1 and 1. Except for reading, all functions ar
 batches: signals (batch, samples) or features (batch, frames, features), with the length of each row, (batch,).
 """
 
+import io
 import os
 import struct
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from jaxtyping import Array, Float, Int
 from ..errors import UserError
 from ..extras import extra
 from ..options import require_between
-from .limits import open_file, parsing, require_memory
+from .limits import open_file, parsing, read_content, require_memory
 
 LEAST_POWER = 1e-10
 """Lowest power of a mel band, so that the logarithm of silence is finite. A full-scale sine has about 1e4."""
@@ -52,8 +53,11 @@ def read_audio(
     if not os.path.isfile(path):
         raise UserError(f"{path} is not a file; give the path of a WAV or FLAC file")
     problem, remedy = f"{path} cannot be read as a recording", "it must be a WAV or FLAC file: convert or remove it"
-    name: Any = os.fsencode(path)  # soundfile encodes a str, and fails where a name is not UTF-8
-    with parsing(problem, remedy), soundfile.SoundFile(name) as file:
+    size = _riff_size(path)
+    has_size = size is None or 0 < size < UNKNOWN_RIFF_SIZE
+    # Soundfile encodes a str, and fails where a name is not UTF-8.
+    source: Any = (None if has_size else _with_size(path)) or os.fsencode(path)
+    with parsing(problem, remedy), soundfile.SoundFile(source) as file:
         file_rate, announced = file.samplerate, file.frames
         if not RATES[0] <= file_rate <= RATES[1]:
             raise UserError(
@@ -61,8 +65,6 @@ def read_audio(
                 "convert it again, or remove it"
             )
         mono = _read_mono(file, path, 1 + rate / file_rate, limit)
-    size = _riff_size(path)
-    has_size = size is None or 0 < size < UNKNOWN_RIFF_SIZE
     if has_size and (len(mono) < announced or (size and path.stat().st_size < size + 8)):
         raise UserError(
             f"{path} is cut off after {len(mono) / file_rate:.2f} seconds: it is shorter than its header says; "
@@ -103,6 +105,19 @@ def _riff_size(path: Path) -> int | None:
     with open_file(path) as file:
         header = file.read(8)
     return struct.unpack("<I", header[4:])[0] if len(header) == 8 and header[:4] == b"RIFF" else None
+
+
+def _with_size(path: Path) -> io.BytesIO | None:
+    """A WAV file with the size of its samples in the header, if that says 0: libsndfile would read none."""
+    with open_file(path) as file:
+        header = file.read(1 << 12)
+    place = header.find(b"data", 12)
+    if place < 0 or header[place + 4 : place + 8] != bytes(4):
+        return None
+    content = read_content(path)
+    content[4:8] = struct.pack("<I", min(len(content) - 8, UNKNOWN_RIFF_SIZE))
+    content[place + 4 : place + 8] = struct.pack("<I", min(len(content) - place - 8, UNKNOWN_RIFF_SIZE))
+    return io.BytesIO(content)
 
 
 @dataclass(frozen=True)

@@ -82,7 +82,7 @@ def test_a_file_that_is_cut_off(tmp_path):
         read_audio(tmp_path / "a.flac", RATE)
 
 
-@pytest.mark.parametrize("data", [None, 0xFFFFFFFF, 0x7FFFF000])
+@pytest.mark.parametrize("data", [None, 0, 0xFFFFFFFF, 0x7FFFF000])
 @pytest.mark.parametrize("size", [0, 0xFFFFFFFF, 0x7FFFF024, 0x7FFFF000])
 def test_a_file_from_a_pipe_does_not_know_its_size(tmp_path, size, data):
     soundfile.write(tmp_path / "a.wav", SINE, RATE, "PCM_16")
