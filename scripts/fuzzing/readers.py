@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,15 @@ def npz_file(save: Callable[..., None]) -> dict[str, bytes]:
     return {"a.npz": file.getvalue()}
 
 
+def npz_file_of_others() -> dict[str, bytes]:
+    """Names, axes and labels as other programs have them."""
+    file, labels = io.BytesIO(), np.eye(2)[np.arange(24) % 2]
+    np.savez(
+        file, x_train=random_pixels(24, 3, 8, 8), y_train=labels, x_test=random_pixels(8, 3, 8, 8), y_test=labels[:8]
+    )
+    return {"a.npz": file.getvalue()}
+
+
 def npy_file() -> dict[str, bytes]:
     file = io.BytesIO()
     np.save(file, np.linspace(-1, 1, 12))
@@ -99,6 +109,13 @@ def read_images(name: str, folder: Path) -> list[np.ndarray]:
     return inputs(images.load(str(folder / name), seed=0))
 
 
+def read_image_folder(folder: Path) -> list[np.ndarray]:
+    """The images as a data set, which leaves out those that cannot be read, and as files to predict."""
+    data = images.load(str(folder), seed=0)
+    files = sorted(file for file in folder.rglob("*") if file.is_file())
+    return [*inputs(data), images.read_inputs(files, data.input_shape, data.scaling)]
+
+
 def inputs(data: Dataset) -> list[np.ndarray]:
     """What a model is given of a data set."""
     return [split.inputs for split in (data.train, data.validation, data.test)]
@@ -113,8 +130,33 @@ def table_file(name: str, separator: str) -> dict[str, bytes]:
     return {name: lines([("age", "sex", "pressure", "label"), *rows], separator)}
 
 
-def signal_rows(name: str) -> dict[str, bytes]:
-    return {name: lines([(*(math.sin(i + j) for j in range(6)), i % 2) for i in range(24)], ",")}
+def packed(files: dict[str, bytes]) -> dict[str, bytes]:
+    return {f"{name}.gz": gzip.compress(content, mtime=0) for name, content in files.items()}
+
+
+def packed_table(name: str, separator: str) -> dict[str, bytes]:
+    return packed(table_file(name, separator))
+
+
+def workbook(suffix: str) -> dict[str, bytes]:
+    import pandas  # pyright: ignore[reportMissingImports]
+
+    (content,) = table_file("a.csv", ",").values()
+    frame, file = pandas.read_csv(io.BytesIO(content)), io.BytesIO()
+    frame.to_parquet(file) if suffix == ".parquet" else frame.to_excel(file, index=False)
+    return {f"a{suffix}": file.getvalue()}
+
+
+def arff_file() -> dict[str, bytes]:
+    (content,) = table_file("a.arff", ",").values()
+    _, *rows = content.decode().splitlines()
+    kinds = {"age": "numeric", "sex": "{m,f}", "'blood pressure'": "real", "label": "{ill,well}"}
+    heading = ["@relation patients", *(f"@attribute {name} {kind}" for name, kind in kinds.items()), "@data"]
+    return {"a.arff": "\n".join([*heading, *rows]).encode()}
+
+
+def signal_rows(name: str, separator: str = ",") -> dict[str, bytes]:
+    return {name: lines([(*(math.sin(i + j) for j in range(6)), i % 2) for i in range(24)], separator)}
 
 
 def read_diagnosis(name: str, folder: Path) -> list[np.ndarray]:
@@ -255,6 +297,7 @@ def read_ranking(folder: Path) -> list[Any]:
     return [data.train.values, data.train.times, data.test.times]
 
 
+IMAGES = ("jpeg", "webp", "bmp", "tiff", "gif")
 MANIFESTS = ("tsv", "csv", "jsonl")
 AUDIO = {
     "wav/16": ("WAV", "PCM_16"),
@@ -274,17 +317,29 @@ RATINGS = {
 READERS = {
     reader.name: reader
     for reader in (
-        Reader("images/png", partial(image_files, "png"), partial(read_images, ""), inside=inside_png),
-        Reader("images/jpeg", partial(image_files, "jpeg"), partial(read_images, "")),
+        Reader("images/png", partial(image_files, "png"), read_image_folder, inside=inside_png),
+        *(Reader(f"images/{kind}", partial(image_files, kind), read_image_folder) for kind in IMAGES),
         Reader("npz", partial(npz_file, np.savez), partial(read_images, "a.npz"), inside=inside_zip),
         Reader("npz/compressed", partial(npz_file, np.savez_compressed), partial(read_images, "a.npz")),
+        Reader("npz/other", npz_file_of_others, partial(read_images, "a.npz"), inside=inside_zip),
         Reader("npy", npy_file, read_npy),
         Reader("idx", partial(idx_files, ""), partial(read_images, "")),
         Reader("idx/gzip", partial(idx_files, ".gz"), partial(read_images, ""), inside=inside_gzip),
         Reader("table/csv", partial(table_file, "a.csv", ","), partial(read_diagnosis, "a.csv")),
         Reader("table/tsv", partial(table_file, "a.tsv", "\t"), partial(read_diagnosis, "a.tsv")),
+        Reader("table/semicolons", partial(table_file, "a.csv", ";"), partial(read_diagnosis, "a.csv")),
+        Reader(
+            "table/gzip", partial(packed_table, "a.csv", ","), partial(read_diagnosis, "a.csv.gz"), inside=inside_gzip
+        ),
+        Reader("table/arff", arff_file, partial(read_diagnosis, "a.arff")),
+        *(
+            Reader(f"table/{kind}", partial(workbook, f".{kind}"), partial(read_diagnosis, f"a.{kind}"), inside=inside)
+            for kind, inside in (("xlsx", inside_zip), ("parquet", None))
+            if find_spec("pandas")  # which not everyone has
+        ),
         Reader("table/cases", partial(table_file, "a.csv", ","), read_table_cases),
         Reader("signals/csv", partial(signal_rows, "a.csv"), partial(read_diagnosis, "a.csv")),
+        Reader("signals/spaces", partial(signal_rows, "a.txt", " "), partial(read_diagnosis, "a.txt")),
         Reader("signals/cases", partial(signal_rows, "a.csv"), read_signal_cases),
         Reader("labelled/csv", partial(labelled_table, "a.csv", ","), partial(read_labelled, "a.csv")),
         Reader("labelled/tsv", partial(labelled_table, "a.tsv", "\t"), partial(read_labelled, "a.tsv")),
