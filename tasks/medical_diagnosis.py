@@ -27,6 +27,7 @@ from pipeline.data.diagnosis import KNOWN, Cases, Rebuilt, Weighted, kind_of, lo
 from pipeline.data.folder import files_in
 from pipeline.data.images import ImageOptions
 from pipeline.data.table import TableOptions
+from pipeline.display import print_notes
 from pipeline.errors import UserError
 from pipeline.evaluation.classification import accuracy_metric
 from pipeline.evaluation.diagnosis import Diagnostician, combined_metrics, diagnose, metrics_with_intervals
@@ -298,8 +299,10 @@ class MedicalDiagnosis(CrossValidatedClassification[Config, DiagnosisSignature])
         ]
         signature, files = models[0].signature, files_in(command.inputs)
         columns, scaling = signature.columns, signature.scaling
-        options = signature.input_shape, scaling, columns, config.delimiter, signature.fit
+        notes: list[str] = []
+        options = signature.input_shape, scaling, columns, config.delimiter, signature.fit, notes
         names, inputs = zip(*(case for path in files for case in read_cases(path, *options)))
+        print_notes(notes)
         answered = diagnose(members, np.stack(inputs), command.samples)
         contributions = diagnosis.mean_attribution(members, np.stack(inputs), answered.labels)
         answers = diagnosis.Answers(names, scaling.undone(np.stack(inputs)), answered, contributions, signature.classes)

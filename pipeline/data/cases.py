@@ -26,17 +26,18 @@ def read_cases(
     columns: Columns | None,
     delimiter: str = "",
     fit: str = "",
+    notes: list[str] | None = None,
 ) -> list[Case]:
     """The cases in one file.
 
     input_shape, scaling, columns, fit: those of the training data; columns is None unless the data were a table.
-    delimiter: of text files; "": recognised.
+    delimiter: of text files; "": recognised. notes: are extended by what was guessed or is not used.
     Raises UserError if the file does not fit the training data.
     """
     if columns:
-        rows = read_rows(path, columns, delimiter)
+        rows = read_rows(path, columns, delimiter, notes)
     elif len(input_shape) == 2 and is_table_file(path):
-        rows = read_unlabelled(path, input_shape[0], delimiter)
+        rows = read_unlabelled(path, input_shape[0], delimiter, notes)
     else:
         return [Case(str(path), read_inputs([path], input_shape, scaling, fit)[0])]
     names = (f"{path}, row {number}" for number in range(1, len(rows) + 1))

@@ -91,12 +91,14 @@ def read_signals(path: Path, label: str, delimiter: str = "") -> tuple[np.ndarra
     return samples[..., None].astype(np.float32), labels, tuple(notes)
 
 
-def read_unlabelled(path: Path, length: int, delimiter: str = "") -> np.ndarray:
+def read_unlabelled(path: Path, length: int, delimiter: str = "", notes: list[str] | None = None) -> np.ndarray:
     """Signals of ``length`` samples, one in each line: float32, (examples, time, 1).
 
     They have no class, unless the file is described (``.ts``, ``.arff``): there, a last field after them is left out.
     """
     sheet = _sheet(path, delimiter)
+    if notes is not None:
+        notes += sheet.notes
     if suffix_of(path) in _DESCRIBED:
         sheet = Sheet([(line, row[:-1] if len(row) == length + 1 else row) for line, row in sheet.rows])
     numbers = _numbers(path, sheet)

@@ -190,16 +190,22 @@ def _numbered_name(names: Sequence[str], name: str) -> str:
     return f"column {number}" if f"column {number}" in names else name
 
 
-def read_rows(path: Path, columns: Columns, delimiter: str = "") -> np.ndarray:
+def read_rows(path: Path, columns: Columns, delimiter: str = "", notes: list[str] | None = None) -> np.ndarray:
     """The features of a file's rows, for a model trained on ``columns``: float32, (rows, features).
 
     The file may have its columns in any order, and others besides; columns without names have the places of the
-    training table's. Raises UserError if a column is missing, or has a
-    category that the training rows do not have.
+    training table's. notes: are extended by what was guessed or is not used.
+
+    Raises UserError if a column is missing, or has a category that the training rows do not have.
     """
     no_header = all(column.name.startswith("column ") for column in columns.columns)
-    names, lines, _ = _cells(path, delimiter, no_header and not _names_columns(path, columns, delimiter))
+    names, lines, found_notes = _cells(path, delimiter, no_header and not _names_columns(path, columns, delimiter))
     places = {name: place for place, name in enumerate(names)}
+    others = [name for name in names if name not in {column.name for column in columns.columns}]
+    if others:
+        found_notes.append(f"columns of {visible(path.name)} that the model does not use: {_quoted(others)}")
+    if notes is not None:
+        notes += found_notes
     absent = [column.name for column in columns.columns if column.name not in places]
     if absent:
         raise UserError(
@@ -287,7 +293,9 @@ def _labels(path: Path, name: str, cells: Sequence[tuple[int, str]], notes: list
             "as a class; remove them if it means that there is no diagnosis"
         )
     numbers = {float(label) for label in labels if is_number(label)}
-    if len(numbers) > MOST_CATEGORIES and (len(numbers) > len(labels) / 2 or any(x != round(x) for x in numbers)):
+    if len(numbers) > MOST_CATEGORIES and (
+        len(numbers) > len(labels) / 2 or not all(number.is_integer() for number in numbers)
+    ):
         raise UserError(
             f"{path}: column {quoted(name)} has {len(numbers)} different numbers, such as {labels[0]}: it is a "
             "quantity (a target of regression), and a diagnosis needs classes; name another column with --label, or "

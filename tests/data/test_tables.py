@@ -12,6 +12,7 @@ import pytest
 from fuzzing.attempt import limited_memory
 from pipeline.data import limits
 from pipeline.data.cases import read_cases
+from pipeline.data.dataset import Scaling
 from pipeline.data.diagnosis import kind_of, load
 from pipeline.data.table import Columns, read_rows, read_table
 from pipeline.errors import UserError
@@ -160,6 +161,7 @@ REFUSED: list[Any] = [
     ("two.ts", "@data\n1,2:3,4:slow\n", {}, "line 2 has 2 channels"),
     ("sparse.arff", HEART + "{1 5}\n", {}, "line 6 is sparse"),
     ("bare.arff", "1,2\n", {}, "no @attribute lines"),
+    ("inf.csv", labels(*map(str, range(30)), "inf") + "50,1,3\n" * 40, {}, "31 different numbers.*regression"),
     ("return.arff", HEART + "1,\r2,ill\n", {}, "line 6 cannot be read .new-line character"),
     (
         "long.arff",
@@ -254,6 +256,13 @@ def test_new_cases_have_the_formats_of_the_training_table(tmp_path):
     columns = Columns.learn(trained.names, trained.values)
     for content in ("50;120,5\n", "50;120,5;ill\n", "column 2;column 1\n120,5;50\n"):
         np.testing.assert_array_equal(read_rows(write(tmp_path, "new.txt", content), columns), [[50, 120.5]])
+    notes: list[str] = []
+    write(tmp_path, "new.txt", "50;120,5;ill\n")
+    read_cases(tmp_path / "new.txt", (2,), Scaling((0.0, 0.0), (1.0, 1.0)), columns, "", "", notes)
+    assert [note.split(":")[0] for note in notes] == [
+        "1 decimal commas, the first one '120,5' in line 1, are read as decimal points",
+        "columns of new.txt that the model does not use",
+    ]
     signals = load(str(write(tmp_path, "w.ts", described("@data\n", ":"))), seed=0)
     for name, content in (
         ("n.ts", described("@data\n", ":")),
