@@ -253,10 +253,11 @@ def _cells(path: Path, delimiter: str, no_header: bool) -> tuple[list[str], list
     twice = {name for name, count in Counter(names).items() if count > 1}
     if twice or "" in names:
         what = f"names {quoted(max(twice))} twice" if twice - {""} else "has a column without a name"
-        raise UserError(f"{path}: the first line {what}; every column needs a name of its own")
+        raise UserError(f"{path}: the first line {what}; every column needs a name of its own, in the first line")
+    remedy = "correct it" if len(names) > 1 else "remove what stands before the names of the columns"
     for line, row in lines:
         if len(row) != len(names):
-            raise UserError(f"{path}: line {line} has {len(row)} fields, and the first line {len(names)}; correct it")
+            raise UserError(f"{path}: line {line} has {len(row)} fields, and the first line {len(names)}; {remedy}")
     return names, lines, notes
 
 

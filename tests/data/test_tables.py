@@ -158,6 +158,7 @@ REFUSED: list[Any] = [
     ("missing.csv", labels("ill", "healthy", "", "ill"), {}, "line 4 has no diagnosis"),
     ("other.zip", "x", {}, "breast-cancer, pneumoniamnist.*xlsx"),
     ("delimiter.csv", table(), {"delimiter": "colons"}, "--delimiter is 'colons'"),
+    ("title.csv", "Ward 3\n" + table(), {}, "line 2 has 3 fields, and the first line 1; remove what stands before"),
     ("two.ts", "@data\n1,2:3,4:slow\n", {}, "line 2 has 2 channels"),
     ("sparse.arff", HEART + "{1 5}\n", {}, "line 6 is sparse"),
     ("bare.arff", "1,2\n", {}, "no @attribute lines"),
