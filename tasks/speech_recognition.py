@@ -31,7 +31,7 @@ from pipeline.data.utterances import AugmentedUtterances, WaveformAugmentation, 
 from pipeline.data.vocabulary import Characters
 from pipeline.decoding.ctc import best_path
 from pipeline.decoding.recogniser import Recogniser
-from pipeline.display import visible
+from pipeline.display import print_notes, visible
 from pipeline.errors import LONGEST_LINE, UserError
 from pipeline.evaluation.frames import make_frame_evaluation
 from pipeline.evaluation.transcripts import transcript_metrics
@@ -290,7 +290,10 @@ class SpeechRecognition(Task[Config]):
         if command.beam is not None:
             model = model._replace(config=dataclasses.replace(model.config, beam=command.beam))
         config, recogniser, unknown = model.config, _recogniser(model), [""] * len(files)
-        signals = [read_audio(file, config.rate) for file in files]
+        rates: list[int] = []
+        signals = [read_audio(file, config.rate, rates=rates) for file in files]
+        slow = [(file, rate) for file, rate in zip(files, rates) if rate < config.rate]
+        print_notes(f"{file}: has {rate} samples a second, fewer than the model's {config.rate}" for file, rate in slow)
         utterances = recogniser.utterances(Recordings(signals, unknown, unknown, list(map(str, files))))
         evaluate_frames = make_frame_evaluation(model.objective)
         _, log_y_of = evaluate_frames(model.params, utterances, min(config.batch_size, len(files)))

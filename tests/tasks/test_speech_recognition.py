@@ -131,6 +131,10 @@ def test_predict_says_what_is_said_and_when(run, task, files, tmp_path):
     texts = dict(re.findall(r"^\S*/(\S+): (.*)$", done.out, re.MULTILINE))
     assert texts.pop("d.wav")  # a hundredth of a second: anything, but an answer
     assert texts == {"other.wav": "yes maybe", "a.wav": "yes maybe", "b.flac": "yes maybe", "c.wav": "silence"}
+    assert not done.err
+    soundfile.write(tmp_path / "e.wav", signal[::2], RATE // 2, "PCM_16")
+    slow = task("predict", run, tmp_path / "e.wav")
+    assert slow.err == f"{tmp_path / 'e.wav'}: has 4000 samples a second, fewer than the model's 8000\n"
     words = re.findall(r"([\d.]+) s to +([\d.]+) s  (\w+)", done.out)
     (first, first_end, yes), (second, second_end, maybe) = words[:2]
     assert (yes, maybe) == ("yes", "maybe")
