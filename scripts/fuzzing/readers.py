@@ -62,11 +62,11 @@ def sentences(count: int) -> list[str]:
 
 
 def image_files(suffix: str) -> dict[str, bytes]:
-    """Two classes of eight images, one of them in colour, with what cameras and programs write into them."""
+    """Two classes of four images, one of them in colour, with what cameras and programs write into them."""
     files, exif, texts = {}, Image.Exif(), PngInfo()
     exif[ExifTags.Base.Orientation] = 1
     texts.add_text("comment", "packed " * 9, zip=True)
-    for i in range(16):
+    for i in range(8):
         file = io.BytesIO()
         image = Image.fromarray(random_pixels(4, 5, 3)[..., : 3 if i == 0 else 1].squeeze())
         image.save(file, suffix, exif=exif, pnginfo=texts)
@@ -183,7 +183,7 @@ def labelled_table(name: str, separator: str) -> dict[str, bytes]:
 
 
 def labelled_folders() -> dict[str, bytes]:
-    return {f"{('good', 'bad')[i % 2]}/{i}.txt": sentence.encode() for i, sentence in enumerate(sentences(12))}
+    return {f"{('good', 'bad')[i % 2]}/{i}.txt": sentence.encode() for i, sentence in enumerate(sentences(8))}
 
 
 def labelled_lines() -> dict[str, bytes]:
