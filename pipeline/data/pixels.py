@@ -97,9 +97,9 @@ def _parsed(pixels: str) -> tuple[float, float]:
 def _guess(least: float, most: float, dtype: np.dtype) -> tuple[float, float] | None:
     """Black and white, where they are not what the type says.
 
-    >>> _guess(0, 255, np.dtype("f4")), _guess(-1, 1, np.dtype("f4")), _guess(0, 1, np.dtype("u1"))
-    ((0.0, 255.0), (-1.0, 1.0), (0.0, 1))
-    >>> _guess(0, 1, np.dtype("f4")), _guess(3, 254, np.dtype("u1"))
+    >>> _guess(0.0, 255.0, np.dtype("f4")), _guess(-1.0, 1.0, np.dtype("f4")), _guess(0.0, 1.0, np.dtype("u1"))
+    ((0.0, 255.0), (-1.0, 1.0), (0.0, 1.0))
+    >>> _guess(0.0, 1.0, np.dtype("f4")), _guess(3.0, 254.0, np.dtype("u1"))
     (None, None)
     """
     byte, word = _COMMON_WHITES
