@@ -171,7 +171,7 @@ def read_table(path: Path, options: RatingOptions, notes: list[str]) -> RatingCo
     first = next((line for line in content.split("\n") if line.strip()), None)
     if first is None:
         raise UserError(f"{path} is empty; it must have lines 'user item rating [timestamp]'")
-    if first.lstrip().startswith(("{", "[")):
+    if re.fullmatch(r"\s*\{.*\}\s*", first):
         raise UserError(f"{path} looks like JSON; write a table with the columns user, item, rating and timestamp")
     separator = "::" if "::" in first else guess_delimiter(content) or " "
     split = ((line, [field.strip() for field in fields]) for line, fields in split_rows(path, content, separator))

@@ -44,6 +44,7 @@ READ: list[Any] = [
         ["1 ratings of -1 are left out, the first in line 82"],
     ),
     ("colons.dat", table("user::item::rating::time", "{0}::{1}::{2}::{3}"), {}, True, []),
+    ("bracket.csv", "[b] {x},i0,3\n" + table("", "{0},{1},{2}"), {}, False, []),
     ("pipe.csv", table("user|item|score", "{0}|{1}|{2}"), {}, False, []),
     ("bare.txt", table("", "{0};{1};{2};{3}"), {}, True, []),
     ("comma.csv", table("", "{0};{1};{2},0"), {}, False, ["80 ratings with a comma, the first in line 1"]),
