@@ -165,7 +165,7 @@ GREY[:, 0, 0], GREY[:, 0, 1] = 0, 255
 UNIT = (GREY / 255).astype(np.float32)[..., None]
 
 
-def arrays(images=GREY, labels=LABELS, **more) -> dict[str, np.ndarray]:
+def arrays(images: np.ndarray = GREY, labels: np.ndarray = LABELS, **more: np.ndarray) -> dict[str, np.ndarray]:
     return {"train_images": images, "train_labels": labels, **more}
 
 
@@ -217,7 +217,7 @@ TAKEN = {
 @pytest.mark.parametrize("kind", TAKEN)
 def test_archives_as_people_have_them(tmp_path, kind):
     contents, pixels, classes, notes = TAKEN[kind]
-    np.savez(tmp_path / "set.npz", **contents)
+    np.savez(tmp_path / "set.npz", allow_pickle=True, **contents)
     data = load(str(tmp_path / "set.npz"), seed=0)
     assert data.classes == tuple(classes)
     assert len(data.notes) == bool(notes)
@@ -249,12 +249,12 @@ REFUSED = {
 @pytest.mark.parametrize("kind", REFUSED)
 def test_archives_that_are_refused(tmp_path, kind):
     contents, expected = REFUSED[kind]
-    np.savez(tmp_path / "set.npz", **contents)
+    np.savez(tmp_path / "set.npz", allow_pickle=True, **contents)
     contains(message(load, str(tmp_path / "set.npz"), seed=0), tmp_path / "set.npz", expected)
 
 
 def test_black_and_white_by_option(tmp_path):
-    np.savez(tmp_path / "set.npz", **arrays(GREY / 1.0 - 100))
+    np.savez(tmp_path / "set.npz", allow_pickle=True, **arrays(GREY / 1.0 - 100))
     data = load(str(tmp_path / "set.npz"), seed=0, options=ImageOptions(pixels="-100:155"))
     assert (data.notes, data.pixel_range) == ((), (-100.0, 155.0))
     assert (data.train.pixels.min(), data.train.pixels.max()) == (0, 1)
