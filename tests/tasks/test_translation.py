@@ -131,7 +131,10 @@ def test_what_a_user_does_wrong(refused, run, files, tmp_path):
     assert "neither a known set of sentences" in refused("--data", tmp_path / "nowhere", *where)
     assert "no pair of files train.en and train.fr" in refused("--data", files, "--target", "fr", *where)
     assert "larger than the training set, which has" in refused("--data", files, "--batch-size", 5000, *where)
-    assert "all training pairs of" in refused("--data", files, "--longest", 2, *where)
+    for language in ("en", "de"):
+        (tmp_path / f"train.{language}").write_text("one two three four\n" * 20, encoding="utf-8")
+    long = refused("--data", tmp_path, "--longest", 2, "--batch-size", 4, *where)
+    assert "all training pairs of" in long and "are longer than --longest 2 subwords" in long
     assert "a multiple of 8" in refused("--data", files, "--width", 20, "--heads", 4, *where)
     assert "--vocabulary is 10" in refused("--data", files, "--vocabulary", 10, *where)
     assert not (tmp_path / "run").exists()
