@@ -47,7 +47,7 @@ from pipeline.training.state import init_state
 
 ROOT = Path(__file__).parents[1]
 OBJECTIVE = Objective(Serial((Dense(16), ReLU(), Dense(3))), SoftmaxCrossEntropy())
-OPTIONS = ("--model", "mlp", "--epochs", "40", "--save-seconds", "0.2", "--log-every", "5", "--quiet")
+OPTIONS = ("--model", "mlp", "--epochs", "12", "--save-seconds", "0.1", "--log-every", "5", "--quiet")
 STOPPED = (-signal.SIGKILL, -signal.SIGTERM, 143)
 """Exit codes of a process that was stopped; by SIGTERM itself where Python had not come far enough to answer it."""
 SLOWED = """

@@ -17,7 +17,7 @@ def test_no_damage_to_a_checkpoint_gives_wrong_numbers_or_a_traceback():
 
 
 def test_a_run_that_is_killed_and_resumed_is_byte_identical_also_where_the_disk_is_slow():
-    assert "0 wrong" in run("interrupt", "--kills", 2, "--terms", 1, "--slow", 0.5)
+    assert "0 wrong" in run("interrupt", "--kills", 1, "--terms", 1, "--slow", 0.2)
 
 
 def test_training_takes_no_more_memory_from_step_to_step():
