@@ -17,6 +17,7 @@ from pipeline.report.comparison import Compared, comparison, options_table, resu
 from pipeline.storage import read_json
 from pipeline.training.run import Run
 from tasks.framework.command_line import print_table
+from tasks.framework.summary import WITHOUT_EFFECT
 
 
 def main(
@@ -34,14 +35,15 @@ def main(
     if len(runs) < 2:
         raise UserError("compare needs two runs or more: scripts/compare RUN RUN")
     compared = [read(folder) for folder in runs]
-    results, options = results_table(compared), options_table(compared)
+    without_effect = ("run_dir", *WITHOUT_EFFECT)
+    results, options = results_table(compared), options_table(compared, without_effect)
     for table in (results, options):
         if table.rows:
             numbers = table.columns[1:] if table is results else ()
             print_table(table.columns, [[str(cell) for cell in row] for row in table.rows], numbers)
     folder = out or Path("runs") / f"comparison-{datetime.now():%Y%m%d-%H%M%S}"
     folder.mkdir(parents=True, exist_ok=True)
-    print(f"report          {visible(str(page.write(folder, comparison(compared))))}")
+    print(f"report          {visible(str(page.write(folder, comparison(compared, without_effect))))}")
 
 
 def read(folder: Path) -> Compared:

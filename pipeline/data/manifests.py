@@ -15,7 +15,7 @@ from .parts import part_of
 from .text import read_encoded
 
 SUFFIXES = (".tsv", ".csv", *JSON)
-"""Of the manifests in a folder; a manifest that is named itself may be a .txt file, too."""
+"""Suffixes of the manifests that a folder is searched for. A manifest that a user names may also be a .txt file."""
 ENDINGS = (".wav", ".flac")
 COLUMNS = (
     Column(

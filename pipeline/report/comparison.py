@@ -1,15 +1,12 @@
 """A page that compares runs: their results beside each other, and their curves over each other."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
 from ..evaluation.diagnosis import is_interval
 from . import plots
 from .page import Page, Plot, Table
-
-UNIMPORTANT = ("run_dir", "resume", "quiet", "log_every", "verify_every", "save_seconds", "keep", "dry_run")
-"""Options that change nothing about a run's result."""
 
 
 class Compared(NamedTuple):
@@ -21,9 +18,9 @@ class Compared(NamedTuple):
     metrics: Sequence[Mapping[str, Any]]
 
 
-def comparison(runs: Sequence[Compared]) -> Page:
-    """The page. The first test metric of the first run is the one that is told first."""
-    results, options = results_table(runs), options_table(runs)
+def comparison(runs: Sequence[Compared], without_effect: Collection[str]) -> Page:
+    """The page. without_effect: see ``options_table``."""
+    results, options = results_table(runs), options_table(runs, without_effect)
     sections = [results, *([options] if options.rows else []), *_curves(runs)]
     text = f"{len(runs)} runs side by side: their results on their test splits, the options in which they differ, and "
     return Page("Runs compared", (), text + "their validation metrics over the epochs.", sections)
@@ -45,14 +42,14 @@ def results_table(runs: Sequence[Compared]) -> Table:
     return Table("Results", caption, ("", *(run.name for run in runs)), rows)
 
 
-def options_table(runs: Sequence[Compared]) -> Table:
-    """The options in which the runs differ, a row for each."""
+def options_table(runs: Sequence[Compared], without_effect: Collection[str]) -> Table:
+    """The options in which the runs differ, a row for each. without_effect: those that change no result."""
     flat = [dict(_flat(run.config)) for run in runs]
     names = list(dict.fromkeys(name for options in flat for name in options))
     rows = [
         (name.replace("_", "-"), *(_text(options.get(name, "-")) for options in flat))
         for name in names
-        if name not in UNIMPORTANT and any(options.get(name, "-") != flat[0].get(name, "-") for options in flat)
+        if name not in without_effect and any(options.get(name, "-") != flat[0].get(name, "-") for options in flat)
     ]
     return Table("Options", "Those in which the runs differ.", ("option", *(run.name for run in runs)), rows)
 

@@ -91,8 +91,8 @@ class Checkpoints:
         with _Damage(self.directory / "last") as damage:
             for folder in _steps(self.directory / "last"):
                 try:
-                    progress = self._progress(folder)
                     state = TrainState(**_restore(folder, "state", _tree(like)))
+                    progress = self._progress(folder)
                 except _Damaged as error:
                     damage.append(error)
                     continue
@@ -117,8 +117,7 @@ class Checkpoints:
         return None
 
     def _progress(self, folder: Path) -> dict[str, Any]:
-        """The progress in a checkpoint that is whole, as is that of the best parameters it refers to."""
-        _check(folder, "state")
+        """The progress in a whole checkpoint. Raises _Damaged if that of the best parameters it refers to is not."""
         progress = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))
         if progress["best_step"] is not None:
             _check(self.directory / "best" / str(progress["best_step"]), "params")

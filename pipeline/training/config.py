@@ -76,7 +76,7 @@ class TaskConfig(TrainingConfig):
     model: str = ""
     """Kind of model."""
     dry_run: bool = False
-    """Say what is read of the data, and stop before training."""
+    """Print what was read from the data, and stop before training."""
 
 
 F = TypeVar("F", bound="FoldsConfig")
