@@ -15,6 +15,7 @@ from ..errors import UserError
 from ..extras import extra
 from .dataset import LONGEST_CLASS, Source
 from .limits import list_folder, open_file, parsing, read_content, require_memory
+from .parts import NAMES_WITH_EVAL
 from .sizes import Size, default_size, parse_size, resized, size_note
 
 T = TypeVar("T")
@@ -25,17 +26,7 @@ FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
 FORMATS_IN_WORDS = "PNG, JPEG, WebP, BMP, TIFF or GIF"
 MOST_PIXELS = 1 << 25
 """Pixels of one image, as in 8192x4096: a small file can announce any number."""
-PARTS = {
-    "train": "train",
-    "training": "train",
-    "val": "validation",
-    "valid": "validation",
-    "validation": "validation",
-    "dev": "validation",
-    "test": "test",
-    "testing": "test",
-    "eval": "test",
-}
+PARTS = {name: part for part, names in NAMES_WITH_EVAL.items() for name in names}
 """What folders of a part are named, in any case."""
 JUNK = {"__macosx", "thumbs.db", "desktop.ini", "@eadir", "$recycle.bin"}
 """Files and folders that programs leave behind, in lower case; so are all whose names begin with a dot."""

@@ -9,6 +9,8 @@ NAMES = {
     "test": ("test", "testing"),
 }
 """First words of the names of each part's files and folders."""
+NAMES_WITH_EVAL = NAMES | {"test": (*NAMES["test"], "eval")}
+"""The same for images and tables, whose test part is also called eval."""
 
 
 def part_of(name: str) -> str | None:

@@ -9,14 +9,9 @@ from ..display import quoted
 from ..errors import UserError
 from .delimited import suffix_of
 from .limits import list_folder, open_unpacked
+from .parts import NAMES_WITH_EVAL
 from .sheet import TEXT_SUFFIXES, WORKBOOKS
 
-PARTS = {
-    "train": ("train", "training"),
-    "validation": ("val", "valid", "validation", "dev"),
-    "test": ("test", "testing", "eval"),
-}
-"""Words in the names of files, in any case, by split."""
 SUFFIXES = (*TEXT_SUFFIXES, *WORKBOOKS)
 
 _BEGINNING = 512
@@ -50,7 +45,7 @@ def find_files(path: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
     has_folders = any(os.path.isdir(entry) and not entry.name.startswith(".") for entry in everything)
     if len(inside) == 1 and _part(inside[0]) in ("train", "") and not has_folders:
         return {"train": inside[0]}, ()
-    found = {part: [file for file in inside if _part(file) == part] for part in PARTS}
+    found = {part: [file for file in inside if _part(file) == part] for part in NAMES_WITH_EVAL}
     if not found["train"] or (has_folders and not found["test"]):  # class-named folders of images, and a file
         return {}, ()
     files = {part: _preferred(path, part, matches) for part, matches in found.items() if matches}
@@ -66,10 +61,12 @@ def _part(file: Path) -> str:
     """The split that a file's name tells, or ""."""
     stem = file.name.lower().removesuffix(".gz").removesuffix(suffix_of(file))
     words = re.split(r"[^a-z]+", stem)
-    for part, names in PARTS.items():
+    for part, names in NAMES_WITH_EVAL.items():
         if any(name in words for name in names):
             return part
-    return next((part for part, names in PARTS.items() if stem.startswith(names[0]) or stem.endswith(names[0])), "")
+    return next(
+        (part for part, names in NAMES_WITH_EVAL.items() if stem.startswith(names[0]) or stem.endswith(names[0])), ""
+    )
 
 
 def _preferred(folder: Path, part: str, files: Sequence[Path]) -> Path:
