@@ -27,6 +27,16 @@ def _swap(x: Array) -> Array:
     return jnp.swapaxes(x, 0, 1)
 
 
+def _outer_products(
+    x: Float[Array, "time batch features"], d_y: Float[Array, "time batch gates"], sums: Any
+) -> Float[Array, "features gates"]:
+    """The sum over time and batch of x^T d_y.
+
+    The two axes are contracted as they are: merged into one, a batch that is sharded over devices would be gathered.
+    """
+    return jnp.einsum("tbf,tbg->fg", x, d_y, preferred_element_type=sums)
+
+
 def _select(mask: Array | None, new: PyTree, old: PyTree) -> PyTree:
     """``new`` where the mask is True, else ``old``."""
     if mask is None:
@@ -136,10 +146,9 @@ class _Recurrent(Layer):
             new, gates, extra = self.cell_forward(params, state, a)
             return _select(mask, new, state), gates, (state, extra)
 
-        products = _swap(x).reshape(-1, x.shape[-1]) @ params["kernel"]
+        products = jnp.tensordot(_swap(x), params["kernel"], 1)
         start = self.zeros(x.shape[0], x.dtype)
-        end, gates, (previous, extra) = scan_in_place(step, start, products, mask, x.shape[1], self.reverse)
-        extra = None if extra is None else extra.reshape(-1, self.units)
+        end, gates, (previous, extra) = scan_in_place(step, start, products, mask, self.reverse)
         # The state after a step is the previous state of the next one.
         parts = [end[0][None], previous[0][:-1]] if self.reverse else [previous[0][1:], end[0][None]]
         return self.output(jnp.concatenate(parts), end, mask), (x, previous, (gates, extra), mask)
@@ -183,20 +192,19 @@ class _Recurrent(Layer):
             return _select(mask, d_previous, d_state), jax.tree.map(lambda d: d.astype(x.dtype), d_a), None
 
         positions = previous, d_h, mask
-        _, (d_a, extra), _ = scan_in_place(step, d_end, gates, positions, x.shape[1], not self.reverse)
-        by_time = _swap(x)
+        _, (d_a, extra), _ = scan_in_place(step, d_end, gates, positions, not self.reverse)
         d_params = {
-            "kernel": jnp.matmul(by_time.reshape(-1, x.shape[-1]).T, d_a, preferred_element_type=sums),  # (3)
-            "bias": d_a.sum(0, dtype=sums),  # (5)
-            **self.recurrent_cotangents(previous[0].reshape(-1, self.units), d_a, extra, sums),  # (4)
+            "kernel": _outer_products(_swap(x), d_a, sums),  # (3)
+            "bias": d_a.sum((0, 1), dtype=sums),  # (5)
+            **self.recurrent_cotangents(previous[0], d_a, extra, sums),  # (4)
         }
-        d_x = _swap((d_a @ weights["kernel"].T).reshape(by_time.shape))  # (6)
+        d_x = _swap(jnp.tensordot(d_a, weights["kernel"].T, 1))  # (6)
         return {name: d.astype(params[name].dtype) for name, d in d_params.items()}, d_x
 
     def recurrent_cotangents(self, previous: Array, d_a: Array, extra: PyTree, sums: Any) -> dict[str, Array]:
         """(4) of ``backward`` for cells that only add q and a, so that d_q = d_a. extra: see ``cell_backward``."""
         del extra
-        return {"recurrent": jnp.matmul(previous.T, d_a, preferred_element_type=sums)}
+        return {"recurrent": _outer_products(previous, d_a, sums)}
 
     def after(self, context: Context) -> Context:
         return replace(context, mask=None) if self.outputs == "last" else context
@@ -387,9 +395,9 @@ class GRU(_Recurrent):
 
         extra: d_m.
         """
-        d_q = jnp.concatenate([d_a[:, : 2 * self.units], extra], 1)
-        d_recurrent = jnp.matmul(previous.T, d_q, preferred_element_type=sums)
-        return {"recurrent": d_recurrent, "recurrent_bias": extra.sum(0, dtype=sums)}
+        d_q = jnp.concatenate([d_a[..., : 2 * self.units], extra], -1)
+        d_recurrent = _outer_products(previous, d_q, sums)
+        return {"recurrent": d_recurrent, "recurrent_bias": extra.sum((0, 1), dtype=sums)}
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,11 @@ def scan_in_place(
     carry: PyTree,
     rows: PyTree,
     xs: PyTree,
-    length: int,
     reverse: bool,
 ) -> tuple[PyTree, PyTree, PyTree]:
     """A scan whose step (carry, block, xs[t]) -> (carry, new, y) replaces block t of ``rows`` by ``new``.
 
-    rows: arrays (time * batch, ...), time outermost; block t is their rows of time t.
+    rows: arrays (time, batch, ...); block t is row t.
 
     Returns the last carry, the rows and the stacked y.
 
@@ -28,15 +27,14 @@ def scan_in_place(
     writes the previous step's ``new``: if a step read and then wrote the same rows, XLA might copy all of them in every
     step.
     """
+    length = len(jax.tree.leaves(rows)[0])
     first, last = (length - 1, 0) if reverse else (0, length - 1)
 
-    batch = len(jax.tree.leaves(rows)[0]) // length
-
     def read(rows: PyTree, t: Any) -> PyTree:
-        return jax.tree.map(lambda a: lax.dynamic_slice_in_dim(a, t * batch, batch, 0), rows)
+        return jax.tree.map(lambda a: lax.dynamic_index_in_dim(a, t, 0, keepdims=False), rows)
 
     def write(rows: PyTree, new: PyTree, t: Any) -> PyTree:
-        return jax.tree.map(lambda a, new: lax.dynamic_update_slice_in_dim(a, new, t * batch, 0), rows, new)
+        return jax.tree.map(lambda a, new: lax.dynamic_update_index_in_dim(a, new, t, 0), rows, new)
 
     def one(carried: PyTree, position: tuple[Any, PyTree]) -> tuple[PyTree, PyTree]:
         carry, rows, new, place = carried

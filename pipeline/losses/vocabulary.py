@@ -26,7 +26,7 @@ class VocabularyCrossEntropy(Loss):
     tied.
 
     rows: about how many rows of logits exist at a time. Chunks are cut along the time axis alone, so that a batch that
-    is sharded over devices stays where it is.
+    is sharded over devices stays where it is; the gradient of E is then summed over the devices once a chunk.
 
     >>> loss, h, targets = VocabularyCrossEntropy(vocabulary=50), jnp.zeros((2, 6, 8)), Targets(jnp.ones((2, 6), int))
     >>> params = loss.init(jax.random.key(0), (h, targets))
@@ -116,24 +116,31 @@ class VocabularyCrossEntropy(Loss):
         count = -(-time // steps)
 
         def in_chunks(array: Array, axis: int) -> Array:
-            """``array`` as (count, steps, ...): time first, padded with zeros and cut into chunks."""
+            """``array`` as (count, steps, ...): chunk c has the positions c, c + count, c + 2 count, ...
+
+            Where there is no batch before the time axis, devices that hold neighbouring rows so have a part of every
+            chunk.
+            """
             array = jnp.moveaxis(array, axis, 0)
             array = jnp.pad(array, [(0, count * steps - time)] + [(0, 0)] * (array.ndim - 1))
-            return array.reshape(count, steps, *array.shape[1:])
+            return jnp.swapaxes(array.reshape(steps, count, *array.shape[1:]), 0, 1)
 
         def whole(array: Array, axis: int) -> Array:
+            array = jnp.swapaxes(array, 0, 1)
             return jnp.moveaxis(array.reshape(count * steps, *array.shape[2:])[:time], 0, axis)
 
         def chunk(d_embedding: Array, xs: tuple[Array, Array]) -> tuple[Array, tuple[Array, Array]]:
-            rows, w = xs[0].reshape(-1, h.shape[-1]), xs[1].reshape(-1)
-            z = jnp.matmul(rows, embedding.T, preferred_element_type=sums)
+            rows, w = xs
+            z = jnp.tensordot(rows, embedding.T, 1, preferred_element_type=sums)
             largest = z.max(-1)
-            exps = jnp.exp(z - largest[:, None])
+            exps = jnp.exp(z - largest[..., None])
             total = exps.sum(-1)
-            w_p = (exps * (w / total)[:, None]).astype(h.dtype)
-            d_rows = jnp.matmul(w_p, embedding, preferred_element_type=sums)
-            d_embedding = d_embedding + jnp.matmul(w_p.T, rows, preferred_element_type=sums)
-            return d_embedding, ((largest + jnp.log(total)).reshape(xs[1].shape), d_rows.reshape(xs[0].shape))
+            w_p = (exps * (w / total)[..., None]).astype(h.dtype)
+            d_rows = jnp.tensordot(w_p, embedding, 1, preferred_element_type=sums)
+            # All axes of the rows are contracted as they are: merged into one, a sharded batch would be gathered.
+            axes = tuple(range(w.ndim))
+            d_embedding = d_embedding + jnp.tensordot(w_p, rows, (axes, axes), preferred_element_type=sums)
+            return d_embedding, (largest + jnp.log(total), d_rows)
 
         start = jnp.zeros(embedding.shape, sums)
         d_embedding, (log_sums, d_h) = lax.scan(chunk, start, (in_chunks(h, -2), in_chunks(weights, -1)))
