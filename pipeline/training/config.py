@@ -41,7 +41,8 @@ class TrainingConfig:
     verify_every: int = 0
     """Number of steps between two comparisons of the manual gradient with autodiff. 0: never."""
     log_every: int = 10
-    """Number of steps between two lines of metrics.jsonl."""
+    """Number of steps between two lines of metrics.jsonl. The first step and the last one of each epoch have one in any
+    case."""
     save_seconds: float = 0.0
     """Seconds between two checkpoints within an epoch. 0: only at the end of each epoch."""
     keep: int = 2

@@ -23,7 +23,8 @@ class PendingStep(NamedTuple):
 class MetricLogger:
     """Writes the metrics of steps into metrics.jsonl and onto the display, and detects a step that is not finite.
 
-    learning_rate: of a step, by its number from 1. log_every: number of steps between two lines.
+    learning_rate: of a step, by its number from 1. log_every: number of steps between two lines. The first step and the
+    last one of each epoch have a line in any case, so that the plots of a short run show something.
     on_non_finite: called with the first step that is not finite, and the state before it; raises an exception.
     """
 
@@ -64,7 +65,8 @@ class MetricLogger:
             self._on_non_finite(step, state)
         self._time(len(jax.tree.leaves(step.batch)[0]))
         self._display.step(step.number, float(loss), self._pace)
-        if step.number % self._log_every == 0:
+        ends_epoch = step.number % self._steps_per_epoch == 0
+        if step.number == 1 or ends_epoch or step.number % self._log_every == 0:
             self._run.log(self._line(step))
 
     def _time(self, examples: int) -> None:

@@ -27,6 +27,11 @@ class StopConfig:
         require_numbers(self, "stop.")
         require_at_least(self, patience=0, min_improvement=0, group="stop.")
 
+    def require_metric_among(self, evaluation: Mapping[str, float]) -> None:
+        """Raises UserError if the metric is none of an evaluation's."""
+        if self.metric not in evaluation:
+            raise UserError(f"--stop.metric is {self.metric!r}; this task has {', '.join(evaluation)}")
+
 
 @dataclass(frozen=True)
 class Stopping:
@@ -54,7 +59,8 @@ class Stopping:
         Raises UserError if the evaluation lacks the metric, or if the metric is not finite and never was: without it no
         checkpoint is the best.
         """
-        value = self._value(evaluation)
+        self.config.require_metric_among(evaluation)
+        value = evaluation[self.config.metric]
         if self.best is None and not math.isfinite(value):
             raise UserError(
                 f"the validation {self.config.metric} is {value}, so that no checkpoint can be chosen by it; lower "
@@ -86,11 +92,6 @@ class Stopping:
         if patience and stale >= patience:
             return f"converged: validation {name} has not improved for {stale} epochs"
         return None
-
-    def _value(self, evaluation: Mapping[str, float]) -> float:
-        if self.config.metric not in evaluation:
-            raise UserError(f"--stop.metric is {self.config.metric!r}; this task has {', '.join(evaluation)}")
-        return evaluation[self.config.metric]
 
     def _better(self, value: float, than: float, by: float = 0.0) -> bool:
         gain = than - value if self.config.metric in LOWER_IS_BETTER else value - than

@@ -213,12 +213,17 @@ class Task(ABC, Generic[Config]):
             training = training._replace(notes=(*training.notes, note))
         steps = steps_per_epoch(training.examples, config.batch_size)
         config.total_steps(steps)  # raises where these are too many
+        if not config.resume and config.stop.metric != self._recipe_of(config).stop.metric:
+            config.stop.require_metric_among(training.evaluate(self.initialized(model).params))
         return model, data, training, steps
+
+    def _recipe_of(self, config: Config) -> Config:
+        """The defaults of the options that do not choose among the recipes."""
+        return self.recipe(config.data, **{option: getattr(config, option) for option in self.chooses})
 
     def _smaller_batch(self, config: Config, examples: int) -> int:
         """A batch size for two steps an epoch, where the recipe's is too large; 0 where it fits or was given."""
-        choices = {option: getattr(config, option) for option in self.chooses}
-        is_default = config.batch_size == self.recipe(config.data, **choices).batch_size
+        is_default = config.batch_size == self._recipe_of(config).batch_size
         if examples < 2 * config.accumulate or config.batch_size <= examples or not is_default:
             return 0
         return config.accumulate * 2 ** ((examples // (2 * config.accumulate)).bit_length() - 1)

@@ -62,9 +62,17 @@ def test_curves_are_drawn_against_epochs():
 
 
 def test_the_running_mean_is_a_mean():
-    smooth, window = plots.training._running_mean(np.arange(80.0))
-    assert window == 2
-    np.testing.assert_allclose(smooth, np.arange(79) + 0.5)
+    smooth, window = plots.training._running_mean(np.arange(50.0))
+    assert window == 10
+    np.testing.assert_allclose(smooth, np.arange(41) + 4.5)
+    assert [plots.training._running_mean(np.zeros(n))[1] for n in (1, 4, 10, 400, 800)] == [1, 1, 2, 10, 20]
+
+
+def test_a_single_step_is_seen_in_both_plots():
+    one = [next(metrics())]
+    for figure in (plots.curves(one, "accuracy", LIGHT), plots.gradient_norms(one, LIGHT)):
+        drawn = [line for axis in figure.axes for line in axis.lines if line.get_color() != LIGHT.validation]
+        assert len(drawn) == 2 and all(line.get_marker() == "o" and len(x_of(line)) == 1 for line in drawn)
 
 
 def test_confusion_matrix_shows_the_counts_with_the_true_class_as_row():

@@ -41,9 +41,7 @@ def curves(metrics: Sequence[Line], metric: str | None, theme: Theme) -> Figure:
         drawn = [(line["step"] / per_epoch, line[name]) for line in steps if name in line]
         if drawn:
             x, y = np.transpose(drawn)
-            smooth, window = _running_mean(y)
-            axis.plot(x, y, color=theme.training, alpha=0.25, linewidth=1)
-            axis.plot(x[window - 1 :], smooth, color=theme.training, label="training (running mean)")
+            _with_running_mean(axis, x, y, theme.training, "training (running mean)", "training")
         x, y = [line["step"] / per_epoch for line in evaluations], [line[name] for line in evaluations]
         axis.plot(x, y, color=theme.validation, marker="o", markersize=4, label="validation")
         axis.set(title=name.capitalize(), xlabel="epoch")
@@ -68,9 +66,24 @@ def _steps_per_epoch(evaluations: Sequence[Line], steps: Sequence[Line]) -> floa
     return last["step"] / max(1, last["epoch"])
 
 
+def _with_running_mean(
+    axis: Axes, x: np.ndarray, y: np.ndarray, colour: Any, label: str, label_of_few: str, geometric: bool = False
+) -> None:
+    """Values as a pale line, and their running mean as a strong one; too few for a mean are a line with its points.
+
+    geometric: whether it is the mean of the values' logarithms.
+    """
+    smooth, window = _running_mean(np.log(np.maximum(y, 1e-30)) if geometric else y)
+    if window == 1:
+        axis.plot(x, y, color=colour, marker="o", markersize=4, label=label_of_few)
+        return
+    axis.plot(x, y, color=colour, alpha=0.25, linewidth=1)
+    axis.plot(x[window - 1 :], np.exp(smooth) if geometric else smooth, color=colour, label=label)
+
+
 def _running_mean(values: np.ndarray) -> tuple[np.ndarray, int]:
-    """The mean over a window of a fortieth of the values (at least 1), and the window's length."""
-    window = max(1, len(values) // 40)
+    """The mean over a window, and the window's length: a fortieth of the values; of fewer than 400 a fifth, at most 10."""
+    window = max(1, len(values) // 40, min(10, len(values) // 5))
     return np.convolve(values, np.full(window, 1 / window), mode="valid"), window
 
 
@@ -90,14 +103,11 @@ def gradient_norms(metrics: Sequence[Line], theme: Theme) -> Figure:
     figure = figure_of(WIDTH, max(3.6, 0.19 * len(layers) + 0.8))
     axis = figure.subplots()
     low, high = (0.0, 0.85) if theme is LIGHT else (0.2, 1.0)
-    x = [line["step"] for line in steps]
+    x = np.array([line["step"] for line in steps])
     for layer, position in zip(layers, np.linspace(low, high, len(layers))):
         y = np.array([line["gradient_norm"][layer] for line in steps], float)
         y[y == 0] = np.nan  # behind a kernel of zeros nothing arrives at the first step
-        smooth, window = _running_mean(np.log(np.maximum(y, 1e-30)))
-        colour = mpl.colormaps["viridis"](position)
-        axis.plot(x, y, color=colour, alpha=0.2, linewidth=1)
-        axis.plot(x[window - 1 :], np.exp(smooth), color=colour, label=layer)
+        _with_running_mean(axis, x, y, mpl.colormaps["viridis"](position), layer, layer, geometric=True)
     axis.set(xlabel="step", ylabel="L2 norm of the gradient")
     _logarithmic(axis)
     if layers:
