@@ -82,7 +82,7 @@ def _with_running_mean(
 
 
 def _running_mean(values: np.ndarray) -> tuple[np.ndarray, int]:
-    """The mean over a window, and the window's length: a fortieth of the values; of fewer than 400 a fifth, at most 10."""
+    """The mean over a window of a fortieth of the values (of fewer than 400: a fifth, at most 10), and its length."""
     window = max(1, len(values) // 40, min(10, len(values) // 5))
     return np.convolve(values, np.full(window, 1 / window), mode="valid"), window
 
