@@ -47,8 +47,9 @@ from pipeline.training.optimizer import OptimizerConfig
 from pipeline.training.run import read_config
 from pipeline.training.signatures import DiagnosisSignature
 from pipeline.training.step import Augment
+from tasks.framework.answers import Answers, Classify, Table, likeliest, ranking, with_classes
 from tasks.framework.classification import CrossValidatedClassification, Labelled
-from tasks.framework.command_line import Predictions, main, print_lines, print_table
+from tasks.framework.command_line import main
 from tasks.framework.cross_validation import Part
 from tasks.framework.export import Exported
 from tasks.framework.stages import Metric, Outcome, TaskModel
@@ -144,7 +145,7 @@ OWN = {
 
 
 @dataclass(frozen=True)
-class Examine(Predictions):
+class Examine(Classify):
     """Predict how likely disease is in your own cases, and what speaks for it."""
 
     inputs: Positional[tuple[Path, ...]]
@@ -175,13 +176,12 @@ class MedicalDiagnosis(CrossValidatedClassification[Config, DiagnosisSignature])
     def recipe(self, data: str | None, no_header: bool = False, signals: bool = False) -> Config:
         data, kind = data or "breast-cancer", "table"
         with suppress(UserError):  # which load raises, too
-            kind = kind_of(data, "", no_header, signals)
+            kind = kind_of(data, TableOptions(no_header=no_header, signals=signals))
         return dataclasses.replace(RECIPES.get(data, OWN[kind]), data=data)
 
     def load(self, config: Config) -> Cases:
-        table: Any = {entry.name: getattr(config, entry.name) for entry in dataclasses.fields(TableOptions)}
-        fold = config.fold or 1
-        cases = load(config.data, seed=config.seed, image_options=config, folds=config.folds, fold=fold, **table)
+        folds = {"folds": config.folds, "fold": config.fold or 1}
+        cases = load(config.data, seed=config.seed, options=config, image_options=config, **folds)
         return normal_or_not(cases) if config.model == "autoencoder" and len(cases.classes) > 2 else cases
 
     def signature(self, config: Config, data: Cases) -> DiagnosisSignature:
@@ -287,7 +287,7 @@ class MedicalDiagnosis(CrossValidatedClassification[Config, DiagnosisSignature])
         data, answers = [part.data for part in parts], [part.evaluation.answers for part in parts]
         return diagnosis.combined_sections(config, data, answers, points, content["test"], config.seeds > 0)
 
-    def predict(self, command: Examine) -> None:
+    def predict(self, command: Examine) -> Answers:
         require_between(command, samples=(2, 10_000))
         config = read_config(command.run, self.config)
         runs = config.folders(command.run) if config.seeds else [command.run]
@@ -300,18 +300,22 @@ class MedicalDiagnosis(CrossValidatedClassification[Config, DiagnosisSignature])
         signature, files = models[0].signature, files_in(command.inputs)
         columns, scaling = signature.columns, signature.scaling
         notes: list[str] = []
-        options = signature.input_shape, scaling, columns, config.delimiter, signature.fit, notes
+        options = signature.input_shape, scaling, columns, config, signature.fit, notes
         names, inputs = zip(*(case for path in files for case in read_cases(path, *options)))
         print_notes(notes)
         answered = diagnose(members, np.stack(inputs), command.samples)
         contributions = diagnosis.mean_attribution(members, np.stack(inputs), answered.labels)
         answers = diagnosis.Answers(names, scaling.undone(np.stack(inputs)), answered, contributions, signature.classes)
-        heading, rows = answers.table(columns)
-        print_table(heading, rows, numbers=heading[2:4])
+        ranked = [likeliest(row, signature.classes, command.top) for row in answered.probabilities]
+        records = [record | ranking(classes) for record, classes in zip(answers.records(columns), ranked)]
+        notes = []
         if not columns:
-            for name, picture in answers.write_pictures(command.pictures or command.run / "attributions"):
-                print_lines(f"what drove {name}: {picture}")
-        print("Not a clinical device: not to be used to diagnose or treat anybody.")
+            for i, picture in enumerate(answers.write_pictures(command.pictures or command.run / "attributions")):
+                records[i]["picture"] = str(picture)
+                notes.append(f"what drove {names[i]}: {picture}")
+        notes.append("Not a clinical device: not to be used to diagnose or treat anybody.")
+        heading, rows = answers.table(columns)
+        return Answers(records, with_classes(Table(heading, rows, heading[2:4]), ranked), notes)
 
     def exported(self, model: TaskModel, run_directory: Path) -> Exported:
         """Inputs as they are stored to calibrated probabilities."""

@@ -99,13 +99,48 @@ def guess_delimiter(content: str) -> str:
     return best
 
 
+def note_on_delimiter(path: Path, content: str, chosen: str, notes: list[str]) -> str:
+    """The delimiter of a file: the one that an option names, or a guess, which a note says where it is unusual."""
+    named = delimiter_option(chosen)
+    if named:
+        return named
+    usual = {".csv": ",", ".tsv": "\t"}.get(suffix_of(path), "")
+    first = next((line for line in content.split("\n") if line.strip()), "")
+    if usual == "\t" and usual in first:
+        return usual
+    delimiter = "::" if "::" in first else guess_delimiter(content) or usual or ","
+    if delimiter != usual and delimiter in first:
+        name = next((name for name, mark in DELIMITERS.items() if mark == delimiter), f"{delimiter!r}")
+        name = "white space" if delimiter == " " else name
+        notes.append(f"{visible(path.name)}: its delimiter is taken to be {name} (--delimiter names another)")
+    return delimiter
+
+
+def without_comments(path: Path, content: str, notes: list[str]) -> tuple[str, str]:
+    """A file's content with empty lines for those that begin with "#" before all others, and the last one of these.
+
+    >>> without_comments(Path("a.csv"), "# age, dose\\n50,1\\n", [])
+    ('\\n50,1\\n', ' age, dose')
+    """
+    if not content.lstrip().startswith("#"):
+        return content, ""
+    lines, count, last = (content if "\n" in content else content.replace("\r", "\n")).split("\n"), 0, ""
+    for place, line in enumerate(lines):
+        if line.strip() and not line.startswith("#"):
+            break
+        if line.strip():
+            count, last, lines[place] = count + 1, line.lstrip("#").rstrip("\r"), ""
+    notes.append(f"{count} lines at the beginning of {visible(path.name)} left out: they begin with #")
+    return "\n".join(lines), last
+
+
 def is_number(text: str) -> bool:
-    """Whether Python reads a text as a number, which may be infinite or NaN."""
+    """Whether a text is a number, which may be infinite or NaN. Unlike in Python, 1_000 is none."""
     try:
         float(text)
     except ValueError:
         return False
-    return True
+    return "_" not in text
 
 
 def delimiter_option(text: str) -> str:

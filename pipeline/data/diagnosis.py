@@ -26,8 +26,9 @@ from .dataset import (
 )
 from .idx import find_idx
 from .images import ImageOptions
+from .parts import notes_on_copies
 from .signal_rows import read_signals, row_kind
-from .table import Columns, read_table
+from .table import DEFAULTS, Columns, TableOptions, read_table, with_labels
 from .table_files import SUFFIXES, find_files
 
 Kind = Literal["table", "images", "signals"]
@@ -57,12 +58,7 @@ def load(
     name_or_path: str,
     *,
     seed: int,
-    label: str = "",
-    ignore: Sequence[str] = (),
-    normal: str = "",
-    delimiter: str = "",
-    no_header: bool = False,
-    signals: bool = False,
+    options: TableOptions = DEFAULTS,
     image_options: ImageOptions = images.DEFAULTS,
     folds: int = 0,
     fold: int = 1,
@@ -73,25 +69,24 @@ def load(
         first line has numbers, not the columns' names); a folder with one such file, or one for training and others
         for validation and testing, by their names; a MedMNIST-style ``.npz`` file; a folder of class-named folders of
         images.
-    label: a table's column with the diagnosis ("": "label"); for signals the class's column, "first" or "last".
-    ignore, normal, delimiter, no_header, signals: see ``TableOptions``. image_options: see ``images.load``.
+    options: how tables and signals are read. image_options: see ``images.load``.
     seed, folds, fold: see ``dataset.complete``.
 
     Raises UserError, with file and line, for data that cannot be trained on.
     """
-    kind = kind_of(name_or_path, delimiter, no_header, signals)
+    kind = kind_of(name_or_path, options)
     if kind == "table":
-        names, parts, classes, notes = _table(name_or_path, label, ignore, delimiter, no_header)
+        names, parts, classes, notes = _table(name_or_path, options)
         source = Source(parts, classes, notes)
     else:
-        if ignore:
+        if options.ignore:
             raise UserError(f"--ignore names columns of a table, and {name_or_path} has {kind}; leave it out")
         are_signals, names = kind == "signals", ()
-        source = _signals(name_or_path, label, delimiter) if are_signals else _images(name_or_path, image_options)
+        source = _signals(name_or_path, options) if are_signals else _images(name_or_path, image_options)
     if kind != "images":
         source = source._replace(notes=source.notes + image_options.unused(source))
     parts, classes, notes, *_ = source
-    parts, classes = _with_normal_first(name_or_path, parts, classes, normal)
+    parts, classes = _with_normal_first(name_or_path, parts, classes, options.normal)
     if kind != "table":
         source = source._replace(parts=dict(parts), classes=classes)
         data = complete(name_or_path, source, seed=seed, folds=folds, fold=fold)
@@ -99,6 +94,8 @@ def load(
     if folds:
         parts = in_folds(name_or_path, parts, classes, folds, fold)
     parts = with_held_out(name_or_path, parts, classes, seed)
+    rows = {part: [hash(tuple(map(str, row))) for row in values.tolist()] for part, (values, _) in parts.items()}
+    notes = (*notes, *notes_on_copies(rows, "rows"))
     columns = Columns.learn(names, parts["train"][0])
     features = {part: (columns.encode(values), labels) for part, (values, labels) in parts.items()}
     return Cases(name_or_path, *standardised(name_or_path, features), classes, notes, columns=columns)
@@ -165,7 +162,7 @@ def normal_or_not(cases: Cases) -> Cases:
     return replace(cases, **splits, classes=(cases.classes[0], UNLIKE))
 
 
-def kind_of(name_or_path: str, delimiter: str = "", no_header: bool = False, signals: bool = False) -> Kind:
+def kind_of(name_or_path: str, options: TableOptions = DEFAULTS) -> Kind:
     """The kind of a data set's examples: see ``load``. Raises UserError if there is no such data set."""
     if name_or_path in KNOWN:
         return KNOWN[name_or_path]
@@ -182,33 +179,34 @@ def kind_of(name_or_path: str, delimiter: str = "", no_header: bool = False, sig
             f"({', '.join(SUFFIXES)}, or .gz of these), a folder with one for training and one for testing, a .npz "
             "file with train_images and train_labels, or a folder of class-named folders of images"
         )
-    if no_header or signals:
-        return "table" if no_header else "signals"
-    return row_kind(files["train"], delimiter)
+    if options.no_header or options.signals:
+        return "table" if options.no_header else "signals"
+    return row_kind(files["train"], options)
 
 
 PartsClassesNotes = tuple[dict[str, Arrays], tuple[str, ...], tuple[str, ...]]
 """Labelled examples by part, the names of the classes, and notes for the user."""
 
 
-def _table(
-    name: str, label: str, ignore: Sequence[str], delimiter: str, no_header: bool
-) -> tuple[tuple[str, ...], *PartsClassesNotes]:
+def _table(name: str, options: TableOptions) -> tuple[tuple[str, ...], *PartsClassesNotes]:
     if name == "breast-cancer":
         data = known.breast_cancer()
         return data.names, {"train": (data.values.astype(object), data.labels.astype(np.int32))}, data.classes, ()
     files, notes = find_files(Path(name))
-    tables = {part: read_table(file, label, ignore, delimiter, no_header) for part, file in files.items()}
+    files, unlabelled = with_labels(files, options)
+    notes += unlabelled
+    tables = {part: read_table(file, options) for part, file in files.items()}
     first = tables["train"]
     for part, table in tables.items():
         if table.names != first.names:
             raise UserError(
                 f"{name}: {files[part].name} and {files['train'].name} have different columns; they must be the same"
             )
-    labels, merged = merge_spellings(
-        {files[part].name: table.labels.tolist() for part, table in tables.items()},
-        {files[part].name: table.lines for part, table in tables.items()},
-    )
+    labels, merged = {files[part].name: list(map(str.strip, table.labels)) for part, table in tables.items()}, ()
+    if not options.keep_spellings:
+        lines = {files[part].name: table.lines for part, table in tables.items()}
+        unmerged = {files[part].name: table.labels.tolist() for part, table in tables.items()}
+        labels, merged = merge_spellings(unmerged, lines, "--keep-spellings")
     parts = {part: (table.values, np.array(labels[files[part].name], object)) for part, table in tables.items()}
     return first.names, *_numbered(parts), notes + merged + _notes({part: each.notes for part, each in tables.items()})
 
@@ -218,9 +216,9 @@ def _notes(notes: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     return tuple(f"{part}: {note}" if several else note for part, each in notes.items() for note in each)
 
 
-def _signals(name: str, label: str, delimiter: str) -> Source:
+def _signals(name: str, options: TableOptions) -> Source:
     files, notes = find_files(Path(name))
-    read = {part: read_signals(file, label, delimiter) for part, file in files.items()}
+    read = {part: read_signals(file, options.label, options) for part, file in files.items()}
     parts = {part: (signals, labels) for part, (signals, labels, _) in read.items()}
     return Source(*_numbered(parts), notes + _notes({part: each for part, (_, _, each) in read.items()}))
 

@@ -4,7 +4,7 @@ import io
 import re
 import zipfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -12,21 +12,34 @@ from typing import Any
 from ..display import quoted, visible
 from ..errors import UserError
 from ..extras import extra
-from .delimited import csv_reader, delimiter_option, guess_delimiter, split_rows, suffix_of
+from .decimals import DecimalMark, with_decimal_points
+from .delimited import csv_reader, is_number, note_on_delimiter, split_rows, suffix_of, without_comments
 from .limits import parsing, read_content, require_memory
-from .text import read_encoded
+from .text import read_guessed
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".data", ".ts", ".arff")
 WORKBOOKS = (".xlsx", ".xls", ".parquet")
-REMEDY = "convert it to UTF-8"
 CELL_COST = 60
 """Bytes of memory for each cell of a workbook."""
 XML_COST = 10
 """Bytes of memory for each byte of a workbook when it is unpacked."""
 
-_DECIMAL_COMMA = re.compile(r"[+-]?\d+,\d+(?:[eE][+-]?\d+)?")
-_THOUSANDS = re.compile(r"[+-]?[1-9]\d{0,2},\d{3}")
 _ATTRIBUTE = re.compile(r"@attribute\s+('[^']*'|\"[^\"]*\"|\S+)\s+(.*)", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class SheetOptions:
+    """How text files of rows are read."""
+
+    delimiter: str = ""
+    """Delimiter of text files: a character, or tab, semicolon, pipe, comma or space. Empty: recognised."""
+    decimal: DecimalMark = ""
+    """Decimal mark of numbers such as 1,234: comma, or point, where a comma separates thousands. Empty: recognised."""
+    encoding: str = ""
+    """Encoding of text files. Empty: UTF-8, or latin-1 or cp1252 for files that are not UTF-8."""
+
+
+USUAL = SheetOptions()
 
 
 @dataclass(frozen=True)
@@ -42,41 +55,30 @@ class Sheet:
     notes: tuple[str, ...] = ()
 
 
-def read_sheet(path: Path, delimiter: str = "", most: int | None = None) -> Sheet:
+def read_sheet(path: Path, options: SheetOptions = USUAL, most: int | None = None) -> Sheet:
     """The rows of a file of any of the formats, which its suffix tells.
 
-    delimiter: see ``delimited.delimiter_option``; "": recognised by the first lines, a tab in a ``.tsv`` file.
-    most: number of rows after which reading stops.
+    options: the delimiter is recognised by the first lines, and the decimal mark by all numbers, if they name none.
+    Lines that begin with "#" before the first row are left out; the last one names the columns if it has as many
+    fields as the row after it, which has numbers. most: number of rows after which reading stops.
     Raises UserError for a file that cannot be read.
     """
-    suffix = suffix_of(path)
+    suffix, notes = suffix_of(path), []
     if suffix in WORKBOOKS:
         return _read_workbook(path, suffix)
-    content = read_encoded(path, "utf-8", REMEDY)
+    content = read_guessed(path, options.encoding, notes)
     if suffix == ".arff":
-        return _read_arff(path, content)
-    mark = delimiter_option(delimiter) or ("\t" if suffix == ".tsv" else guess_delimiter(content) or ",")
-    return with_decimal_points(path, list(islice(_filled(split_rows(path, content, mark)), most)), mark)
-
-
-def with_decimal_points(path: Path, rows: list[tuple[int, list[str]]], delimiter: str) -> Sheet:
-    """Rows whose numbers have decimal points for decimal commas, which stand between delimiters other than a comma."""
-    if delimiter == ",":
-        return Sheet(rows)
-    count, first, are_thousands = 0, "", True
-    for line, row in rows:
-        for place, cell in enumerate(row):
-            if "," in cell and _DECIMAL_COMMA.fullmatch(cell.strip()):
-                row[place] = cell.strip().replace(",", ".")
-                count, first = count + 1, first or f"{quoted(cell.strip())} in line {line}"
-                are_thousands = are_thousands and bool(_THOUSANDS.fullmatch(cell.strip()))
-    if count and are_thousands:
-        raise UserError(
-            f"{path} has {first}: it may be a decimal comma or a separator of thousands; write a decimal point, or no "
-            "separators"
-        )
-    note = f"{count:,} decimal commas, the first one {first}, are read as decimal points"
-    return Sheet(rows, notes=(note,) if count else ())
+        return replace(_read_arff(path, content), notes=tuple(notes))
+    content, comment = without_comments(path, content, notes)
+    mark = note_on_delimiter(path, content, options.delimiter, notes)
+    rows = list(islice(_filled(split_rows(path, content, mark)), most))
+    names = next((fields for _, fields in split_rows(path, comment, mark)), []) if comment else []
+    is_heading = rows and 1 < len(names) == len(rows[0][1]) and any(map(is_number, rows[0][1]))
+    if is_heading and not any(map(is_number, names)):
+        rows.insert(0, (rows[0][0] - 1, names))
+        notes[-1] += "; the last one names the columns"
+    notes += with_decimal_points(path, rows, options.decimal)
+    return Sheet(rows, notes=tuple(notes))
 
 
 def _filled(rows: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:

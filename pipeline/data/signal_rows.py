@@ -16,8 +16,8 @@ from ..display import quoted, visible
 from ..errors import UserError
 from .delimited import is_number, suffix_of
 from .limits import LARGEST
-from .sheet import REMEDY, WORKBOOKS, Sheet, read_sheet
-from .text import read_encoded
+from .sheet import USUAL, WORKBOOKS, Sheet, SheetOptions, read_sheet
+from .text import read_guessed
 
 MOST_CLASSES = 50
 MOST_MEASURES = 64
@@ -29,7 +29,7 @@ _EXAMINED_LINES = 200
 _DESCRIBED = (".ts", ".arff")
 
 
-def row_kind(path: Path, delimiter: str = "") -> Literal["table", "signals"]:
+def row_kind(path: Path, options: SheetOptions = USUAL) -> Literal["table", "signals"]:
     """Whether a file is a table or has signals.
 
     Raises UserError for lines of numbers without names that are unlike a signal: they may be rows of a table.
@@ -37,7 +37,7 @@ def row_kind(path: Path, delimiter: str = "") -> Literal["table", "signals"]:
     suffix = suffix_of(path)
     if suffix == ".ts" or suffix in WORKBOOKS:
         return "signals" if suffix == ".ts" else "table"
-    sheet = read_sheet(path, delimiter, _EXAMINED_LINES)
+    sheet = read_sheet(path, options, _EXAMINED_LINES)
     if sheet.names:
         stems = {re.sub(r"\d+", "", name) for name in sheet.names[:-1]}
         return "signals" if len(stems) == 1 and len(sheet.names) > 2 else "table"
@@ -65,13 +65,15 @@ def _has_measures(sheet: Sheet) -> bool:
     return bool(len(steps) and steps.max() > np.log(LARGEST_STEP))
 
 
-def read_signals(path: Path, label: str, delimiter: str = "") -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
+def read_signals(
+    path: Path, label: str, options: SheetOptions = USUAL
+) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
     """Signals, float32 (examples, time, 1), their classes as texts, (examples,), and notes.
 
     label: "first" or "last": the class's column. Anything else: whichever of the two has few different integers; in a
     file that is described (``.ts``, ``.arff``) the last one.
     """
-    sheet = _sheet(path, delimiter)
+    sheet = _sheet(path, options)
     notes = list(sheet.notes)
     if suffix_of(path) in _DESCRIBED:
         place = 0 if label == "first" else -1
@@ -91,12 +93,14 @@ def read_signals(path: Path, label: str, delimiter: str = "") -> tuple[np.ndarra
     return samples[..., None].astype(np.float32), labels, tuple(notes)
 
 
-def read_unlabelled(path: Path, length: int, delimiter: str = "", notes: list[str] | None = None) -> np.ndarray:
+def read_unlabelled(
+    path: Path, length: int, options: SheetOptions = USUAL, notes: list[str] | None = None
+) -> np.ndarray:
     """Signals of ``length`` samples, one in each line: float32, (examples, time, 1).
 
     They have no class, unless the file is described (``.ts``, ``.arff``): there, a last field after them is left out.
     """
-    sheet = _sheet(path, delimiter)
+    sheet = _sheet(path, options)
     if notes is not None:
         notes += sheet.notes
     if suffix_of(path) in _DESCRIBED:
@@ -110,12 +114,12 @@ def read_unlabelled(path: Path, length: int, delimiter: str = "", notes: list[st
     return numbers[..., None].astype(np.float32)
 
 
-def _sheet(path: Path, delimiter: str) -> Sheet:
+def _sheet(path: Path, options: SheetOptions) -> Sheet:
     """The rows of a file; the class of a ``.ts`` file is the last field of each."""
     if suffix_of(path) != ".ts":
-        return read_sheet(path, delimiter)
-    rows = []
-    for number, line in enumerate(read_encoded(path, "utf-8", REMEDY).split("\n"), 1):
+        return read_sheet(path, options)
+    rows, notes = [], []
+    for number, line in enumerate(read_guessed(path, options.encoding, notes).split("\n"), 1):
         text = line.strip()
         if not text or text.startswith(("#", "@")):
             continue
@@ -126,7 +130,7 @@ def _sheet(path: Path, delimiter: str) -> Sheet:
                 "channel at equal times are read"
             )
         rows.append((number, [*parts[0].split(","), *parts[1:]]))
-    return Sheet(rows)
+    return Sheet(rows, notes=tuple(notes))
 
 
 def _numbers(path: Path, sheet: Sheet) -> np.ndarray:

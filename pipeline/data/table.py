@@ -13,17 +13,21 @@ from ..display import quoted, visible
 from ..errors import UserError
 from .delimited import is_number
 from .limits import LARGEST
-from .sheet import read_sheet
+from .sheet import SheetOptions, read_sheet
 
 MISSING = frozenset({"", "?", ".", "-", "na", "n/a", "nan", "null", "none"})
 """Texts that stand for a missing value, in lower case."""
 MOST_CATEGORIES = 20
-INDEX_NAMES = ("", "unnamed: 0", "__index_level_0__")
-"""Names, in lower case, of a column that pandas writes with the numbers of the rows."""
+INDEX_NAMES = ("", "#", "unnamed: 0", "__index_level_0__")
+"""Names, in lower case, of a first column with the numbers or names of the rows."""
+CODES = (-9, -99, -999, -9999, -1, 999, 9999)
+"""Numbers that often stand for a missing one."""
+FEWEST_ROWS = 20
+"""Number of rows from which different whole numbers in all of them are unlikely to be a measure."""
 
 
 @dataclass(frozen=True)
-class TableOptions:
+class TableOptions(SheetOptions):
     """How files of tables and signals are read."""
 
     label: str = ""
@@ -32,8 +36,12 @@ class TableOptions:
     """Columns of the table to ignore."""
     normal: str = ""
     """Class of the normal cases. Empty: the first class, in numerical or alphabetical order."""
-    delimiter: str = ""
-    """Delimiter of text files: a character, or tab, semicolon, pipe, comma or space. Empty: recognised."""
+    missing: tuple[str, ...] = ()
+    """Values that stand for a missing one, as in --missing -9 Unknown, besides empty fields, NA, ? and the like."""
+    keep_row_numbers: FlagCreatePairsOff[bool] = False
+    """Take a first column with the numbers or names of the rows for a finding."""
+    keep_spellings: FlagCreatePairsOff[bool] = False
+    """Take spellings such as ill and Ill, or 1 and 1.0, for different classes."""
     no_header: FlagCreatePairsOff[bool] = False
     """Read a table whose first line is a row: name its columns by their numbers, as in --label 9 --ignore 1."""
     signals: FlagCreatePairsOff[bool] = False
@@ -127,15 +135,17 @@ class Table:
     notes: tuple[str, ...] = ()
 
 
-def read_table(
-    path: Path, label: str, ignore: Sequence[str] = (), delimiter: str = "", no_header: bool = False
-) -> Table:
+DEFAULTS = TableOptions()
+
+
+def read_table(path: Path, options: TableOptions = DEFAULTS) -> Table:
     """Reads a file of a table, see ``sheet.read_sheet``, whose first line has the columns' names.
 
-    label: the column with the diagnosis; ignore: columns to leave out. no_header: the first line is a row; columns are
-    then named by their numbers, or "first" and "last". Raises UserError, with the line, for a file that cannot be read.
+    Without these (``no_header``), the columns are named by their numbers, or "first" and "last".
+    Raises UserError, with the line, for a file that cannot be read.
     """
-    names, lines, found_notes = _cells(path, delimiter, no_header)
+    label, ignore, no_header = options.label, list(options.ignore), options.no_header
+    names, lines, found_notes = _cells(path, options, no_header)
     if no_header:
         label, *ignore = (_numbered_name(names, name) for name in (label, *ignore))
     label = label or next((name for name in names if name.lower() == "label"), "label")
@@ -153,18 +163,37 @@ def read_table(
         if all(_is_missing(cell) for _, cell in cells):
             notes.append(f"column {quoted(name)} is left out: it is empty")
         else:
-            table.append((name, _column(path, name, cells)))
+            table.append((name, _column(path, name, cells, notes)))
+            notes += _doubts(name, table[-1][1])
     if not table:
         raise UserError(f"{path} has no column besides {quoted(label)}; give at least one finding")
     values = np.stack([column for _, column in table], 1)
-    missing = sum(value == "" or value != value for value in values.flat)
-    if missing:
+    missing = np.argwhere(np.frompyfunc(lambda value: value == "" or value != value, 1, 1)(values).astype(bool))
+    if len(missing):
+        row, place = missing[0]
         notes.append(
-            f"{missing} values are missing: a missing number is replaced by the training median, and a feature says so"
+            f"{len(missing)} values are missing (the first: line {lines[row][0]}, column {quoted(table[place][0])}): a "
+            "missing number is replaced by the training median, and a feature says so"
         )
     if labels is None:
         raise UserError(f"--ignore names {quoted(label)}, the column of the diagnosis; leave it out")
     return Table(tuple(name for name, _ in table), values, labels, tuple(line for line, _ in lines), tuple(notes))
+
+
+def with_labels(files: Mapping[str, Path], options: TableOptions) -> tuple[dict[str, Path], tuple[str, ...]]:
+    """The files of parts without those for testing that lack the training file's column of the diagnosis, and notes."""
+    label, kept, notes = (options.label or "label").strip().lower(), {}, []
+    for part, file in files.items():
+        sheet = read_sheet(file, options, 1)
+        names = [name.strip().lower() for name in (sheet.names or (sheet.rows[0][1] if sheet.rows else ()))]
+        if part == "train" or options.no_header or label in names or not names or all(map(is_number, names)):
+            kept[part] = file
+        else:
+            notes.append(
+                f"{visible(file.name)} is not read: it has no column {quoted(options.label or 'label')}, as where "
+                "competitions keep the answers (predict takes it)"
+            )
+    return kept, tuple(notes)
 
 
 def _no_column(path: Path, name: str, names: Sequence[str], option: str, no_header: bool) -> str:
@@ -190,7 +219,9 @@ def _numbered_name(names: Sequence[str], name: str) -> str:
     return f"column {number}" if f"column {number}" in names else name
 
 
-def read_rows(path: Path, columns: Columns, delimiter: str = "", notes: list[str] | None = None) -> np.ndarray:
+def read_rows(
+    path: Path, columns: Columns, options: TableOptions = DEFAULTS, notes: list[str] | None = None
+) -> np.ndarray:
     """The features of a file's rows, for a model trained on ``columns``: float32, (rows, features).
 
     The file may have its columns in any order, and others besides; columns without names have the places of the
@@ -199,7 +230,7 @@ def read_rows(path: Path, columns: Columns, delimiter: str = "", notes: list[str
     Raises UserError if a column is missing, or has a category that the training rows do not have.
     """
     no_header = all(column.name.startswith("column ") for column in columns.columns)
-    names, lines, found_notes = _cells(path, delimiter, no_header and not _names_columns(path, columns, delimiter))
+    names, lines, found_notes = _cells(path, options, no_header and not _names_columns(path, columns, options))
     places = {name: place for place, name in enumerate(names)}
     others = [name for name in names if name not in {column.name for column in columns.columns}]
     if others:
@@ -228,14 +259,16 @@ def read_rows(path: Path, columns: Columns, delimiter: str = "", notes: list[str
     return np.concatenate(encoded, 1)
 
 
-def _names_columns(path: Path, columns: Columns, delimiter: str) -> bool:
-    first = read_sheet(path, delimiter, 1).rows
+def _names_columns(path: Path, columns: Columns, options: TableOptions) -> bool:
+    first = read_sheet(path, options, 1).rows
     return bool(first) and columns.columns[0].name in map(str.strip, first[0][1])
 
 
-def _cells(path: Path, delimiter: str, no_header: bool) -> tuple[list[str], list[tuple[int, list[str]]], list[str]]:
+def _cells(
+    path: Path, options: TableOptions, no_header: bool
+) -> tuple[list[str], list[tuple[int, list[str]]], list[str]]:
     """The columns' names, the line number and fields of every row that is not empty, and notes."""
-    sheet = read_sheet(path, delimiter)
+    sheet = read_sheet(path, options)
     lines, notes = sheet.rows, list(sheet.notes)
     if sheet.names:
         names = list(sheet.names)
@@ -246,14 +279,29 @@ def _cells(path: Path, delimiter: str, no_header: bool) -> tuple[list[str], list
     if not lines:
         raise UserError(f"{path} has no rows; after the line with the columns' names it needs one row for each example")
     names, lines = _without_trailing(names, lines, notes)
-    if len(names) > 1 and names[0].lower() in INDEX_NAMES and _counts(row[0].strip() for _, row in lines):
-        which = quoted(names[0]) if names[0] else "which has no name"
-        notes.append(f"the first column, {which}, is left out: it has the numbers of the rows")
-        names, lines = names[1:], [(line, row[1:]) for line, row in lines]
+    if not no_header and not sheet.names and all(len(row) == len(names) + 1 for _, row in lines):
+        names = ["", *names]  # as R writes the names of rows
+    if len(names) > 1 and names[0].lower() in INDEX_NAMES and _tells_apart(row[0].strip() for _, row in lines):
+        if options.keep_row_numbers:
+            names[0] = names[0] or "row"
+        else:
+            which = quoted(names[0]) if names[0] else "which has no name"
+            first = quoted(lines[0][1][0].strip())
+            notes.append(
+                f"the first column, {which}, is left out: it has the numbers or names of the rows (the first: {first}; "
+                "--keep-row-numbers takes it for a finding)"
+            )
+            names, lines = names[1:], [(line, row[1:]) for line, row in lines]
+    if options.missing:
+        wanted = {value.strip().lower() for value in options.missing}
+        lines = [(line, ["" if cell.strip().lower() in wanted else cell for cell in row]) for line, row in lines]
     twice = {name for name, count in Counter(names).items() if count > 1}
     if twice or "" in names:
         what = f"names {quoted(max(twice))} twice" if twice - {""} else "has a column without a name"
-        raise UserError(f"{path}: the first line {what}; every column needs a name of its own, in the first line")
+        raise UserError(
+            f"{path}: the first line {what}; every column needs a name of its own in the first line: remove what "
+            "stands before the names, or use --no-header"
+        )
     remedy = "correct it" if len(names) > 1 else "remove what stands before the names of the columns"
     for line, row in lines:
         if len(row) != len(names):
@@ -274,10 +322,11 @@ def _without_trailing(
     return names[:size], rows
 
 
-def _counts(cells: Iterable[str]) -> bool:
-    """Whether the texts are 0, 1, 2 and so on, or 1, 2, 3."""
+def _tells_apart(cells: Iterable[str]) -> bool:
+    """Whether the texts are numbers from 0 or 1 on, or different names."""
     texts = list(cells)
-    return any(all(text == str(number) for number, text in enumerate(texts, start)) for start in (0, 1))
+    are_numbers = any(all(text == str(number) for number, text in enumerate(texts, start)) for start in (0, 1))
+    return are_numbers or (len(set(texts)) == len(texts) and not any(map(is_number, texts)))
 
 
 def _labels(path: Path, name: str, cells: Sequence[tuple[int, str]], notes: list[str]) -> np.ndarray:
@@ -305,9 +354,13 @@ def _labels(path: Path, name: str, cells: Sequence[tuple[int, str]], notes: list
     return _objects(cell for _, cell in cells)
 
 
-def _column(path: Path, name: str, cells: Sequence[tuple[int, str]]) -> np.ndarray:
+def _column(path: Path, name: str, cells: Sequence[tuple[int, str]], notes: list[str]) -> np.ndarray:
     """The values of a column: numbers if at least half of those that are not missing are numbers, else texts."""
     present = [cell for _, cell in cells if not _is_missing(cell)]
+    if all(cell.endswith("%") and is_number(cell[:-1]) for cell in present):
+        notes.append(f"column {quoted(name)}: the percent signs are left out (the first: {quoted(present[0])})")
+        cells = [(line, cell.removesuffix("%").strip()) for line, cell in cells]
+        return _objects(_number(path, name, line, cell) for line, cell in cells)
     if 2 * sum(is_number(cell) for cell in present) >= len(present):
         return _objects(_number(path, name, line, cell) for line, cell in cells)
     categories = len(set(present))
@@ -317,6 +370,10 @@ def _column(path: Path, name: str, cells: Sequence[tuple[int, str]]) -> np.ndarr
             f"column of texts may have {MOST_CATEGORIES}, each of which becomes a feature. Write numbers, or use "
             f"--ignore {visible(name)}"
         )
+    texts = visible(", ".join(sorted(set(present))), 80)
+    notes.append(
+        f"column {quoted(name)} has texts, each of which becomes a feature: {texts} (--ignore leaves the column out)"
+    )
     return _objects("" if _is_missing(cell) else cell for _, cell in cells)
 
 
@@ -326,10 +383,32 @@ def _number(path: Path, name: str, line: int, cell: str) -> float:
     if not is_number(cell) or not abs(float(cell)) <= LARGEST:
         raise UserError(
             f"{path}: line {line} has {quoted(cell)} in column {quoted(name)}, a column of numbers; write "
-            f"a number of at most {LARGEST:g}, leave the field empty if it is unknown, or leave the column out with "
-            f"--ignore {visible(name)}"
+            f"a number of at most {LARGEST:g}, name it with --missing if it stands for a missing value, or leave the "
+            f"column out with --ignore {visible(name)}"
         )
     return float(cell)
+
+
+def _doubts(name: str, values: np.ndarray) -> list[str]:
+    """Notes on a column whose numbers may be something else than a measure."""
+    numbers = values[[not isinstance(value, str) for value in values]].astype(np.float64)
+    numbers = numbers[~np.isnan(numbers)]
+    if len(numbers) < max(2, len(values) / 2):
+        return []
+    ignore, called = f"--ignore {visible(name)} leaves it out", f"column {quoted(name)}"
+    if numbers.min() == numbers.max():
+        return [f"{called} has the same number in all rows, {numbers[0]:g} ({ignore})"]
+    if len(set(numbers.tolist())) == len(numbers) >= FEWEST_ROWS and (numbers % 1 == 0).all():
+        return [f"{called} has another whole number in every row: if these only name the rows, {ignore}"]
+    for code in CODES:
+        others, count = numbers[numbers != code], int((numbers == code).sum())
+        is_apart = len(others) and (others.min() >= 0 if code < 0 else others.max() < code / 2 and others.min() >= 0)
+        if count > 1 and is_apart:
+            return [
+                f"{called} has {code} in {count} rows, and otherwise from {others.min():g} to {others.max():g}: if it "
+                f"stands for a missing value, --missing {code}"
+            ]
+    return []
 
 
 def _is_missing(cell: str) -> bool:

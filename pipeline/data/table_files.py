@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from ..display import quoted
+from ..display import quoted, visible
 from ..errors import UserError
 from .delimited import suffix_of
 from .limits import list_folder, open_unpacked
@@ -44,17 +44,24 @@ def find_files(path: Path) -> tuple[dict[str, Path], tuple[str, ...]]:
     inside = [file for file in everything if is_table_file(file)]
     has_folders = any(os.path.isdir(entry) and not entry.name.startswith(".") for entry in everything)
     if len(inside) == 1 and _part(inside[0]) in ("train", "") and not has_folders:
-        return {"train": inside[0]}, ()
+        return {"train": inside[0]}, _unused(path, everything, inside)
     found = {part: [file for file in inside if _part(file) == part] for part in NAMES_WITH_EVAL}
+    if len(inside) > 1 and not found["train"] and not has_folders:
+        names = visible(", ".join(file.name for file in inside))
+        raise UserError(f"{path} has several tables, {names}; give one of them, or name them train, val and test")
     if not found["train"] or (has_folders and not found["test"]):  # class-named folders of images, and a file
         return {}, ()
     files = {part: _preferred(path, part, matches) for part, matches in found.items() if matches}
-    rest = [file.name for file in inside if file not in files.values()]
-    if not rest:
-        return files, ()
-    which = ", ".join(file.name for file in files.values())
-    note = f"{len(rest)} files of {path.name} are not read, such as {quoted(rest[0])}: the splits are {which}"
-    return files, (note,)
+    return files, _unused(path, everything, list(files.values()))
+
+
+def _unused(path: Path, everything: Sequence[Path], used: Sequence[Path]) -> tuple[str, ...]:
+    """A note on the files of a folder that are not read."""
+    rest = [file for file in everything if file not in used and not file.name.startswith(".")]
+    rest = [file for file in rest if not os.path.isdir(file)]
+    which = ", ".join(file.name for file in used)
+    read = f"the splits are {which}" if len(used) > 1 else f"the table is {which}"
+    return (f"{len(rest)} files of {path.name} are not read, such as {quoted(rest[0].name)}: {read}",) if rest else ()
 
 
 def _part(file: Path) -> str:

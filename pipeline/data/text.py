@@ -30,6 +30,19 @@ _MARKS = {
     codecs.BOM_UTF16_BE: "UTF-16",
 }
 _SAMPLE = 1 << 12
+_NOT_TEXTS = {
+    b"PK\x03\x04": "a zip archive or an Office document",
+    b"%PDF": "a PDF file",
+    b"\xd0\xcf\x11\xe0": "an old Office document",
+    b"{\\rtf": "an RTF document",
+    b"\x89PNG": "an image",
+    b"RIFF": "a recording or a film",
+    b"7z\xbc\xaf": "a 7z archive",
+    b"BZh": "a bzip2 archive",
+    b"\xfd7zXZ": "an xz archive",
+    b"SQLite format 3": "a database",
+}
+"""What a file is that begins so."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,6 +151,9 @@ def decoded(
 
     Raises UserError for another encoding.
     """
+    what = next((what for start, what in _NOT_TEXTS.items() if content.startswith(start)), None)
+    if what:
+        raise UserError(f"{path} is {what}, not a text; unpack it, or save its text as a plain text file")
     is_guess, encoding = not encoding, encoding or "UTF-8"
     is_utf8 = encoding.lower() in ("utf-8", "utf8")
     marked = ""
@@ -152,7 +168,7 @@ def decoded(
     if marked or not (is_utf8 or remedy):
         remedy = "it is cut off or damaged: copy it again, or name its encoding with --encoding"
     elif not remedy:
-        single = "latin-1" if not re.search(rb"[\x80-\x9f]", content) else "cp1252"
+        single = _single_byte_encoding(content)
         remedy = f"it may be {single}: name its encoding, as in --encoding {single}, or convert it to UTF-8"
     try:
         text = content.decode("utf-8-sig" if is_utf8 else encoding)
@@ -165,7 +181,38 @@ def decoded(
         ) from error
     except UnicodeError as error:
         raise UserError(f"{path} is not {encoding} ({visible(str(error))}); {remedy}") from error
+    if "\0" in text and notes is not None:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        notes.append(
+            f"{visible(path.name)} has {text.count(chr(0)):,} NUL characters (the first: line {line}), which are read "
+            "as text; a text has none: look whether it is damaged, or in another encoding (--encoding)"
+        )
     return text if is_utf8 else require_unicode(text, str(path))
+
+
+def _single_byte_encoding(content: bytes | bytearray) -> str:
+    """The likely encoding of a Western text that is not UTF-8."""
+    return "cp1252" if re.search(rb"[\x80-\x9f]", content) else "latin-1"
+
+
+def read_guessed(path: Path, encoding: str, notes: list[str]) -> str:
+    """The text of a file as ``read_encoded`` reads it; one that is not UTF-8 is taken for latin-1 or cp1252.
+
+    notes: are extended by a guess. It is for files whose texts are names: a wrong guess changes letters of these.
+    """
+    try:
+        return read_encoded(path, encoding, notes=notes)
+    except UserError as error:
+        cause = error.__cause__
+        if not isinstance(cause, UnicodeDecodeError) or encoding or cause.encoding != "utf-8":
+            raise
+        content = cause.object
+        replaced = content.decode("utf-8", "replace")
+        if sum(mark > "\x7f" for mark in replaced) > 2 * replaced.count("\ufffd"):
+            raise  # most of it is UTF-8: it is damaged
+        single = _single_byte_encoding(content)
+        notes.append(f"{visible(path.name)} is read as {single}: it is not UTF-8 (--encoding names another)")
+        return content.decode(single, "replace")
 
 
 def _unmarked_utf16(content: bytes | bytearray) -> str:

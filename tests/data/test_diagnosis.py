@@ -14,7 +14,7 @@ from pipeline.data.cases import read_cases
 from pipeline.data.dataset import Scaling
 from pipeline.data.diagnosis import kind_of, load
 from pipeline.data.images import ImageOptions
-from pipeline.data.table import Column, Columns, read_rows, read_table
+from pipeline.data.table import Column, Columns, TableOptions, read_rows, read_table
 from pipeline.errors import UserError
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +35,8 @@ def file(tmp_path):
 
 
 def read(path, **options):
-    return load(path, **{"seed": 0, "label": "outcome", "ignore": ("id",), **options})
+    folds = {name: options.pop(name) for name in ("folds", "fold") if name in options}
+    return load(path, seed=0, options=TableOptions(**{"label": "outcome", "ignore": ("id",), **options}), **folds)
 
 
 def test_a_table(file):
@@ -65,7 +66,7 @@ def test_missing_values_become_the_training_median_beside_a_feature_that_says_so
     rows = [row.replace("high", "?") for row in ROWS]
     rows[3] = rows[3].replace(",23,", ",NA,")
     path = file("patients.csv", HEADING + ",empty", *(f"{row}," for row in rows))
-    table = read_table(Path(path), "outcome", ("id",))
+    table = read_table(Path(path), TableOptions(label="outcome", ignore=("id",)))
     assert table.names == ("age", "pressure")
     assert any("'empty' is left out" in note for note in table.notes)
     assert any("15 values are missing" in note for note in table.notes)
@@ -81,7 +82,7 @@ def test_missing_values_become_the_training_median_beside_a_feature_that_says_so
 
 
 def test_new_rows_may_have_their_columns_in_any_order(file):
-    table = read_table(Path(file("patients.csv", HEADING, *ROWS)), "outcome", ("id",))
+    table = read_table(Path(file("patients.csv", HEADING, *ROWS)), TableOptions(label="outcome", ignore=("id",)))
     columns = Columns.learn(table.names, table.values)
     new = Path(file("new.csv", "pressure,name,age", "low,Ann,30", "-,Bob,41"))
     np.testing.assert_array_equal(read_rows(new, columns), [[30, 0, 1], [41, 0, 0]])
@@ -148,7 +149,8 @@ def test_a_wide_table_is_read_in_time_and_its_columns_are_not_all_repeated(file)
     names = [f"gene{i}" for i in range(10_000)]
     rows = [",".join(["1.5"] * len(names) + [label]) for label in ("sick", "well") * 20]
     path = file("genes.csv", ",".join([*names, "outcome"]), *rows)
-    program = f"from pipeline.data.table import *; print(len(read_table(Path({path!r}), 'outcome').names))"
+    table = f"read_table(Path({path!r}), TableOptions(label='outcome'))"
+    program = f"from pipeline.data.table import *; print(len({table}.names))"
     # In a process without checks of types; a search for the column of every field takes much longer.
     command = [sys.executable, "-c", program]
     done = subprocess.run(command, capture_output=True, text=True, check=True, cwd=ROOT, timeout=20)
@@ -156,7 +158,7 @@ def test_a_wide_table_is_read_in_time_and_its_columns_are_not_all_repeated(file)
     with pytest.raises(
         UserError, match=r"no column 'label': its first line names 'gene0', .*\[...\].*; name"
     ) as caught:
-        read_table(Path(path), "label")
+        read_table(Path(path))
     assert len(str(caught.value)) < 600
 
 
@@ -202,9 +204,9 @@ def test_signals_in_rows(file, first):
 )
 def test_classes_of_signals_are_all_their_digits(file, labels, classes):
     rows = [f"0.5,{i / 7},{labels[i % 2]}" for i in range(40)]
-    assert load(file("beats.csv", *rows), seed=0, label="last").classes == classes
+    assert load(file("beats.csv", *rows), seed=0, options=TableOptions(label="last")).classes == classes
     with pytest.raises(UserError, match=r"beats.csv has the class 9\.[0-9e+]*, too large to be told from the next"):
-        load(file("beats.csv", *rows, "0.5,0.1,9007199254740993"), seed=0, label="last")
+        load(file("beats.csv", *rows, "0.5,0.1,9007199254740993"), seed=0, options=TableOptions(label="last"))
 
 
 def test_a_folder_with_a_file_for_training_and_one_for_testing(file, tmp_path):
@@ -225,7 +227,7 @@ def test_what_is_said_of_signals(file):
         with pytest.raises(UserError, match=message):
             load(file("beats.csv", *wrong), seed=0)
     with pytest.raises(UserError, match="--ignore names columns of a table"):
-        load(file("beats.csv", *lines), seed=0, ignore=("id",))
+        load(file("beats.csv", *lines), seed=0, options=TableOptions(ignore=("id",)))
     with pytest.raises(UserError, match="neither a known data set nor an existing path"):
         kind_of("nowhere.csv")
 
@@ -247,7 +249,7 @@ def test_images_of_several_sizes(tmp_path):
         file = tmp_path / ("ill", "well")[number % 2] / f"{number}.png"
         file.parent.mkdir(exist_ok=True)
         Image.new("L", (20, 10 + number % 3), number).save(file)
-    cases = load(str(tmp_path), seed=0, normal="well", image_options=ImageOptions(fit="pad"))
+    cases = load(str(tmp_path), seed=0, options=TableOptions(normal="well"), image_options=ImageOptions(fit="pad"))
     assert (cases.input_shape, cases.fit, cases.classes) == ((11, 20, 1), "pad", ("well", "ill"))
     assert "10 to 12 pixels high and 20 wide: all are brought to 11x20" in cases.notes[0]
     (case,) = read_cases(tmp_path / "ill" / "0.png", (11, 20, 1), cases.scaling, None, fit="pad")

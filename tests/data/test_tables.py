@@ -14,7 +14,7 @@ from pipeline.data import limits
 from pipeline.data.cases import read_cases
 from pipeline.data.dataset import Scaling
 from pipeline.data.diagnosis import kind_of, load
-from pipeline.data.table import Columns, read_rows, read_table
+from pipeline.data.table import Columns, TableOptions, read_rows, read_table
 from pipeline.errors import UserError
 
 ROWS = [(40 + i % 17, 110.5 + i % 23, "ill" if i % 2 else "healthy") for i in range(40)]
@@ -47,14 +47,15 @@ ATTRIBUTES = "".join(f"@attribute att{i} numeric\n" for i in range(12))
 SIGNALS = "@relation w\n% comment\n" + ATTRIBUTES + "@attribute target {slow,fast}\n\n@data\n"
 HEART = "@RELATION heart\n@ATTRIBUTE age REAL\n@ATTRIBUTE 'bp' NUMERIC\n@ATTRIBUTE label {ill,healthy}\n@DATA\n"
 
+COPIES = "validation rows are among the training", "test rows are among the training or validation rows, too"
 READ: list[Any] = [
     # name of the file, content, options, features or shape, classes, notes
     ("a.csv", table(), {}, ("age", "bp"), CLASSES, []),
     ("A.CSV", table(), {}, ("age", "bp"), CLASSES, []),
-    ("a.txt", table("\t"), {}, ("age", "bp"), CLASSES, []),
-    ("a.data", table("|"), {}, ("age", "bp"), CLASSES, []),
+    ("a.txt", table("\t"), {}, ("age", "bp"), CLASSES, ["a.txt: its delimiter is taken to be tab"]),
+    ("a.data", table("|"), {}, ("age", "bp"), CLASSES, ["taken to be pipe"]),
     ("a.csv.gz", table(), {}, ("age", "bp"), CLASSES, []),
-    ("a.Csv", table(";"), {}, ("age", "bp"), CLASSES, []),
+    ("a.Csv", table(";"), {}, ("age", "bp"), CLASSES, ["taken to be semicolon"]),
     ("carriage.csv", table().replace("\n", "\r"), {}, ("age", "bp"), CLASSES, []),
     (
         "german.csv",
@@ -62,11 +63,11 @@ READ: list[Any] = [
         {},
         ("age", "bp"),
         CLASSES,
-        ["40 decimal commas, the first one '110,5'"],
+        ["taken to be semicolon", "40 decimal commas, the first one '110,5'"],
     ),
     ("given.txt", table("~"), {"delimiter": "~"}, ("age", "bp"), CLASSES, []),
     ("word.txt", table(";"), {"delimiter": "semicolon"}, ("age", "bp"), CLASSES, []),
-    ("index.csv", table(head=f",{HEAD}", row="{3},{0},{1},{2}"), {}, ("age", "bp"), CLASSES, ["numbers of the rows"]),
+    ("index.csv", table(head=f",{HEAD}", row="{3},{0},{1},{2}"), {}, ("age", "bp"), CLASSES, ["numbers or names of"]),
     (
         "unnamed.csv",
         table(head=f"Unnamed: 0,{HEAD}", row="{3},{0},{1},{2}"),
@@ -79,8 +80,15 @@ READ: list[Any] = [
     ("heading.csv", table(head=f"{HEAD},"), {}, ("age", "bp"), CLASSES, ["ends of lines"]),
     ("rows.csv", table(row="{0},{1},{2},"), {}, ("age", "bp"), CLASSES, ["ends of lines"]),
     ("case.csv", table(head="age,bp,Label"), {}, ("age", "bp"), CLASSES, []),
-    ("headless.data", table(head=""), NO_NAMES, ("column 1", "column 2"), CLASSES, []),
-    ("number.csv", table(head=""), {"no_header": True, "label": "3", "ignore": ("1",)}, ("column 2",), CLASSES, []),
+    ("headless.data", table(head=""), NO_NAMES, ("column 1", "column 2"), CLASSES, ["taken to be comma"]),
+    (
+        "number.csv",
+        table(head=""),
+        {"no_header": True, "label": "3", "ignore": ("1",)},
+        ("column 2",),
+        CLASSES,
+        [*COPIES],
+    ),
     (
         "zeros.csv",
         labels("0", "1", "0.0", "1"),
@@ -120,10 +128,10 @@ READ: list[Any] = [
         {},
         (12, 1),
         ("1", "2"),
-        ["signal of 12 samples, and its first number is the class"],
+        ["taken to be white space", "signal of 12 samples, and its first number is the class"],
     ),
     ("wave.tsv", waves("\t"), {"label": "first"}, (12, 1), ("1", "2"), []),
-    ("wave_TRAIN", waves("  "), {"label": "first"}, (12, 1), ("1", "2"), []),
+    ("wave_TRAIN", waves("  "), {"label": "first"}, (12, 1), ("1", "2"), ["taken to be white space"]),
     (
         "wave.ts",
         described("#note\n@problemName w\n@classLabel true slow fast\n@data\n", ":"),
@@ -190,7 +198,7 @@ def write(folder: Path, name: str, content: str) -> Path:
     ("name", "content", "options", "columns", "classes", "notes"), READ, ids=[row[0] for row in READ]
 )
 def test_what_is_read(tmp_path, name, content, options, columns, classes, notes):
-    cases = load(str(write(tmp_path, name, content)), seed=0, **options)
+    cases = load(str(write(tmp_path, name, content)), seed=0, options=TableOptions(**options))
     assert (cases.columns.features if cases.columns else cases.input_shape) == columns
     assert cases.classes == classes and len(cases.train) + len(cases.validation) + len(cases.test) == 40
     assert len(cases.notes) == len(notes)
@@ -200,12 +208,12 @@ def test_what_is_read(tmp_path, name, content, options, columns, classes, notes)
 @pytest.mark.parametrize(("name", "content", "options", "message"), REFUSED, ids=[row[0] for row in REFUSED])
 def test_what_is_refused(tmp_path, name, content, options, message):
     with pytest.raises(UserError, match=f"(?s){name}|--delimiter") as caught:
-        load(str(write(tmp_path, name, content)), seed=0, **options)
+        load(str(write(tmp_path, name, content)), seed=0, options=TableOptions(**options))
     assert re.search(message, str(caught.value)), str(caught.value)
 
 
 def test_values_are_those_of_the_file(tmp_path):
-    german = read_table(write(tmp_path, "a.csv", table(";").replace(".", ",")), "label")
+    german = read_table(write(tmp_path, "a.csv", table(";").replace(".", ",")))
     assert german.values[:3].tolist() == [[40, 110.5], [41, 111.5], [42, 112.5]]
     signals = load(str(write(tmp_path, "w.ts", described("@data\n", ":"))), seed=0)
     assert {tuple(row) for row in np.concatenate([signals.train.pixels, signals.test.pixels])[..., 0].tolist()} <= {
@@ -227,15 +235,16 @@ def test_the_files_of_a_folder_are_splits_by_their_names(tmp_path, names, sizes)
     for name in names:
         write(tmp_path, name, table("\t" if name.endswith("tsv") else ","))
     cases = load(str(tmp_path), seed=0)
-    assert (len(cases.train), len(cases.validation), len(cases.test)) == sizes and not cases.notes
+    assert (len(cases.train), len(cases.validation), len(cases.test)) == sizes
+    assert all("rows, too" in note for note in cases.notes)
 
 
 def test_files_of_a_folder_that_are_not_read(tmp_path):
     for name in ("a_TRAIN.txt", "a_TEST.txt", "a_TRAIN.arff", "a.txt"):
         write(tmp_path, name, waves(" "))
-    cases = load(str(tmp_path), seed=0, label="first")
-    assert cases.notes == (
-        f"2 files of {tmp_path.name} are not read, such as 'a.txt': the splits are a_TRAIN.txt, a_TEST.txt",
+    cases = load(str(tmp_path), seed=0, options=TableOptions(label="first"))
+    assert cases.notes[0] == (
+        f"2 files of {tmp_path.name} are not read, such as 'a.txt': the splits are a_TRAIN.txt, a_TEST.txt"
     )
     write(tmp_path, "b_TRAIN.txt", waves(" "))
     with pytest.raises(UserError, match=r"several files for the train split: a_TRAIN.arff, a_TRAIN.txt, b_TRAIN.txt"):
@@ -253,14 +262,15 @@ def test_spellings_of_a_class_are_one_in_all_files(tmp_path):
 
 
 def test_new_cases_have_the_formats_of_the_training_table(tmp_path):
-    trained = read_table(write(tmp_path, "a.csv", table(head="")), "last", no_header=True)
+    trained = read_table(write(tmp_path, "a.csv", table(head="")), TableOptions(label="last", no_header=True))
     columns = Columns.learn(trained.names, trained.values)
     for content in ("50;120,5\n", "50;120,5;ill\n", "column 2;column 1\n120,5;50\n"):
         np.testing.assert_array_equal(read_rows(write(tmp_path, "new.txt", content), columns), [[50, 120.5]])
     notes: list[str] = []
     write(tmp_path, "new.txt", "50;120,5;ill\n")
-    read_cases(tmp_path / "new.txt", (2,), Scaling((0.0, 0.0), (1.0, 1.0)), columns, "", "", notes)
-    assert [note.split(":")[0] for note in notes] == [
+    read_cases(tmp_path / "new.txt", (2,), Scaling((0.0, 0.0), (1.0, 1.0)), columns, notes=notes)
+    assert [note.split(" (")[0].split(":")[0] for note in notes] == [
+        "new.txt",
         "1 decimal commas, the first one '120,5' in line 1, are read as decimal points",
         "columns of new.txt that the model does not use",
     ]

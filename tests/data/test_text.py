@@ -61,6 +61,10 @@ def test_shakespeare(monkeypatch):
 
 ENGLISH = "the cat sat on the mat.\n" * 9
 CHINESE = "天地玄黄\n宇宙洪荒\n" * 9
+NUL = (
+    "text.txt has 9 NUL characters (the first: line 1), which are read as text; a text has none: look whether it is "
+    "damaged, or in another encoding (--encoding)"
+)
 GUESS = "text.txt is read as UTF-16-{}: every second byte is 0 (--encoding names another)"
 
 
@@ -77,7 +81,7 @@ GUESS = "text.txt is read as UTF-16-{}: every second byte is 0 (--encoding names
         (ENGLISH.encode("utf-16-le"), "", ENGLISH, [GUESS.format("LE")]),
         (gzip.compress(ENGLISH.encode("utf-16-be")), "", ENGLISH, [GUESS.format("BE")]),
         (CHINESE.encode("utf-16-le"), "utf-16-le", CHINESE, []),
-        (b"a\0" * 9, "utf-8", "a\0" * 9, []),
+        (b"a\0" * 9, "utf-8", "a\0" * 9, [NUL]),
         (b"na\xefve", "latin-1", "naïve", []),
         (b"\x93a\x94", "cp1252", "“a”", []),
     ],
