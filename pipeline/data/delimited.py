@@ -99,8 +99,11 @@ def guess_delimiter(content: str) -> str:
     return best
 
 
-def note_on_delimiter(path: Path, content: str, chosen: str, notes: list[str]) -> str:
-    """The delimiter of a file: the one that an option names, or a guess, which a note says where it is unusual."""
+def note_on_delimiter(path: Path, content: str, chosen: str, notes: list[str], otherwise: str = ",") -> str:
+    """The delimiter of a file: the one that an option names, or a guess, which a note says where it is unusual.
+
+    otherwise: the delimiter if nothing tells it.
+    """
     named = delimiter_option(chosen)
     if named:
         return named
@@ -108,7 +111,7 @@ def note_on_delimiter(path: Path, content: str, chosen: str, notes: list[str]) -
     first = next((line for line in content.split("\n") if line.strip()), "")
     if usual == "\t" and usual in first:
         return usual
-    delimiter = "::" if "::" in first else guess_delimiter(content) or usual or ","
+    delimiter = "::" if "::" in first else guess_delimiter(content) or usual or otherwise
     if delimiter != usual and delimiter in first:
         name = next((name for name, mark in DELIMITERS.items() if mark == delimiter), f"{delimiter!r}")
         name = "white space" if delimiter == " " else name

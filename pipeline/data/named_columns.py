@@ -3,6 +3,7 @@
 import csv
 import io
 import json
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import Any
 
 from ..display import quoted, visible
 from ..errors import UserError
-from .delimited import comma_separated, suffix_of
+from .delimited import comma_separated, delimiter_option, suffix_of
 from .limits import require_unicode
 
 JSON = (".jsonl", ".ndjson", ".json")
@@ -39,22 +40,49 @@ class Column:
 
     def place_in(self, heading: Sequence[str]) -> int | None:
         """Its place among the names of a heading, None if it is not there."""
-        names = [name.strip().lower() for name in heading]
-        wanted = [self.chosen.strip().lower()] if self.chosen else self.known
+        if self.chosen:
+            names, wanted = [name.strip().lower() for name in heading], [self.chosen.strip().lower()]
+        else:
+            names, wanted = list(map(_plain, heading)), map(_plain, self.known)
         return next((names.index(name) for name in wanted if name in names), None)
 
+    def place_chosen(self, path: Path, heading: Sequence[str], names: str = "its first line names") -> int | None:
+        """``place_in``. Raises UserError if there is no column with the chosen name.
 
-def read_rows(path: Path, content: str, columns: Sequence[Column], notes: list[str]) -> list[Row]:
+        names: what the message says before the heading's names.
+        """
+        place = self.place_in(heading)
+        if place is None and self.chosen:
+            raise UserError(
+                f"{self.option} is {quoted(self.chosen)}, but {path} has no such column: {names} {_listed(heading)}"
+            )
+        return place
+
+
+def _plain(name: str) -> str:
+    """The letters and digits of a name in lower case: userId, user_id and user_id:token are the same."""
+    return re.sub(r"[\W_]", "", name.lower().partition(":")[0])
+
+
+def _listed(heading: Sequence[str]) -> str:
+    return visible(", ".join(repr(name.strip().lower()) for name in heading))
+
+
+def read_rows(
+    path: Path, content: str, columns: Sequence[Column], notes: list[str], chosen_delimiter: str | None = None
+) -> list[Row]:
     """Every row's number and its fields by ``Column.name``; an empty dict for an empty line.
 
-    notes: are extended by what was guessed, and by the columns that are not used.
+    notes: are extended by what was guessed, and by the columns that are not used. chosen_delimiter: the value of the
+    option --delimiter, "" for a guess; None if there is no such option.
     Raises UserError if a column is missing, or if a row does not have the heading's fields.
     """
     if "\n" not in content:
         content = content.replace("\r", "\n")
     if suffix_of(path) in JSON:
         return _json_rows(path, content, columns, notes)
-    delimiters = DELIMITERS.get(suffix_of(path), DELIMITERS[".csv"])
+    usual = DELIMITERS.get(suffix_of(path), DELIMITERS[".csv"])
+    delimiters = delimiter_option(chosen_delimiter) if chosen_delimiter else usual
     for delimiter in delimiters:
         heading = _heading(path, content, delimiter)
         if all(column.optional or column.place_in(heading) is not None for column in columns):
@@ -63,7 +91,8 @@ def read_rows(path: Path, content: str, columns: Sequence[Column], notes: list[s
         delimiter = delimiters[0]
         heading = _heading(path, content, delimiter)
     if delimiter != delimiters[0]:
-        notes.append(f"{visible(path.name)}: its fields are separated by {delimiter!r}")
+        option = "" if chosen_delimiter is None else " (--delimiter names another)"
+        notes.append(f"{visible(path.name)}: its fields are separated by {delimiter!r}{option}")
     places = _places(path, heading, columns, notes, "its first line names")
     lines = _tab_separated(path, content, len(heading), notes) if delimiter == "\t" else None
     lines = comma_separated(path, content, delimiter) if lines is None else lines
@@ -71,7 +100,10 @@ def read_rows(path: Path, content: str, columns: Sequence[Column], notes: list[s
     result = []
     for line, row in lines:
         if any(row) and len(row) != len(heading):
-            raise UserError(f"{path}: line {line} has {len(row)} fields, and the first line {len(heading)}; correct it")
+            raise UserError(
+                f"{path}: line {line} has {len(row)} fields, and the first line {len(heading)}; correct it: a field "
+                "with the delimiter in it needs quotation marks"
+            )
         result.append((line, {name: row[place] for name, place in places.items()} if any(row) else {}))
     return result
 
@@ -91,9 +123,8 @@ def _places(
 ) -> dict[str, int]:
     """The place of each column in a heading, and notes on guesses and on columns that are not used."""
     places = {}
-    listed = visible(", ".join(repr(name.strip().lower()) for name in heading))
     for column in columns:
-        place = column.place_in(heading)
+        place = column.place_chosen(path, heading, names)
         if place is not None:
             places[column.name] = place
             if not column.chosen and column.option and heading[place].strip().lower() != column.known[0]:
@@ -101,14 +132,11 @@ def _places(
                 notes.append(
                     f"{visible(path.name)}: column {name} is the {column.name} ({column.option} names another)"
                 )
-        elif column.chosen:
-            chosen = quoted(column.chosen)
-            raise UserError(f"{column.option} is {chosen}, but {path} has no such column: {names} {listed}")
         elif not column.optional:
             remedy = f"it must name {' and '.join(c.known[0] for c in columns if not c.optional)}"
             if column.option:
                 remedy += f" (known names: {', '.join(column.known)}); {column.option} chooses another column"
-            raise UserError(f"{path} has no column {column.known[0]!r}: {names} {listed}; {remedy}")
+            raise UserError(f"{path} has no column {column.known[0]!r}: {names} {_listed(heading)}; {remedy}")
     unused = [name.strip() for place, name in enumerate(heading) if place not in places.values()]
     if unused:
         notes.append(f"{visible(path.name)}: columns that are not used: {visible(', '.join(map(repr, unused)))}")
@@ -136,7 +164,7 @@ def _tab_separated(path: Path, content: str, width: int, notes: list[str]) -> It
 def _json_rows(path: Path, content: str, columns: Sequence[Column], notes: list[str]) -> list[Row]:
     result, names, seen = [], {}, {}
     needed = " and ".join(f'"{column.known[0]}"' for column in columns if not column.optional)
-    for number, fields in _json_objects(path, content):
+    for number, fields in json_objects(path, content):
         if not isinstance(fields, dict):
             raise UserError(f"{path}: line {number} must be an object with {needed}")
         seen |= dict.fromkeys(fields)
@@ -162,7 +190,8 @@ def _json_rows(path: Path, content: str, columns: Sequence[Column], notes: list[
     return result
 
 
-def _json_objects(path: Path, content: str) -> Iterator[tuple[int, Any]]:
+def json_objects(path: Path, content: str) -> Iterator[tuple[int, Any]]:
+    """Every JSON value with its line, or with its place if the whole file is an array."""
     whole = content.lstrip().startswith("[{") or content.lstrip().startswith("[\n")
     texts = [content] if whole else content.split("\n")
     for number, text in enumerate(texts, 1):

@@ -1,48 +1,68 @@
 """Files of ratings: lines 'user item rating [timestamp]', files of public data sets, and titles of items."""
 
-import codecs
+import json
 import os
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from itertools import chain, islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..display import quoted, visible
 from ..errors import UserError
-from .delimited import guess_delimiter, is_number, split_rows
-from .limits import LARGEST, TEXT_COST, list_folder, read_content
-from .text import decoded, read_encoded
+from .delimited import is_number, note_on_delimiter, split_rows, suffix_of, without_comments
+from .limits import list_folder, require_unicode
+from .named_columns import JSON, Column, json_objects
+from .rating_values import in_seconds, ratings_of, time_of
+from .text import read_guessed
 
 MOVIELENS_FOLDS = 5
-COLUMNS = {
-    "user": (
-        *("user", "userid", "uid", "reviewerid", "reviewer", "customer", "customerid", "client", "clientid"),
-        *("member", "memberid", "visitor", "visitorid", "reader", "listener", "username"),
+COLUMNS = (
+    Column(
+        "user",
+        (
+            *("user", "user_id", "uid", "reviewer_id", "reviewer", "customer", "customer_id", "client", "client_id"),
+            *("member", "member_id", "visitor", "visitor_id", "reader", "listener", "username", "user_name"),
+        ),
+        "--user-column",
     ),
-    "item": (
-        *("item", "itemid", "iid", "movie", "movieid", "film", "filmid", "product", "productid", "book", "bookid"),
-        *("isbn", "parentasin", "asin", "anime", "animeid", "artist", "artistid", "song", "songid", "track", "trackid"),
-        *("game", "gameid", "business", "businessid", "recipe", "recipeid", "article", "articleid"),
+    Column(
+        "item",
+        (
+            *("item", "item_id", "iid", "movie", "movie_id", "film", "film_id", "product", "product_id", "book"),
+            *("book_id", "isbn", "parent_asin", "asin", "anime", "anime_id", "artist", "artist_id", "song", "song_id"),
+            *("track", "track_id", "game", "game_id", "business", "business_id", "recipe", "recipe_id", "article"),
+            *("article_id", "joke", "joke_id"),
+        ),
+        "--item-column",
     ),
-    "rating": ("rating", "ratings", "overall", "stars", "score", "weight", "bookrating", "value"),
-    "timestamp": (
-        *("timestamp", "unixtimestamp", "unixreviewtime", "time", "datetime", "date", "createdat", "reviewtime"),
+    Column(
+        "rating",
+        ("rating", "ratings", "overall", "stars", "score", "weight", "book_rating", "value", "plays", "play_count"),
+        "--rating-column",
+        optional=True,
     ),
-}
-"""Names of the columns in a first line, in lower case, letters and digits alone; the first one found is meant."""
-OPTIONS = {"user": "user_column", "item": "item_column", "rating": "rating_column", "timestamp": "time_column"}
+    Column(
+        "timestamp",
+        ("timestamp", "unix_timestamp", "unix_review_time", "time", "datetime", "date", "created_at", "review_time"),
+        "--time-column",
+        optional=True,
+    ),
+)
+"""The columns of a file of ratings, in the order that they have without a first line that names them."""
 RATING_FILES = ("u.data", "ratings.csv", "ratings.dat", "ratings.tsv")
 TITLE_FILES = ("u.item", "movies.csv", "movies.dat")
 
 _EXAMINED_LINES = 100
 _MOST_VALUES = 101
 """Different ratings of a scale such as 0, 0.1, ..., 10; a column of times has more."""
-_LATEST_SECOND = 1e11
+_TABLES = (".csv", ".tsv", ".dat", ".txt", ".inter", ".data", *JSON)
+_OFFICIAL = re.compile(r"u\d\.(base|test)")
+_BLOCK = re.compile(r"\d+:")
+"""A line before the ratings of an item, in the files of the Netflix prize."""
 
 
 @dataclass(frozen=True)
@@ -50,15 +70,26 @@ class RatingOptions:
     """How files of ratings are read."""
 
     user_column: str = ""
-    """Column of the users in a file whose first line names the columns. Empty: recognised."""
+    """Column of the users: its name in the first line, or its number, from 1, where that names none. Empty: guessed."""
     item_column: str = ""
     """Column of the items. Empty: recognised."""
     rating_column: str = ""
     """Column of the ratings; none: read no ratings. Empty: recognised."""
     time_column: str = ""
     """Column of the times, in seconds or as ISO dates; none: read no times. Empty: recognised."""
+    delimiter: str = ""
+    """Delimiter of the file: a character, ::, or tab, semicolon, pipe, comma or space. Empty: recognised."""
     encoding: str = ""
-    """Encoding of the files. Empty: UTF-8, or latin-1 for files that are not UTF-8."""
+    """Encoding of the files. Empty: UTF-8, or latin-1 or cp1252 for files that are not UTF-8."""
+
+    def columns(self) -> tuple[Column, ...]:
+        """``COLUMNS`` with the names that were chosen, without those that are not to be read."""
+        chosen = (self.user_column, self.item_column, self.rating_column, self.time_column)
+        return tuple(
+            replace(column, chosen=name)
+            for column, name in zip(COLUMNS, chosen)
+            if not (column.optional and name == "none")
+        )
 
 
 DEFAULTS = RatingOptions()
@@ -108,14 +139,21 @@ def read_folder(path: Path, options: RatingOptions, folds: int, fold: int, ranki
         base, test = (read_table(file, options, notes) for file in files)
         return RatingSource({"train": base, "test": test}, titles, tuple(notes))
     whole = next((inside[name] for name in RATING_FILES if name in inside), None)
-    if whole is None:
+    tables = [file for name, file in inside.items() if suffix_of(file) in _TABLES and name not in TITLE_FILES]
+    if whole is None and len(tables) != 1:
+        has = f"it has {visible(', '.join(inside))}" if inside else "it is empty"
         raise UserError(
-            f"{path} has none of the files {', '.join(RATING_FILES)}; give the file with the ratings, or name it so"
+            f"{path} has none of the files {', '.join(RATING_FILES)}: {has}; give the file with the ratings, or name "
+            "it so"
         )
+    whole = whole or tables[0]
     used = (*TITLE_FILES, whole.name.lower())
-    rest = [file.name for name, file in inside.items() if file.suffix in (".csv", ".dat", ".tsv") and name not in used]
+    rest = [file.name for name, file in inside.items() if name not in used and not name.startswith((".", "u"))]
     if rest:
-        notes.append(f"{len(rest)} files of {path.name} are not read, such as {quoted(rest[0])}")
+        notes.append(
+            f"{len(rest)} files of {path.name} are not read, such as {quoted(rest[0])}: the ratings are in "
+            f"{visible(whole.name)}"
+        )
     ratings = read_table(whole, options, notes)
     if not ranking and folds in (0, MOVIELENS_FOLDS) and path.name == "movielens-100k":
         part = len(ratings.lines) // MOVIELENS_FOLDS
@@ -130,7 +168,7 @@ def read_titles(path: Path, encoding: str, notes: list[str]) -> dict[str, str]:
     name = path.name.lower()
     by = {"u.item": "|", "movies.dat": "::"}.get(name, ",")
     # Titles in u.item, which is latin-1 by its description, may have quotation marks.
-    content = _read(path, encoding, [] if name == "u.item" else notes)
+    content = read_guessed(path, encoding, [] if name == "u.item" else notes)
     rows = (
         ((i, line.split(by)) for i, line in enumerate(content.split("\n"), 1) if line.strip())
         if by != ","
@@ -144,43 +182,26 @@ def read_titles(path: Path, encoding: str, notes: list[str]) -> dict[str, str]:
     return titles
 
 
-def _read(path: Path, encoding: str, notes: list[str]) -> str:
-    """The text of a file: in the given encoding, else in UTF-8 (or as its mark says) or in latin-1, with a note."""
-    if encoding:
-        return read_encoded(path, encoding)
-    content = read_content(path, cost=TEXT_COST)
-    try:
-        return decoded(path, content, notes=notes)
-    except UserError:
-        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
-            raise
-    notes.append(f"{visible(path.name)} is read as latin-1: it is not UTF-8 (--encoding names another)")
-    return decoded(path, content, "latin-1")
-
-
 def read_table(path: Path, options: RatingOptions, notes: list[str]) -> RatingColumns:
     """A file with lines ``user item rating [timestamp]``, separated by tabs, commas, semicolons, "|", "::" or spaces.
 
-    The separator is that of the first lines. The first line may name the columns (MovieLens'
-    ``userId,movieId,rating,timestamp``), which may then be in any order; without a rating column, every line is an item
-    that the user chose. Names of users and items are any strings. notes: are extended by what is guessed or not used.
+    The first line may name the columns (MovieLens' ``userId,movieId,rating,timestamp``), which may then be in any
+    order; without a rating column, every line is an item that the user chose. Names of users and items are any strings.
+    The file may also have a JSON object in each line, or be one of the Netflix prize. notes: are extended by what is
+    guessed or not used.
 
     Raises UserError for an empty file and, with the number, for a line that cannot be read.
     """
-    content = _read(path, options.encoding, notes)
-    first = next((line for line in content.split("\n") if line.strip()), None)
-    if first is None:
+    content = read_guessed(path, options.encoding, notes)
+    if not content.strip():
         raise UserError(f"{path} is empty; it must have lines 'user item rating [timestamp]'")
-    if re.fullmatch(r"\s*\{.*\}\s*", first):
-        raise UserError(f"{path} looks like JSON; write a table with the columns user, item, rating and timestamp")
-    separator = "::" if "::" in first else guess_delimiter(content) or " "
-    split = ((line, [field.strip() for field in fields]) for line, fields in split_rows(path, content, separator))
-    rows = ((line, fields) for line, fields in split if any(fields))
+    rows = _rows(path, content, options, notes)
     examined = list(islice(rows, _EXAMINED_LINES))
+    if not examined:
+        raise UserError(f"{path} has no ratings: all of its lines are comments")
     size = len(examined[0][1])
     columns, is_named, is_counted = _columns(path, [fields for _, fields in examined], options, notes)
-    users, items, values, times, lines = [], [], [], [], []
-    commas: list[int] = []
+    users, items, texts, times, lines = [], [], [], [], []
     for number, (line, fields) in enumerate(islice(chain(examined, rows), int(is_named), None)):
         if len(fields) != size:
             raise UserError(f"{path}: line {line} has {len(fields)} fields, and the first line {size}; correct it")
@@ -195,46 +216,104 @@ def read_table(path: Path, options: RatingOptions, notes: list[str]) -> RatingCo
         users.append(user)
         items.append(item)
         lines.append(line)
-        if "rating" in columns:
-            text = fields[columns["rating"]]
-            if "," in text and separator != ",":
-                text = text.replace(",", ".")
-                commas.append(line)
-            values.append(_number(path, line, "rating", text))
-        if "timestamp" in columns:
-            times.append(_time(path, line, fields[columns["timestamp"]]))
-    if commas:
-        notes.append(
-            f"{len(commas)} ratings with a comma, the first in line {commas[0]}, are read with a decimal point instead"
-        )
+        texts += [fields[columns["rating"]]] if "rating" in columns else []
+        times += [time_of(path, line, fields[columns["timestamp"]])] if "timestamp" in columns else []
     if not lines:
         raise UserError(f"{path} has no ratings: its only line has the names of the columns")
-    return RatingColumns(
+    table = RatingColumns(
         np.array(users, object),
         np.array(items, object),
-        np.array(values, np.float32) if values else None,
-        _seconds(np.array(times, np.float64), notes) if times else None,
+        None,
+        in_seconds(np.array(times, np.float64), notes) if times else None,
         np.array(lines),
     )
+    if "rating" not in columns:
+        return table
+    values = ratings_of(path, texts, lines, notes)
+    given = ~np.isnan(values)
+    if not given.any():
+        raise UserError(f"{path} has no ratings: all fields of their column are empty; name another: --rating-column")
+    return take_rows(table._replace(values=values.astype(np.float32)), given)
+
+
+def _rows(path: Path, content: str, options: RatingOptions, notes: list[str]) -> Iterator[tuple[int, list[str]]]:
+    """The fields of every row that is not empty, with the number of its line."""
+    if suffix_of(path) in JSON or re.match(r"\s*\{.*\}\s*(\n|$)", content):
+        yield from _json_rows(path, content)
+        return
+    content, _ = without_comments(path, content, notes)
+    first = next((line.strip() for line in content.split("\n") if line.strip()), "")
+    if _BLOCK.fullmatch(first):
+        notes.append(f"{visible(path.name)} is read as of the Netflix prize: an item and :, then user,rating,date")
+        item = ""
+        for line, fields in split_rows(path, content, ","):
+            if len(fields) == 1 and _BLOCK.fullmatch(fields[0].strip()):
+                item = fields[0].strip()[:-1]
+            elif any(fields):
+                yield line, [fields[0].strip(), item, *map(str.strip, fields[1:])]
+        return
+    own_notes = [] if _is_movielens(path) else notes
+    delimiter = note_on_delimiter(path, content, options.delimiter, own_notes, otherwise=" ")
+    for line, fields in split_rows(path, content, delimiter):
+        if any(field.strip() for field in fields):
+            yield line, [field.strip() for field in fields]
+
+
+def _is_movielens(path: Path) -> bool:
+    """Whether a file has a name of MovieLens, whose columns and delimiters are known."""
+    return path.name in ("u.data", "ratings.dat") or bool(_OFFICIAL.fullmatch(path.name))
+
+
+def _json_rows(path: Path, content: str) -> Iterator[tuple[int, list[str]]]:
+    """The values of JSON objects, after their names; those of objects in them have names such as "user.id"."""
+    names: list[str] = []
+    for line, value in json_objects(path, content):
+        if not isinstance(value, dict):
+            raise UserError(f"{path}: line {line} is no JSON object; each must be one with a user and an item")
+        fields = dict(_flat(value))
+        if not names:
+            names = list(fields)
+            yield 0, names
+        yield line, [fields.get(name, "") for name in names]
+
+
+def _flat(value: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
+    for name, field in value.items():
+        if isinstance(field, dict):
+            yield from _flat(field, f"{before}{name}.")
+        else:
+            text = field if isinstance(field, str) else "" if field is None else json.dumps(field)
+            yield before + name, require_unicode(text)
 
 
 def _columns(
     path: Path, rows: Sequence[Sequence[str]], options: RatingOptions, notes: list[str]
 ) -> tuple[dict[str, int], bool, bool]:
     """The place of each column; whether the first row names the columns; whether the first column numbers the lines."""
-    first = rows[0]
-    chosen = {kind: getattr(options, option) for kind, option in OPTIONS.items()}
-    places = {kind: _place(path, kind, first, chosen[kind]) for kind in COLUMNS}
-    if places["user"] is not None and places["item"] is not None:
-        named = {kind: place for kind, place in places.items() if place is not None}
+    first, columns = rows[0], options.columns()
+    chosen = [column.chosen for column in columns if column.chosen]
+    if chosen and all(name.isdecimal() for name in chosen) and not set(chosen) & set(first):
+        return _numbered(path, len(first), columns), False, False
+    named = {column.name: column.place_chosen(path, first) for column in columns}
+    named = {name: place for name, place in named.items() if place is not None}
+    options_named = ", ".join(column.option for column in columns)
+    if "user" in named and "item" in named:
         rest = [name or f"column {i + 1}" for i, name in enumerate(first) if i not in named.values()]
+        kinds = ", ".join(f"{quoted(first[place])} is the {name}" for name, place in named.items())
+        if any(_is_unusual(column, first) for column in columns):
+            notes.append(f"columns of {visible(path.name)}: {kinds} ({options_named} name others)")
         if rest:
             hint = "" if "timestamp" in named else " (--time-column names the one of the times)"
             names = visible(", ".join(map(repr, rest)))
             notes.append(f"columns of {visible(path.name)} that are not used: {names}{hint}")
         return named, True, False
-    if _is_heading(rows, places):
-        kinds = [kind for kind in ("user", "item") if places[kind] is None]
+    if _is_heading(rows, named):
+        if "user" in named and "rating" not in named and len(first) > 3 and all(map(_is_cell, rows[1][1:])):
+            raise UserError(
+                f"{path} seems to have a column for each item, such as {quoted(first[1])}; write a line for each "
+                "rating, with user, item and rating, as pandas.DataFrame.melt does"
+            )
+        kinds = [kind for kind in ("user", "item") if kind not in named]
         raise UserError(
             f"{path} has no column of the {' and the '.join(kinds)} that is known by its name: its first line names "
             f"{visible(', '.join(map(repr, first)))}; name it with {' and '.join(f'--{kind}-column' for kind in kinds)}"
@@ -244,39 +323,57 @@ def _columns(
     if not 2 <= count <= 4:
         raise UserError(
             f"{path} has {count} columns, and its first line does not name them; it must have user, item, rating "
-            "and maybe timestamp, or a first line with the names user, item, rating, timestamp"
+            "and maybe timestamp, or a first line with the names user, item, rating, timestamp; or give the columns' "
+            f"numbers with {options_named}"
         )
     if is_counted:
-        notes.append(f"the first column of {visible(path.name)} is left out: it has the numbers of the lines")
-    numbered = {kind: place for kind, place in zip(COLUMNS, range(is_counted, len(first))) if chosen[kind] != "none"}
+        notes.append(
+            f"the first column of {visible(path.name)} is left out: it has the numbers of the lines (--user-column 1 "
+            "and the like choose columns)"
+        )
+    numbered = {column.name: place for column, place in zip(COLUMNS, range(is_counted, len(first)))}
+    numbered = {column.name: numbered[column.name] for column in columns if column.name in numbered}
+    if not _is_movielens(path):
+        names = ", ".join(numbered)
+        notes.append(
+            f"{visible(path.name)} does not name its columns: they are taken for {names} (--user-column 1, "
+            "--item-column 2 and the like choose others)"
+        )
     return numbered, False, is_counted
 
 
-def _place(path: Path, kind: str, names: Sequence[str], chosen: str) -> int | None:
-    """The place of a column among the names of the first line, or None."""
-    if chosen == "none" and kind in ("rating", "timestamp"):
-        return None
-    if chosen:
-        lower = [name.lower() for name in names]
-        if chosen.lower() not in lower:
-            option = OPTIONS[kind].replace("_", "-")
+def _numbered(path: Path, size: int, columns: Sequence[Column]) -> dict[str, int]:
+    """The places of columns that are chosen by their numbers."""
+    places = {column.name: int(column.chosen[:9]) - 1 for column in columns if column.chosen}
+    for column in columns:
+        if not column.chosen and not column.optional:
+            raise UserError(f"{path}: some columns are chosen by their numbers; choose {column.option} likewise")
+        if not 0 <= places.get(column.name, 0) < size:
             raise UserError(
-                f"{path} has no column {quoted(chosen)}: its first line names {visible(', '.join(map(repr, names)))}; "
-                f"name one of these with --{option}"
+                f"{path} has {size} columns, and {column.option} is {column.chosen}; choose from 1 to {size}"
             )
-        return lower.index(chosen.lower())
-    plain = [re.sub(r"[^a-z0-9]", "", name.lower().partition(":")[0]) for name in names]
-    return next((plain.index(name) for name in COLUMNS[kind] if name in plain), None)
+    return places
 
 
-def _is_heading(rows: Sequence[Sequence[str]], places: Mapping[str, int | None]) -> bool:
+def _is_unusual(column: Column, heading: Sequence[str]) -> bool:
+    """Whether a column is found by another name than the reader's own, or that name with "id"."""
+    place = None if column.chosen else column.place_in(heading)
+    own = (column.name, f"{column.name}id", "movieid", "unixtimestamp")
+    return place is not None and re.sub(r"[\W_]", "", heading[place].lower().partition(":")[0]) not in own
+
+
+def _is_heading(rows: Sequence[Sequence[str]], named: Mapping[str, int]) -> bool:
     """Whether the first row has names of columns: one of them is known, or it lacks what the second row has."""
     first = rows[0]
-    if any(places[kind] is not None for kind in ("user", "item")):
+    if "user" in named or "item" in named:
         return True
     if len(rows) < 2 or any(any(map(str.isdigit, name)) for name in first):
         return False
     return all(any(map(str.isdigit, field)) for field in rows[1])
+
+
+def _is_cell(field: str) -> bool:
+    return not field or is_number(field)
 
 
 def _counts(rows: Sequence[Sequence[str]]) -> bool:
@@ -287,38 +384,6 @@ def _counts(rows: Sequence[Sequence[str]]) -> bool:
     values = {row[-1] for row in rows}
     is_rating = len(rows[0]) > 4 or (all(map(is_number, values)) and len(values) <= min(_MOST_VALUES, len(rows) / 2))
     return is_rating and all(row[0] == str(number) for number, row in enumerate(rows, int(start)))
-
-
-def _number(path: Path, line: int, kind: str, text: str) -> float:
-    place = f"{path}: line {line} has the {kind} {quoted(text)}"
-    try:
-        value = float(text)
-    except ValueError as error:
-        raise UserError(f"{place}, which is not a number; correct it") from error
-    if not abs(value) <= LARGEST:
-        raise UserError(f"{place}, which is not finite or beyond {LARGEST:g}; correct it")
-    return value
-
-
-def _time(path: Path, line: int, text: str) -> float:
-    """Seconds: of a number, or of an ISO date, which is in UTC unless it says otherwise."""
-    if is_number(text):
-        return _number(path, line, "timestamp", text)
-    try:
-        time = datetime.fromisoformat(text)
-        return (time if time.tzinfo else time.replace(tzinfo=UTC)).timestamp()
-    except (ValueError, OverflowError) as error:
-        raise UserError(
-            f"{path}: line {line} has the timestamp {quoted(text)}, which is neither a number of seconds nor an ISO "
-            "date such as 2015-03-31; correct it, or use --time-column none"
-        ) from error
-
-
-def _seconds(times: np.ndarray, notes: list[str]) -> np.ndarray:
-    if np.median(times) <= _LATEST_SECOND:
-        return times
-    notes.append(f"times such as {times[0]:.0f} are read as milliseconds: as seconds they lie thousands of years ahead")
-    return times / 1000
 
 
 def take_rows(columns: RatingColumns, rows: np.ndarray) -> RatingColumns:

@@ -17,6 +17,8 @@ ZERO_SHARE = 0.1
 """Share of ratings from which zeros, on a scale of whole numbers, may stand for no rating."""
 MOVIELENS = {"u.data": "06416e597f82b7342361e41163890c81036900f418ad91315590814211dca490"}
 MOVIELENS_MIRRORS = ("https://files.grouplens.org/datasets/movielens/ml-100k/",)
+LARGEST_SCALE = 100
+"""Highest rating on a usual scale; higher numbers may be counts."""
 KNOWN = ("wine", "movielens-100k")
 UNSEEN = 0
 """The place of every user and every item without a training rating."""
@@ -110,6 +112,11 @@ def load(
             )
         columns = _without_unrated(columns, scale, notes)
         _check_scale(name_or_path, columns, scale)
+        if columns.values is not None and columns.values.max() > LARGEST_SCALE and scale is None and not ranking:
+            notes.append(
+                f"ratings are from {columns.values.min():,g} to {columns.values.max():,g}: if they count something, "
+                "such as plays, rank items with --objective ranking"
+            )
         parts[part] = _without_duplicates(columns, notes)
     if not ranking and "test" not in parts:
         parts["train"], parts["test"] = _fold(parts["train"], folds, fold, seed)
@@ -189,7 +196,12 @@ def _without_unrated(columns: RatingColumns, scale: tuple[float, float] | None, 
         )
         columns = take_rows(columns, ~unrated)
     zeros = columns.values == 0 if columns.values is not None else unrated
-    if len(others) and np.mean(zeros) >= ZERO_SHARE and others[others != 0].min(initial=np.inf) >= 1:
+    if (
+        len(others)
+        and others.max() > 1
+        and np.mean(zeros) >= ZERO_SHARE
+        and others[others != 0].min(initial=np.inf) >= 1
+    ):
         notes.append(
             f"{zeros.sum()} ratings are 0, the first in line {columns.lines[zeros][0]}: they count as the lowest "
             "rating; remove these lines if 0 stands for no rating"
@@ -205,8 +217,10 @@ def _without_duplicates(columns: RatingColumns, notes: list[str]) -> RatingColum
     if len(latest) == count:
         return columns
     by = "by its timestamp" if columns.times is not None else "the last one in the file"
+    first = columns.lines[np.setdiff1d(np.arange(count), list(latest.values()))[0]]
     notes.append(
-        f"{count - len(latest)} ratings left out: their users rated the same items again, and the latest counts ({by})"
+        f"{count - len(latest)} ratings left out (the first: line {first}): their users rated the same items again, "
+        f"and the latest counts ({by})"
     )
     return take_rows(columns, np.sort(np.fromiter(latest.values(), int)))
 

@@ -23,37 +23,67 @@ def table(head: str, row: str, count: int = 80) -> str:
 READ: list[Any] = [
     # file, content, options, whether there are times, notes
     ("ml.csv", table("userId,movieId,rating,timestamp", "{0},{1},{2},{3}"), {}, True, []),
-    ("goodbooks.csv", table("user_id,book_id,rating", "{0},{1},{2}"), {}, False, []),
-    ("amazon.csv", table("user_id,parent_asin,rating,timestamp", "{0},{1},{2},{3}"), {}, True, []),
-    ("review.csv", table("reviewerID,asin,overall,unixReviewTime", "{0},{1},{2},{3}"), {}, True, []),
+    ("goodbooks.csv", table("user_id,book_id,rating", "{0},{1},{2}"), {}, False, ["columns of"]),
+    ("amazon.csv", table("user_id,parent_asin,rating,timestamp", "{0},{1},{2},{3}"), {}, True, ["columns of"]),
+    ("review.csv", table("reviewerID,asin,overall,unixReviewTime", "{0},{1},{2},{3}"), {}, True, ["columns of"]),
     (
         "recbole.inter",
         table("user_id:token\titem_id:token\trating:float\ttimestamp:float", "{0}\t{1}\t{2}\t{3}"),
         {},
         True,
-        [],
+        ["taken to be tab"],
     ),
-    ("bx.csv", table('"User-ID";"ISBN";"Book-Rating"', '"{0}";"{1}";"{2}"'), {}, False, []),
+    (
+        "bx.csv",
+        table('"User-ID";"ISBN";"Book-Rating"', '"{0}";"{1}";"{2}"'),
+        {},
+        False,
+        ["taken to be semicolon", "columns of"],
+    ),
     ("quoted.tsv", table('"user"\t"item"\t"rating"', '"{0}"\t"{1}"\t{2}'), {}, False, []),
-    ("lastfm.dat", table("userID\tartistID\tweight", "{0}\t{1}\t{2}"), {}, False, []),
+    ("lastfm.dat", table("userID\tartistID\tweight", "{0}\t{1}\t{2}"), {}, False, ["taken to be tab", "columns of"]),
     (
         "anime.csv",
         table("user_id,anime_id,rating", "{0},{1},{2}") + "u0,i8,-1\n",
         {},
         False,
-        ["1 ratings of -1 are left out, the first in line 82"],
+        ["columns of", "1 ratings of -1 are left out, the first in line 82"],
     ),
-    ("colons.dat", table("user::item::rating::time", "{0}::{1}::{2}::{3}"), {}, True, []),
-    ("bracket.csv", "[b] {x},i0,3\n" + table("", "{0},{1},{2}"), {}, False, []),
-    ("pipe.csv", table("user|item|score", "{0}|{1}|{2}"), {}, False, []),
-    ("bare.txt", table("", "{0};{1};{2};{3}"), {}, True, []),
-    ("comma.csv", table("", "{0};{1};{2},0"), {}, False, ["80 ratings with a comma, the first in line 1"]),
+    (
+        "colons.dat",
+        table("user::item::rating::time", "{0}::{1}::{2}::{3}"),
+        {},
+        True,
+        ["taken to be '::'", "columns of"],
+    ),
+    ("bracket.csv", "[b] {x},i0,3\n" + table("", "{0},{1},{2}"), {}, False, ["does not name its columns"]),
+    ("pipe.csv", table("user|item|score", "{0}|{1}|{2}"), {}, False, ["taken to be pipe", "columns of"]),
+    ("bare.txt", table("", "{0};{1};{2};{3}"), {}, True, ["taken to be semicolon", "does not name"]),
+    (
+        "comma.csv",
+        table("", "{0};{1};{2},0"),
+        {},
+        False,
+        ["taken to be semicolon", "does not name", "80 ratings with a comma, the first in line 1"],
+    ),
     ("iso.csv", table("user,item,rating,timestamp", "{0},{1},{2},{5}T12:00:00Z"), {}, True, []),
-    ("date.csv", table("user,item,rating,date", "{0},{1},{2},{5}"), {}, True, []),
-    ("milli.csv", table("user,item,rating,time", "{0},{1},{2},{3}000"), {}, True, ["read as milliseconds"]),
+    ("date.csv", table("user,item,rating,date", "{0},{1},{2},{5}"), {}, True, ["columns of"]),
+    (
+        "milli.csv",
+        table("user,item,rating,time", "{0},{1},{2},{3}000"),
+        {},
+        True,
+        ["columns of", "read as milliseconds"],
+    ),
     ("index.csv", table(",user,item,rating", "{4},{0},{1},{2}"), {}, False, ["not used: 'column 1' (--time-column"]),
-    ("counted.csv", table("", "{4},{0},{1},{2}"), {}, False, ["the first column of counted.csv is left out"]),
-    ("more.csv", table("user,item,rating,time,tag", "{0},{1},{2},{3},x"), {}, True, ["not used: 'tag'"]),
+    (
+        "counted.csv",
+        table("", "{4},{0},{1},{2}"),
+        {},
+        False,
+        ["the first column of counted.csv is left out", "does not name"],
+    ),
+    ("more.csv", table("user,item,rating,time,tag", "{0},{1},{2},{3},x"), {}, True, ["columns of", "not used: 'tag'"]),
     (
         "named.csv",
         table("who,what,how,when", "{0},{1},{2},{3}"),
@@ -94,7 +124,7 @@ REFUSED: list[Any] = [
         table("user,item,rating", "{0},{1},{2}"),
         {"time_column": "when"},
         {},
-        "no column 'when'.*--time-column",
+        "--time-column is 'when', but .* has no such column: its first line names",
     ),
     (
         "soon.csv",
@@ -110,7 +140,7 @@ REFUSED: list[Any] = [
         {},
         "line 121 has 'x' in the first column",
     ),
-    ("rows.json", '{"user": 1, "item": 2}\n' * 9, {}, {}, "looks like JSON"),
+    ("rows.json", '{"user": 1, "item": 2}\n' * 9, {}, {}, "no ratings"),
     ("three.csv", "user,item,rating\n1,1,5\n1,2,3\n2,1,4\n", {}, {}, "single item with training ratings"),
 ]
 
@@ -132,7 +162,7 @@ def test_what_is_read(tmp_path, name, content, options, has_times, notes):
         (u, i): 0 if name == "zero.csv" and v == 1 else v for u, i, v, _ in RATINGS
     }
     assert (data.train.times is not None) == has_times and len(data.notes) == len(notes), data.notes
-    assert all(expected in note for expected, note in zip(notes, data.notes))
+    assert all(any(expected in note for note in data.notes) for expected in notes), data.notes
 
 
 @pytest.mark.parametrize(("name", "content", "columns", "options", "message"), REFUSED, ids=[row[0] for row in REFUSED])
@@ -152,7 +182,7 @@ def test_times_are_seconds(tmp_path):
 def test_pairs_without_ratings_and_times_are_ranked(tmp_path):
     data = load(write(tmp_path, "a.csv", table("user_id,book_id", "{0},{1}")), seed=0, ranking=True)
     assert (len(data.train), len(data.validation), len(data.test)) == (60, 10, 10)
-    assert [note[:57] for note in data.notes] == ["there are no times: a random item of every user is tested"]
+    assert data.notes[1].startswith("there are no times: a random item of every user is tested")
     other = load(str(tmp_path / "a.csv"), seed=1, ranking=True)
     assert not np.array_equal(data.test.items, other.test.items)  # the order of the lines is no time
 
@@ -170,4 +200,7 @@ def test_titles_in_any_encoding(tmp_path, encoding, notes):
     data = load(str(tmp_path / "ml"), seed=0)
     assert data.titles["i1"] == "Am\xe9lie" and len(data.notes) == notes
     write(tmp_path, "ml/tags.csv", "userId,movieId,tag\n")
-    assert "1 files of ml are not read, such as 'tags.csv'" in load(str(tmp_path / "ml"), seed=0).notes
+    assert (
+        "1 files of ml are not read, such as 'tags.csv': the ratings are in Ratings.csv"
+        in load(str(tmp_path / "ml"), seed=0).notes
+    )

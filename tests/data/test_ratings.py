@@ -82,13 +82,13 @@ def test_the_last_item_of_every_user_is_left_out(file):
         splits = (data.train, data.validation, data.test)
         of = [split.times[split.users == users] for split in splits if split.times is not None]
         assert of[0].max(initial=-1) < of[1].min(initial=1e9) <= of[1].max(initial=0) < of[2].min(initial=1e9)
-    assert "1 users have fewer than 3 items" in data.notes[0]
+    assert "1 users have fewer than 3 items" in data.notes[1]
 
 
 def test_of_duplicates_the_latest_counts_and_a_note_says_so(file):
     data = read(file("a.tsv", lines() + "u0\tfilm 0\t4\t7\nu0\tfilm 0\t2\t5\n"))
     assert {part for part in triples(data) if part[:2] == ("u0", "film 0")} == {("u0", "film 0", 4.0)}
-    assert "2 ratings left out" in data.notes[0] and "by its timestamp" in data.notes[0]
+    assert "2 ratings left out (the first: line 1)" in data.notes[1] and "by its timestamp" in data.notes[1]
 
 
 def test_unseen_users_and_items_have_a_note_and_a_baseline(file, tmp_path):
@@ -148,7 +148,7 @@ def test_what_is_wrong_with_a_ranking_and_with_paths(file, tmp_path):
     with pytest.raises(UserError, match="neither a known set of ratings"):
         read(str(tmp_path / "nowhere"))
     with pytest.raises(UserError, match="has none of the files"):
-        read(str(tmp_path))
+        read(str(tmp_path.parent))
 
 
 def test_tasters_leave_a_floor_and_baselines_stay_above_it():
