@@ -16,7 +16,7 @@ from typing import Literal
 import numpy as np
 
 from pipeline.data.augmentation import Augmentation, augment
-from pipeline.data.dataset import Dataset, Split, visible
+from pipeline.data.dataset import Dataset, Split
 from pipeline.data.images import KNOWN, ImageOptions, load, read_inputs
 from pipeline.errors import UserError
 from pipeline.layers.base import Layer
@@ -101,16 +101,26 @@ class ImageRecognition(ArrayClassification[Config]):
         return dataclasses.replace(RECIPES.get(data, OWN), data=data)
 
     def load(self, config: Config) -> Dataset:
-        return load(config.data, seed=config.seed, options=config)
+        data = load(config.data, seed=config.seed, options=config)
+        stride = image.stem_stride(data.input_shape)
+        if stride == 1 or config.model == "mlp":
+            return data
+        height, width, _ = data.input_shape
+        note = (
+            f"images are {height}x{width}: the first convolution has a stride of {stride}, and the layers after it see "
+            f"{-(-height // stride)}x{-(-width // stride)} positions"
+        )
+        return dataclasses.replace(data, notes=(*data.notes, note))
 
     def model(self, config: Config, signature: ArraySignature) -> Layer:
         classes, is_image = len(signature.classes), len(signature.input_shape) == 3
         if config.model == "mlp":
             return image.mlp(classes)
+        stride = image.stem_stride(signature.input_shape)
         if config.model == "convnet":
-            return (image.convnet if is_image else image.convnet_1d)(classes, config.channels)
+            return image.convnet(classes, config.channels, space=len(signature.input_shape) - 1, stride=stride)
         if is_image:
-            return image.resnet(classes, config.channels)
+            return image.resnet(classes, config.channels, stride=stride)
         raise UserError(f"{config.data} has signals, and resnet is for images; choose --model convnet or mlp")
 
     def loss(self, config: Config) -> Layer:
@@ -123,8 +133,7 @@ class ImageRecognition(ArrayClassification[Config]):
         return read_inputs([path], signature.input_shape, signature.scaling, signature.fit)
 
     def mistakes(self, splits: Sequence[Split], probabilities: np.ndarray, classes: Sequence[str]) -> Plot:
-        pixels, labels = (np.concatenate([getattr(split, name) for split in splits]) for name in ("pixels", "labels"))
-        return classification.mistakes(visible(pixels), labels, probabilities, classes)
+        return classification.mistakes(splits, probabilities, classes)
 
     def pictures(self, model: TaskModel) -> Sequence[Plot]:
         layers = model.params["model"]["layers"]

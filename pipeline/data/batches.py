@@ -14,13 +14,20 @@ from ..losses.base import Targets
 if TYPE_CHECKING:
     import grain
 
+BATCHES_AHEAD = 2
+"""Batches of streamed examples that are made while the model computes; each is decoded by several threads."""
+
 Batch = tuple[Any, Any]
 """Inputs and targets (``losses.Targets``): pytrees of arrays, or of their ShapeDtypeStructs."""
 
 
 @runtime_checkable
 class Examples(Protocol):
-    """A set of examples, from which batches are taken."""
+    """A set of examples, from which batches are taken.
+
+    Those whose ``take`` reads files have an attribute ``is_streamed`` that is true: their batches are taken ahead, in
+    threads.
+    """
 
     def __len__(self) -> int: ...
 
@@ -76,7 +83,7 @@ def train_batches(examples: Examples | PerEpochExamples, batch_size: int, seed: 
     """
     steps = steps_per_epoch(examples, batch_size)
 
-    @lru_cache(maxsize=1)
+    @lru_cache(maxsize=2)  # epochs, since batches may be taken ahead
     def ordered(epoch: int) -> tuple[Examples, np.ndarray]:
         random = np.random.default_rng((seed, epoch))
         current = examples.at(epoch) if isinstance(examples, PerEpochExamples) else examples
@@ -93,7 +100,7 @@ def train_batches(examples: Examples | PerEpochExamples, batch_size: int, seed: 
         current, rows = ordered(epoch)
         return batch_of(*current.take(rows[step]))
 
-    return iter(_in_turn(sys.maxsize, batch))
+    return iter(_in_turn(sys.maxsize, batch, _is_streamed(examples)))
 
 
 def evaluation_batches(examples: Examples, batch_size: int) -> Iterable[Batch]:
@@ -114,17 +121,22 @@ def evaluation_batches(examples: Examples, batch_size: int) -> Iterable[Batch]:
             weights = targets.weights * weights.reshape(-1, *[1] * (targets.weights.ndim - 1))
         return inputs, Targets(targets.values, weights)
 
-    return _in_turn(-(-len(examples) // batch_size), batch)
+    return _in_turn(-(-len(examples) // batch_size), batch, _is_streamed(examples))
 
 
-def _in_turn(count: int, batch: Callable[[int], Batch]) -> "grain.IterDataset[Batch]":
-    """``batch(0)``, ``batch(1)``, ... up to ``count``."""
+def _is_streamed(examples: Examples | PerEpochExamples) -> bool:
+    return bool(getattr(examples, "is_streamed", False))
+
+
+def _in_turn(count: int, batch: Callable[[int], Batch], ahead: bool) -> "grain.IterDataset[Batch]":
+    """``batch(0)``, ``batch(1)``, ... up to ``count``. ahead: whether a few are made before they are asked for."""
     with extra("train"):
         import grain
 
-    # The data are in memory: threads would only contend with the computation for the interpreter.
-    in_memory = grain.ReadOptions(num_threads=0, prefetch_buffer_size=0)
-    return grain.MapDataset.range(count).map(batch).to_iter_dataset(in_memory)
+    # Where the data are in memory, threads would only contend with the computation for the interpreter.
+    threads = BATCHES_AHEAD if ahead else 0
+    options = grain.ReadOptions(num_threads=threads, prefetch_buffer_size=threads)
+    return grain.MapDataset.range(count).map(batch).to_iter_dataset(options)
 
 
 def by_length(examples: Sequences) -> np.ndarray:

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -12,14 +12,15 @@ from ..display import visible as visible_text
 from ..errors import UserError
 from ..extras import extra
 from .limits import LARGEST, in_range
+from .streamed import Streamed, concatenated, digests_of, moments_of, select
 
 TEST_SHARE = 0.25
 VALIDATION_SHARE, VALIDATION_MOST = 0.1, 5_000
 LONGEST_CLASS = 255
 """Characters of the name of a class."""
 
-Arrays = tuple[np.ndarray, np.ndarray]
-"""Inputs (examples, ...) and labels (examples,)."""
+Arrays = tuple[Any, np.ndarray]
+"""Inputs (an array (examples, ...) or ``Streamed``) and labels (examples,)."""
 
 
 class Source(NamedTuple):
@@ -52,14 +53,19 @@ class Scaling:
     deviation: tuple[float, ...]
 
     @classmethod
-    def of(cls, pixels: np.ndarray) -> "Scaling":
+    def of(cls, pixels: np.ndarray | Streamed) -> "Scaling":
         """The scaling that standardises ``pixels``; a constant channel is only centred."""
-        columns = pixels.reshape(-1, pixels.shape[-1])
-        mean = columns.mean(0, dtype=np.float64)
-        # The mean of squares needs no float copy of the whole set.
-        square = np.einsum("nc,nc->c", columns, columns, dtype=np.float64) / len(columns)
+        if pixels.dtype.kind == "u":  # whose sums are exact, in whatever order
+            number, *sums = moments_of(pixels)
+            total, square, largest = (np.array(each, np.float64) for each in sums)
+            mean, square = total / number, square / number
+        else:
+            columns = pixels[:].reshape(-1, pixels.shape[-1])
+            mean, largest = columns.mean(0, dtype=np.float64), np.abs(columns).max()
+            # The mean of squares needs no float64 copy of the whole set.
+            square = np.einsum("nc,nc->c", columns, columns, dtype=np.float64) / len(columns)
         deviation = np.sqrt(np.maximum(square - mean**2, 0))
-        deviation[deviation < 1e-6 * np.abs(columns).max()] = _white(pixels)
+        deviation[deviation < 1e-6 * np.max(largest)] = _white(pixels)
         return cls(*(tuple((values / _white(pixels)).tolist()) for values in (mean, deviation)))
 
     def __call__(self, pixels: np.ndarray) -> np.ndarray:
@@ -90,7 +96,7 @@ def visible(pixels: np.ndarray) -> np.ndarray:
     return pixels / _white(pixels)
 
 
-def _white(pixels: np.ndarray) -> int:
+def _white(pixels: np.ndarray | Streamed) -> int:
     return np.iinfo(pixels.dtype).max if np.issubdtype(pixels.dtype, np.integer) else 1
 
 
@@ -98,11 +104,12 @@ def _white(pixels: np.ndarray) -> int:
 class Split:
     """One split of a data set. Pixels are stored as they were read (often one byte each) and scaled when taken.
 
-    pixels: uint8, uint16 or float32, (examples, height, width, channels) or (examples, time, channels).
+    pixels: uint8, uint16 or float32, (examples, height, width, channels) or (examples, time, channels); or image files
+        that are decoded when they are taken.
     labels: int32, (examples,).
     """
 
-    pixels: np.ndarray
+    pixels: np.ndarray | Streamed
     labels: np.ndarray
     scaling: Scaling
 
@@ -114,9 +121,14 @@ class Split:
         return self.scaling(self.pixels[rows]), self.labels[rows]
 
     @property
+    def is_streamed(self) -> bool:
+        """Whether ``take`` decodes files."""
+        return isinstance(self.pixels, Streamed)
+
+    @property
     def inputs(self) -> np.ndarray:
         """All inputs, scaled: float32, which takes up to four times the memory of the pixels."""
-        return self.scaling(self.pixels)
+        return self.scaling(self.pixels[:])
 
 
 @dataclass(frozen=True, eq=False)
@@ -197,6 +209,8 @@ def standardised(name: str, parts: Mapping[str, Arrays]) -> tuple[Split, Split, 
     """
     scaling = Scaling.of(parts["train"][0])
     for part, (pixels, _) in parts.items():
+        if isinstance(pixels, Streamed):
+            continue  # whole numbers, which are finite
         axes = tuple(range(pixels.ndim - 1))
         scaling.finite(np.stack([pixels.min(axes), pixels.max(axes)]), f"the {part} split of {name}")
     train, validation, test = (Split(*parts[part], scaling) for part in ("train", "validation", "test"))
@@ -228,7 +242,7 @@ def in_folds(
     with extra("train"):
         from sklearn.model_selection import StratifiedKFold
 
-    inputs, labels = (np.concatenate(arrays) for arrays in zip(*parts.values()))
+    inputs, labels = (concatenated(arrays) for arrays in zip(*parts.values()))
     present, counts = np.unique(labels, return_counts=True)
     if counts.min() < folds:
         raise UserError(
@@ -237,22 +251,22 @@ def in_folds(
         )
     splits = StratifiedKFold(folds, shuffle=True, random_state=0).split(labels, labels)
     rest, test = next(islice(splits, fold - 1, None))
-    return {"train": (inputs[rest], labels[rest]), "test": (inputs[test], labels[test])}
+    return {part: (select(inputs, rows), labels[rows]) for part, rows in (("train", rest), ("test", test))}
 
 
 def without_copies(parts: Mapping[str, Arrays]) -> tuple[dict[str, Arrays], int]:
     """``parts`` without the training examples whose inputs also stand in another part, and the number of these."""
-    held_out = {row.tobytes() for part, (inputs, _) in parts.items() if part != "train" for row in inputs}
+    held_out = {row for part, (inputs, _) in parts.items() if part != "train" for row in digests_of(inputs)}
     inputs, labels = parts["train"]
-    is_copy = np.array([row.tobytes() in held_out for row in inputs], bool)
-    return {**parts, "train": (inputs[~is_copy], labels[~is_copy])}, int(is_copy.sum())
+    is_copy = np.array([row in held_out for row in digests_of(inputs)], bool)
+    return {**parts, "train": (select(inputs, ~is_copy), labels[~is_copy])}, int(is_copy.sum())
 
 
-def _checked(name: str, part: str, pixels: np.ndarray, labels: np.ndarray, source: Source) -> Arrays:
+def _checked(name: str, part: str, pixels: np.ndarray | Streamed, labels: np.ndarray, source: Source) -> Arrays:
     where = f"the {part} split of {name}"
     if len(pixels) != len(labels):
         raise UserError(f"{where} has {len(pixels)} images but {len(labels)} labels; there must be one for each")
-    if len(pixels) == 0 or pixels.size == 0:
+    if 0 in pixels.shape:
         raise UserError(f"{where} is empty: it has {len(pixels)} images of shape {pixels.shape[1:]}")
     shape = source.parts["train"][0].shape[1:]
     if pixels.shape[1:] != shape:
@@ -263,7 +277,7 @@ def _checked(name: str, part: str, pixels: np.ndarray, labels: np.ndarray, sourc
             f"{where} has the label {labels[wrong[0]]} at index {wrong[0]}, out of range: there are "
             f"{len(source.classes)} classes, so labels are 0 to {len(source.classes) - 1}; correct the label"
         )
-    return _stored(where, pixels), labels.astype(np.int32)
+    return pixels if isinstance(pixels, Streamed) else _stored(where, pixels), labels.astype(np.int32)
 
 
 def _stored(where: str, pixels: np.ndarray) -> np.ndarray:
@@ -272,7 +286,8 @@ def _stored(where: str, pixels: np.ndarray) -> np.ndarray:
         low, high = pixels.min(), pixels.max()
         if low < 0 or high > np.iinfo(np.uint16).max:
             raise UserError(
-                f"{where} has pixels from {low} to {high}; whole numbers must be 0 to 255, or 0 to 65535 at 16 bits"
+                f"{where} has pixels from {low} to {high}; whole numbers must be 0 to 255, or 0 to 65535 at 16 bits; "
+                "--pixels LOW:HIGH says what is black and white in others"
             )
         if pixels.dtype == np.uint16 or high > np.iinfo(np.uint8).max:
             return pixels.astype(np.uint16, copy=False)
@@ -304,4 +319,4 @@ def _held_out(
         np.arange(len(labels)), test_size=max(size, len(present)), random_state=seed, stratify=labels
     )
     rest, held_out = np.sort(rest), np.sort(held_out)
-    return (inputs[rest], labels[rest]), (inputs[held_out], labels[held_out])
+    return (select(inputs, rest), labels[rest]), (select(inputs, held_out), labels[held_out])

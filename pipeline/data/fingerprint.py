@@ -51,7 +51,7 @@ def _add(digest: Any, value: Any) -> None:
         digest.update(f"{type(value).__name__}{len(text)}:".encode())
         digest.update(text)
     elif dataclasses.is_dataclass(value):
-        _add(digest, [getattr(value, field.name) for field in dataclasses.fields(value)])
+        _add(digest, [getattr(value, field.name) for field in dataclasses.fields(value) if field.compare])
     elif isinstance(value, Mapping):
         _add(digest, list(value.items()))
     else:

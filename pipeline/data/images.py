@@ -3,7 +3,7 @@
 import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -11,12 +11,15 @@ import numpy as np
 from ..errors import UserError
 from . import known
 from .dataset import Dataset, Scaling, Source, Split, complete
-from .folder import FORMATS_IN_WORDS, read_class_folders, read_image
 from .idx import find_idx, read_idx_files
+from .image_files import FORMATS_IN_WORDS, read_image
+from .image_folders import Streaming, read_class_folders
 from .limits import LARGEST, default_limit, in_range, open_file, parsing
 from .npz import read_array, read_npz
+from .parts import notes_on_copies
 from .pixels import with_pixel_range
 from .sizes import Fit, Size, default_size, parse_size, resized, size_note
+from .streamed import Streamed, digests_of
 
 __all__ = ["KNOWN", "Dataset", "ImageOptions", "Scaling", "Split", "load", "read_inputs"]
 
@@ -34,6 +37,9 @@ class ImageOptions:
     pixels: str = ""
     """Values of black and white in arrays (.npz, IDX): LOW:HIGH, as in 0:255. Empty: guessed from the training images,
     and printed where that is not certain."""
+    stream: Streaming = "auto"
+    """When to decode the image files of a folder batch by batch instead of holding all in memory: auto (where their
+    pixels take more than 512 MiB), always or never. The results are the same."""
 
     def unused(self, source: Source) -> tuple[str, ...]:
         """Notes on options that these data have no use for."""
@@ -44,6 +50,8 @@ class ImageOptions:
             notes.append(f"--fit {self.fit} is not used: no image has another size than the others; --size chooses one")
         if self.pixels and not source.pixel_range:
             notes.append(f"--pixels {self.pixels} is not used: it is for the numbers in arrays of images")
+        if self.stream == "always" and not isinstance(source.parts["train"][0], Streamed):
+            notes.append("--stream always is not used: it is for folders of image files")
         return tuple(notes)
 
 
@@ -64,13 +72,17 @@ def load(name_or_path: str, *, seed: int, options: ImageOptions = DEFAULTS) -> D
     """
     is_known = name_or_path in KNOWN
     source = known_images(KNOWN[name_or_path], options) if is_known else read(Path(name_or_path), options)
-    return complete(name_or_path, source, seed=seed)
+    data = complete(name_or_path, source, seed=seed)
+    if is_known:
+        return data
+    parts = {part: digests_of(getattr(data, part).pixels) for part in ("train", "validation", "test")}
+    return replace(data, notes=(*data.notes, *notes_on_copies(parts, "images")))
 
 
 def read(path: Path, options: ImageOptions = DEFAULTS) -> Source:
     """The labelled images at a path: see ``load``."""
     if not find_idx(path) and os.path.isdir(path):
-        source = read_class_folders(path, options.size, options.fit)
+        source = read_class_folders(path, options.size, options.fit, options.stream)
     else:
         source = with_pixel_range(path, _read_arrays(path), options.pixels)
         source = _with_size(source, options.size, options.fit)
@@ -134,9 +146,10 @@ def read_inputs(paths: Sequence[str | Path], shape: tuple[int, ...], scaling: Sc
 def _read_input(path: Path, shape: tuple[int, ...], scaling: Scaling, fit: str) -> np.ndarray:
     if not os.path.isfile(path):
         raise UserError(f"{path} is not a file; give the files to predict by their paths")
-    pixels = read_image(path, shape[-1]) if len(shape) == 3 else _read_signal(path)
-    if fit and len(shape) == 3:
-        pixels = resized(pixels, (shape[0], shape[1]), fit)
+    if len(shape) == 3:
+        pixels = read_image(path, shape[-1], (shape[0], shape[1]) if fit else None, fit)
+    else:
+        pixels = _read_signal(path)
     if pixels.shape != shape:
         raise UserError(
             f"{path} has the shape {pixels.shape}, but the model was trained on {shape} "

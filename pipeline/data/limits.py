@@ -70,13 +70,14 @@ def require_memory(what: str, needed: int | float, limit: int | None = None) -> 
     limit = default_limit() if limit is None else limit
     if needed > limit:
         raise UserError(
-            f"{what} needs at least {_size(needed)} of memory, and the limit is {_size(limit)} (by default "
-            f"{LIMIT_SHARE:.0%} of a machine's memory): it is damaged, or too large for this machine; make it again, "
-            "or a smaller one"
+            f"{what} needs at least {size_in_words(needed)} of memory, and the limit is {size_in_words(limit)} (by "
+            f"default {LIMIT_SHARE:.0%} of a machine's memory): it is damaged, or too large for this machine; make it "
+            "again, or a smaller one"
         )
 
 
-def _size(count: int | float) -> str:
+def size_in_words(count: int | float) -> str:
+    """A number of bytes, for a message."""
     count = min(count, 1e30)  # a header can announce more than a float holds
     for unit in ("bytes", "KiB", "MiB", "GiB", "TiB", "PiB"):
         if count < 1024 or unit == "PiB":
@@ -183,4 +184,7 @@ def require_unicode(text: str, place: str = "the text") -> str:
 
 def in_range(numbers: np.ndarray) -> np.ndarray:
     """Which numbers are finite and no larger than ``LARGEST``: bool, of the same shape."""
+    numbers = np.asarray(numbers)
+    if numbers.dtype == np.float16:  # in which LARGEST is infinite
+        return np.isfinite(numbers)
     return np.asarray(np.abs(numbers) <= LARGEST)

@@ -24,7 +24,7 @@ NAMES = {
     "labels": ("{}_labels", "y_{}", "{}_y", "labels_{}"),
 }
 """How the arrays of a part are named, in any case."""
-UNSPLIT = {"images": ("images", "x"), "labels": ("labels", "y")}
+UNSPLIT = {"images": ("images", "x", "data"), "labels": ("labels", "y", "target", "targets")}
 """How arrays without a part are named, which are the training part."""
 LONGEST_HEADER = 1_000
 """Bytes of an array's header; one of numbers needs about 100."""
@@ -115,7 +115,7 @@ def read_array(file: Readable, name: str, limit: int) -> np.ndarray:
         raise UserError(f"{name} has version {version} of NumPy's format, which no numbers need; write it again")
     shape, fortran_order, dtype = readers[version](start)
     if dtype.hasobject:
-        raise UserError(f"{name} has Python objects; save numbers")
+        raise UserError(f"{name} has Python objects; save numbers, or texts by array.astype(str)")
     if any(size < 0 for size in shape):
         raise UserError(f"{name} has the shape {shape}; write it again")
     size = math.prod(shape) * dtype.itemsize

@@ -108,6 +108,8 @@ def _guess(least: float, most: float, dtype: np.dtype) -> tuple[float, float] | 
             return None  # which is refused, or all black
         if most <= _FEW_LEVELS:
             return 0.0, most
+        if dtype == np.int8:
+            return 0.0, float(np.iinfo(dtype).max)
         if most <= byte:
             return (0.0, byte) if dtype == np.uint16 else None
         return (0.0, most) if most < word / 2 else None

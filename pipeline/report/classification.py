@@ -6,11 +6,16 @@ from typing import Any
 
 import numpy as np
 
+from ..data.dataset import Split
+from ..data.dataset import visible as visible_pixels
+from ..data.streamed import concatenated
 from ..display import visible
 from ..extras import extra
 from . import plots
 from .page import Plot, Table
 
+PICTURES = 24
+"""Wrongly classified examples that are shown."""
 STRONGEST = 4
 """Parts of an input that are named as those that contributed most."""
 LONGEST_PART = 60
@@ -46,13 +51,18 @@ def results(labels: np.ndarray, predictions: np.ndarray, classes: Sequence[str])
     return [matrix, by_class]
 
 
-def mistakes(inputs: np.ndarray, labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str]) -> Plot:
-    """The worst mistakes, with their pictures: see ``plots.mistakes``."""
+def mistakes(splits: Sequence[Split], probabilities: np.ndarray, classes: Sequence[str]) -> Plot:
+    """The worst mistakes, with their pictures: see ``plots.mistakes``. splits: whose examples follow each other."""
+    labels = np.concatenate([split.labels for split in splits])
+    predictions = probabilities.argmax(-1)
+    wrong = np.flatnonzero(predictions != labels)
+    wrong = wrong[np.argsort(-probabilities[wrong, predictions[wrong]], kind="stable")][:PICTURES]
+    pixels = concatenated([split.pixels for split in splits])[wrong]
     return Plot(
         "mistakes",
         "Worst mistakes",
         "Wrongly classified test examples, those first of which the model was surest.",
-        partial(plots.mistakes, inputs, labels, probabilities, classes),
+        partial(plots.mistakes, visible_pixels(pixels), labels[wrong], probabilities[wrong], classes),
     )
 
 

@@ -150,10 +150,9 @@ def _combined_decisions(
 
 def mistakes(splits: Sequence[Split], probabilities: np.ndarray, classes: Sequence[str]) -> Part:
     """The worst mistakes: as pictures of images or signals, else by their places in the test split."""
+    if splits[0].pixels.ndim > 2:
+        return classification.mistakes(splits, probabilities, classes)
     labels = np.concatenate([split.labels for split in splits])
-    pixels = np.concatenate([split.pixels for split in splits])
-    if pixels.ndim > 2:
-        return classification.mistakes(visible(pixels), labels, probabilities, classes)
     texts = np.array([f"example {row} of the test split" for split in splits for row in range(len(split))], object)
     table = classification.mistaken_texts(texts, labels, probabilities, classes)
     return dataclasses.replace(

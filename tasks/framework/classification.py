@@ -12,7 +12,8 @@ import numpy as np
 from pipeline import compiler
 from pipeline.data.batches import Batch, Examples, evaluation_batches, first_batch
 from pipeline.data.dataset import Dataset
-from pipeline.data.folder import SUFFIXES, files_and_notes
+from pipeline.data.folder import files_and_notes
+from pipeline.data.image_files import SUFFIXES
 from pipeline.display import print_notes
 from pipeline.evaluation.classification import accuracy_metric, classification_metrics
 from pipeline.evaluation.evaluate import all_outputs, make_evaluation

@@ -13,7 +13,8 @@ from PIL import Image
 
 from fuzzing.attempt import limited_memory
 from pipeline.data.dataset import visible
-from pipeline.data.folder import MOST_PIXELS, SUFFIXES, files_and_notes, read_image
+from pipeline.data.folder import files_and_notes
+from pipeline.data.image_files import MOST_PIXELS, SUFFIXES, read_image
 from pipeline.data.images import ImageOptions, load, read_inputs
 from pipeline.data.sizes import parse_size, resized
 
@@ -313,9 +314,16 @@ def test_folders_as_people_have_them(tmp_path, kind):
     data = load(str(tmp_path), seed=0)
     assert data.input_shape == shape
     contains("\n".join(data.notes), *notes)
-    assert bool(data.notes) == bool(notes)
+    assert bool([note for note in data.notes if " images, too (the first" not in note]) == bool(notes)
     splits = (data.train, data.validation, data.test)
     assert tuple(map(len, splits)) == sizes
+    streamed = load(str(tmp_path), seed=0, options=ImageOptions(stream="always"))
+    assert (streamed.scaling, streamed.classes, streamed.input_shape) == (data.scaling, data.classes, shape)
+    assert set(streamed.notes) - set(data.notes) == {note for note in streamed.notes if "of memory: each batch" in note}
+    for held, files in zip(splits, (streamed.train, streamed.validation, streamed.test)):
+        assert files.is_streamed and not held.is_streamed
+        np.testing.assert_array_equal(files.labels, held.labels)
+        np.testing.assert_array_equal(files.pixels[:], held.pixels, strict=True)
     for split in splits if len(data.classes) == 2 else ():
         values = visible(split.pixels).mean(3)
         rise, fall = values[:, :, -1] - values[:, :, 0], values[:, -1] - values[:, 0]
@@ -324,6 +332,23 @@ def test_folders_as_people_have_them(tmp_path, kind):
 
 
 REFUSED = {
+    "Kaggle's names": (
+        lambda root: [save(root / "train" / f"{name}.{number}.jpg") for name in ("cat", "dog") for number in range(8)],
+        "train has no class-named folders in it; put the files of each class into a folder with its name, as in "
+        "train/CLASS/cat.0.jpg",
+    ),
+    "files in parts": (
+        lambda root: [save(root / part / f"{number}.png") for part in ("Train", "Test") for number in range(8)],
+        "has no class-named folders in it",
+    ),
+    "a tenth is broken": (
+        lambda root: (classes(root, count=28), put(root, "cat/00.png", "dog/01.png", "dog/03.png")),
+        "3 of 28 images cannot be read, which is more than 10%",
+    ),
+    "a part is broken": (
+        lambda root: (in_parts(root, "train"), put(root, "test/cat/0.png", "test/dog/0.png")),
+        "no image of the test part can be read: ",
+    ),
     "classes with parts inside": (
         lambda root: (classes(root / "cat", names=("train", "test")), classes(root / "dog", names=("train", "test"))),
         "a folder named like a part inside a class's",
@@ -346,7 +371,8 @@ REFUSED = {
 def test_folders_that_are_refused(tmp_path, kind):
     lay, expected = REFUSED[kind]
     lay(tmp_path)
-    contains(message(load, str(tmp_path), seed=0), tmp_path, expected)
+    for stream in ("never", "always"):
+        contains(message(load, str(tmp_path), seed=0, options=ImageOptions(stream=stream)), tmp_path, expected)
 
 
 def test_a_folder_to_predict(tmp_path):

@@ -199,6 +199,9 @@ TAKEN = {
          "X_test": GREY[18:], "y_test": LABELS[18:]}, UNIT, "01", [],
     ),
     "no part": ({"X": GREY, "y": LABELS}, UNIT, "01", []),
+    "scikit-learn": ({"data": GREY, "target": LABELS}, UNIT, "01", []),
+    "half precision": (arrays(UNIT.astype("f2")), UNIT.astype("f2"), "01", []),
+    "seven bits": (arrays((GREY // 2).astype("i1")), GREY[..., None] // 2 / 127, "01", ["127 for white"]),
     "an array more": (arrays(ids=LABELS), UNIT, "01", ["1 more arrays, which are not used: ids"]),
     "numbers that are no places": (arrays(labels=np.where(LABELS, 900, 5)), UNIT, ("5", "900"), []),
     "large numbers": (arrays(labels=np.where(LABELS, 3_000_000, 5)), UNIT, ("5", "3000000"), []),
@@ -242,7 +245,9 @@ REFUSED = {
     "numbers and texts": (
         arrays(test_images=GREY, test_labels=np.array(["a", "b"])[LABELS]), "numbers as labels in one split and texts",
     ),
-    "negative integers": (arrays(GREY.astype(int) - 9), "whole numbers must be 0 to 255"),
+    "negative integers": (arrays(GREY.astype(int) - 9), "--pixels LOW:HIGH says what is black and white"),
+    "infinite in half precision": (arrays(np.where(GREY > 9, GREY / 255, np.inf).astype("f2")), "NaN, infinite"),
+    "objects": (arrays(np.array([*GREY, None], object)[:-1]), "save numbers, or texts by array.astype(str)"),
 }  # fmt: skip
 
 
