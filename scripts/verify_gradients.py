@@ -39,7 +39,7 @@ from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
 from pipeline.losses.ctc import CTC, Transcripts
 from pipeline.losses.ranking import PairwiseRanking
 from pipeline.losses.regression import MeanSquaredError
-from pipeline.models import autoencoder, image, recommenders, text, translation
+from pipeline.models import autoencoder, image, recommenders, signal, text, translation
 from pipeline.models.acoustic import conformer, convolutional_recurrent, frames_after
 from pipeline.models.image import convnet, mlp, resnet
 from pipeline.models.language import language_objective, lstm, transformer
@@ -119,6 +119,7 @@ MODELS = (
     classifier("image_recognition/convnet_1d, mnist1d", image.convnet_1d(10), 40, 1),
     classifier("medical_diagnosis/mlp, findings", mlp(10, (256,)), 30),
     classifier("medical_diagnosis/convnet, x-rays", convnet(10, (32, 64, 128)), 28, 28, 1),
+    classifier("medical_diagnosis/rocket, signals", signal.rocket(10, 50), 96, 1),
     classifier("medical_diagnosis/gru, signals", image.gru_1d(10), 96, 1),
     rebuilder("medical_diagnosis/autoencoder, findings", autoencoder.dense((30,)), 30),
     rebuilder("medical_diagnosis/autoencoder, images", autoencoder.convolutional((28, 28, 1)), 28, 28, 1),

@@ -39,7 +39,8 @@ from pipeline.layers.objective import Objective
 from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
 from pipeline.losses.focal import Focal
 from pipeline.losses.regression import MeanSquaredError
-from pipeline.models import autoencoder, image
+from pipeline.models import autoencoder
+from pipeline.models import diagnosis as models
 from pipeline.options import require, require_between, require_shares, require_sizes
 from pipeline.report import diagnosis, page
 from pipeline.training.config import SeedsConfig
@@ -47,6 +48,7 @@ from pipeline.training.optimizer import OptimizerConfig
 from pipeline.training.run import read_config
 from pipeline.training.signatures import DiagnosisSignature
 from pipeline.training.step import Augment
+from pipeline.training.stopping import StopConfig
 from tasks.framework.answers import Answers, Classify, Table, likeliest, ranking, with_classes
 from tasks.framework.classification import CrossValidatedClassification, Labelled
 from tasks.framework.command_line import main
@@ -63,13 +65,15 @@ class Config(TableOptions, ImageOptions, SeedsConfig):
     """Data set: breast-cancer (30 findings), pneumoniamnist (chest X-rays); or the path of a table (.csv, .tsv, .xlsx
     and others), of a file of signals (a line each, no heading; .ts, .arff), of a folder with such a file for training
     and one for testing, of a MedMNIST .npz, or of a folder of class-named folders of images."""
-    model: Literal["mlp", "convnet", "resnet", "gru", "autoencoder"] = "mlp"
-    """Kind of model: mlp (dense layers), convnet (images or signals), resnet (images), gru (signals), or autoencoder,
-    which learns normal cases only and calls abnormal what it reconstructs badly."""
+    model: Literal["mlp", "convnet", "resnet", "rocket", "gru", "autoencoder"] = "mlp"
+    """Kind of model: mlp (dense layers), convnet (images or signals), resnet (images), rocket (signals: random kernels
+    under a linear layer), gru (signals), or autoencoder, which calls abnormal what it reconstructs badly."""
     widths: tuple[int, ...] = (64, 32)
     """Widths of the mlp's dense layers, or of the autoencoder's on either side."""
     channels: tuple[int, ...] = (32, 64, 128)
     """Channels of the convolutions, each of which halves height and width; or of the resnet's stages."""
+    kernels: int = 1000
+    """Random kernels of the rocket, with two features each."""
     units: int = 32
     """Units of the gru in each direction."""
     code: int = 4
@@ -95,7 +99,8 @@ class Config(TableOptions, ImageOptions, SeedsConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_between(self, units=(1, 100_000), code=(1, 100_000), gamma=(0, 100), resamples=(20, 100_000))
+        most = dict.fromkeys(("kernels", "units", "code"), (1, 100_000))
+        require_between(self, **most, gamma=(0, 100), resamples=(20, 100_000))
         require_shares(self, "dropout", "label_smoothing")
         require(0 < self.specificity < 1, self, "specificity", "more than 0 and less than 1")
         require_sizes(self, "widths", "channels")
@@ -135,6 +140,14 @@ OWN = {
         optimizer=OptimizerConfig(learning_rate=2e-3, weight_decay=0.02, schedule="one_cycle"),
     ),
     "signals": Config(
+        model="rocket",
+        epochs=60,
+        batch_size=16,
+        average=0.95,
+        optimizer=OptimizerConfig(learning_rate=1e-3, weight_decay=1.0, schedule="one_cycle"),
+        stop=StopConfig(metric="accuracy"),  # of few signals; of equally accurate checkpoints the last one is taken
+    ),
+    "signals, trained kernels": Config(
         model="convnet",
         channels=(32, 64, 64),
         epochs=40,
@@ -161,10 +174,10 @@ class MedicalDiagnosis(CrossValidatedClassification[Config, DiagnosisSignature])
     name = "medical_diagnosis"
     title = "Medical diagnosis"
     config = Config
-    sizes = ("widths", "channels", "units", "code")
+    sizes = ("widths", "channels", "kernels", "units", "code")
     predictions = Examine
     known = KNOWN
-    chooses = ("no_header", "signals")
+    chooses = ("no_header", "signals", "model")
     signature_class = DiagnosisSignature
     test_metrics: ClassVar[Mapping[str, Metric]] = {
         "accuracy": Metric("test accuracy"),
@@ -173,11 +186,14 @@ class MedicalDiagnosis(CrossValidatedClassification[Config, DiagnosisSignature])
         "specificity": Metric("specificity", headline=False),
     }
 
-    def recipe(self, data: str | None, no_header: bool = False, signals: bool = False) -> Config:
+    def recipe(
+        self, data: str | None, no_header: bool = False, signals: bool = False, model: str | None = None
+    ) -> Config:
         data, kind = data or "breast-cancer", "table"
         with suppress(UserError):  # which load raises, too
             kind = kind_of(data, TableOptions(no_header=no_header, signals=signals))
-        return dataclasses.replace(RECIPES.get(data, OWN[kind]), data=data)
+        recipe = f"{kind}, trained kernels" if kind == "signals" and model not in (None, "rocket") else kind
+        return dataclasses.replace(RECIPES.get(data, OWN[recipe]), data=data)
 
     def load(self, config: Config) -> Cases:
         folds = {"folds": config.folds, "fold": config.fold or 1}
@@ -190,32 +206,11 @@ class MedicalDiagnosis(CrossValidatedClassification[Config, DiagnosisSignature])
         return DiagnosisSignature(data.classes, data.input_shape, data.scaling, data.columns, **stored)
 
     def model(self, config: Config, signature: DiagnosisSignature) -> Layer:
-        shape, classes = signature.input_shape, len(signature.classes)
-        kind = {1: "a table", 2: "signals", 3: "images"}[len(shape)]
-        match config.model, kind:
-            case "mlp", _:
-                return image.mlp(classes, config.widths, config.dropout)
-            case "autoencoder", "a table":
-                return autoencoder.dense(shape, config.widths, config.code)
-            case "autoencoder", _:
-                if any(side % 2 ** len(config.channels) for side in shape[:-1]):
-                    raise UserError(
-                        f"--channels has {len(config.channels)} entries, each of which halves the sides, and those of "
-                        f"{config.data} are {'x'.join(map(str, shape[:-1]))}; give fewer"
-                    )
-                return autoencoder.convolutional(shape, config.channels, config.code)
-            case "convnet", "images":
-                return image.convnet(classes, config.channels, dropout=config.dropout)
-            case "convnet", "signals":
-                return image.convnet_1d(classes, config.channels, dropout=config.dropout)
-            case "resnet", "images":
-                return image.resnet(classes, config.channels)
-            case "gru", "signals":
-                return image.gru_1d(classes, config.channels[:1], config.units, config.dropout)
-        fitting = {"a table": "mlp", "signals": "convnet, gru, mlp", "images": "convnet, resnet, mlp"}[kind]
-        raise UserError(
-            f"{config.data} is {kind}, which --model {config.model} does not take; choose {fitting} or autoencoder"
-        )
+        options: Any = {name: getattr(config, name) for name in (*self.sizes, "dropout", "seed")}
+        try:
+            return models.make(config.model, signature.input_shape, len(signature.classes), **options)
+        except ValueError as error:
+            raise UserError(f"{config.data} {error}") from error
 
     def loss(self, config: Config) -> Layer:
         if config.model == "autoencoder":

@@ -39,6 +39,7 @@ from .normalization import BatchNorm, GroupNorm, LayerNorm, RMSNorm
 from .objective import Objective
 from .pooling import AveragePool, GlobalAveragePool, GlobalMaxPool, MaxPool
 from .positions import LearnedPositions, Rotary, SinusoidalPositions
+from .random_convolutions import RandomConvolutions
 from .recurrent import GRU, LSTM, RNN, Bidirectional
 from .repeat import Repeat
 from .shape import Flatten, Reshape
@@ -86,6 +87,7 @@ __all__ = [
     "Objective",
     "Parallel",
     "RMSNorm",
+    "RandomConvolutions",
     "ReLU",
     "Remat",
     "Repeat",

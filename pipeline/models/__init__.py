@@ -4,6 +4,17 @@
 >>> model = image.mlp(classes=10)
 """
 
-from . import acoustic, autoencoder, image, language, recommenders, text, transformer, translation
+from . import acoustic, autoencoder, diagnosis, image, language, recommenders, signal, text, transformer, translation
 
-__all__ = ["acoustic", "autoencoder", "image", "language", "recommenders", "text", "transformer", "translation"]
+__all__ = [
+    "acoustic",
+    "autoencoder",
+    "diagnosis",
+    "image",
+    "language",
+    "recommenders",
+    "signal",
+    "text",
+    "transformer",
+    "translation",
+]

@@ -34,6 +34,7 @@ from pipeline.layers.normalization import BatchNorm, GroupNorm, LayerNorm, RMSNo
 from pipeline.layers.objective import Objective
 from pipeline.layers.pooling import AveragePool, GlobalAveragePool, GlobalMaxPool, MaxPool
 from pipeline.layers.positions import LearnedPositions, Rotary, SinusoidalPositions
+from pipeline.layers.random_convolutions import RandomConvolutions
 from pipeline.layers.recurrent import GRU, LSTM, RNN, Bidirectional
 from pipeline.layers.repeat import Repeat
 from pipeline.layers.shape import Flatten, Reshape
@@ -187,6 +188,7 @@ CASES: tuple[Case, ...] = (
     Case("conv_grouped", "layer", Conv(64, (3, 3), groups=4), normal(16, 28, 28, 64)),
     Case("conv_1d", "layer", Conv(64, (5,)), normal(128, 40, 32)),
     Case("conv_transpose", "layer", ConvTranspose(32, (4, 4), strides=(2, 2)), normal(64, 14, 14, 64)),
+    Case("random_convolutions", "layer", RandomConvolutions(200), normal(64, 96, 1)),
     Case("max_pool", "layer", MaxPool((2, 2)), LARGE_IMAGES),
     Case("max_pool_overlapping", "layer", MaxPool((3, 3), strides=(2, 2)), LARGE_IMAGES),
     Case("max_pool_padded", "layer", MaxPool((3, 3), strides=(2, 2), padding="SAME"), LARGE_IMAGES),

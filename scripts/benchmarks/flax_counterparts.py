@@ -12,6 +12,7 @@ from flax import linen as nn
 from benchmarks.cases import Case
 from benchmarks.gradients import by_vjp
 from pipeline.layers.base import Context, PyTree
+from pipeline.layers.random_convolutions import RandomConvolutions
 
 
 class Block(nn.Module):
@@ -321,6 +322,18 @@ def function(f: Callable[[Any], jax.Array]) -> nn.Module:
     return nn.Sequential([f])
 
 
+def random_features(x: jax.Array) -> jax.Array:
+    """Shares of positive values and means of ReLU of dilated convolutions by fixed kernels."""
+    convolved = [
+        jax.lax.conv_general_dilated(
+            x, kernel, (1,), "SAME", rhs_dilation=(dilation,), dimension_numbers=("NHC", "HIO", "NHC")
+        )
+        + bias
+        for dilation, kernel, bias in RandomConvolutions(200).groups(x.shape, x.dtype)
+    ]
+    return jnp.concatenate([(z > 0).mean(1) for z in convolved] + [nn.relu(z).mean(1) for z in convolved], 1)
+
+
 MODULES: dict[str, nn.Module] = {
     "dense": nn.Dense(512),
     "conv": nn.Conv(64, (3, 3)),
@@ -333,6 +346,7 @@ MODULES: dict[str, nn.Module] = {
     "conv_grouped": nn.Conv(64, (3, 3), feature_group_count=4),
     "conv_1d": nn.Conv(64, (5,)),
     "conv_transpose": nn.ConvTranspose(32, (4, 4), strides=(2, 2)),
+    "random_convolutions": function(random_features),
     "max_pool": pooled(nn.max_pool, 2, 2),
     "max_pool_overlapping": pooled(nn.max_pool, 3, 2),
     "max_pool_padded": pooled(nn.max_pool, 3, 2, "SAME"),

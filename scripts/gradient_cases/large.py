@@ -32,6 +32,7 @@ from pipeline.layers.normalization import BatchNorm, GroupNorm, LayerNorm, RMSNo
 from pipeline.layers.objective import Objective
 from pipeline.layers.pooling import AveragePool, GlobalAveragePool, GlobalMaxPool, MaxPool
 from pipeline.layers.positions import LearnedPositions, Rotary, SinusoidalPositions
+from pipeline.layers.random_convolutions import RandomConvolutions
 from pipeline.layers.recurrent import GRU, LSTM, RNN, Bidirectional
 from pipeline.layers.repeat import Repeat
 from pipeline.layers.shape import Flatten, Reshape
@@ -84,6 +85,7 @@ LARGE = (
     Case("Conv/depthwise", Conv(24, (3, 3), groups=24), IMAGES),
     Case("Conv/grouped", Conv(36, (3, 3), groups=6), IMAGES),
     Case("Conv/signal", Conv(22, (5,)), SEQUENCES),
+    Case("RandomConvolutions", RandomConvolutions(70), SEQUENCES),
     Case("ConvTranspose", ConvTranspose(22, (4, 4), strides=(2, 2)), IMAGES),
     Case("MaxPool", MaxPool((2, 2)), IMAGES),
     Case("MaxPool/overlapping", MaxPool((3, 3), strides=(2, 2), padding="SAME"), IMAGES),

@@ -36,6 +36,7 @@ from pipeline.layers.normalization import BatchNorm, GroupNorm, LayerNorm, RMSNo
 from pipeline.layers.objective import Objective
 from pipeline.layers.pooling import AveragePool, GlobalAveragePool, GlobalMaxPool, MaxPool
 from pipeline.layers.positions import LearnedPositions, Rotary, SinusoidalPositions
+from pipeline.layers.random_convolutions import RandomConvolutions
 from pipeline.layers.recurrent import GRU, LSTM, RNN, Bidirectional
 from pipeline.layers.repeat import Repeat
 from pipeline.layers.shape import Flatten, Reshape
@@ -153,6 +154,9 @@ POOLING = (
     Case("MaxPool/SAME", MaxPool((3, 2), strides=(2, 2), padding="SAME"), normal(2, 7, 5, 3)),
     Case("MaxPool/explicit padding", MaxPool((3, 2), (2, 1), ((1, 0), (0, 1))), -shares(2, 7, 5, 3)),
     Case("MaxPool/gaps", MaxPool((1, 2), strides=(2, 3)), normal(2, 8, 7, 3)),
+    Case("RandomConvolutions", RandomConvolutions(6, 5), normal(2, 13, 3)),
+    Case("RandomConvolutions/shorter than a kernel", RandomConvolutions(4, seed=1), normal(3, 5, 2)),
+    Case("RandomConvolutions/one of each", RandomConvolutions(1, 3), normal(1, 1, 1)),
     Case("MaxPool/signal", MaxPool((3,), strides=(2,), padding="SAME"), normal(2, 8, 5)),
     Case("MaxPool/signal, length 1", MaxPool((1,)), normal(2, 1, 5)),
     Case("MaxPool/more places than a byte counts", MaxPool((17, 16)), ties(2, 17, 32, 3)),

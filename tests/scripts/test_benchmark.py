@@ -30,7 +30,7 @@ from pipeline.losses.vocabulary import VocabularyCrossEntropy
 ROOT = Path(__file__).parents[2]
 LAYERS_AND_STEPS = [case for case in CASES if case.kind != "loss"]
 WITHOUT_TORCH = (
-    *("drop_path", "flatten", "reshape", "transposed", "recommendation", "speech_recognition"),
+    *("drop_path", "flatten", "random_convolutions", "reshape", "transposed", "recommendation", "speech_recognition"),
     *("biased_factorization", "interaction", "svd_plus_plus"),
 )
 WITH_TORCH = [case for case in LAYERS_AND_STEPS if case.name not in WITHOUT_TORCH]

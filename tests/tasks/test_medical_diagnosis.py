@@ -128,7 +128,7 @@ def test_a_table_without_names_and_signals_that_look_like_one(task, refused, tmp
     path = table(Path("own.csv"), [(i % 7, 100 + i, i / 90) for i in range(40)], ["0", "1", "2"], label=[0, 1] * 20)
     path.write_text("\n".join(path.read_text().splitlines()[1:]))
     assert "--no-header" in refused("--data", path, *TINY)
-    for option, kind in (("--no-header", "mlp"), ("--signals", "convnet")):
+    for option, kind in (("--no-header", "mlp"), ("--signals", "rocket")):
         done = task("--data", path, *TINY, option, "--label", "last", "--run-dir", tmp_path / kind)
         assert done.code == 0, done.err
         assert summary(tmp_path / kind)["model"] == kind
@@ -206,15 +206,18 @@ def test_images_and_a_picture_of_what_drove_the_answer(task, refused, tmp_path):
     assert "crop or resize it" in refused("predict", tmp_path / "run", tmp_path / "large.png")
 
 
-def test_signals(task, refused, tmp_path):
+@pytest.mark.parametrize(
+    ("model", "least"), [(("--model", "gru", "--units", 4, "--channels", 4), 0), (("--kernels", 80, "--epochs", 9), 1)]
+)
+def test_signals(task, refused, tmp_path, model, least):
     random = np.random.default_rng(0)
     labels = np.arange(48) % 2
     beats = np.round(np.sin(np.arange(16) * (1 + labels[:, None])) + 0.1 * random.normal(size=(48, 16)), 4)
     lines = [",".join(map(str, [*beat, label])) for beat, label in zip(beats, labels)]
     (tmp_path / "beats.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    options = ("--data", tmp_path / "beats.csv", "--model", "gru", "--units", 4, "--channels", 4, *TINY)
-    done = task(*options, "--run-dir", tmp_path / "run")
+    done = task("--data", tmp_path / "beats.csv", *TINY, *model, "--run-dir", tmp_path / "run")
     assert done.code == 0, done.err
+    assert summary(tmp_path / "run")["test"]["accuracy"] >= least
     (tmp_path / "new.csv").write_text("\n".join(line.rsplit(",", 1)[0] for line in lines[:2]) + "\n", encoding="utf-8")
     done = task("predict", tmp_path / "run", tmp_path / "new.csv", "--pictures", tmp_path / "pictures")
     assert done.code == 0 and "new.csv, row 2" in done.out, done.err
@@ -260,6 +263,7 @@ def test_recipes_are_for_the_data(tmp_path):
     assert task.recipe("pneumoniamnist").model == "convnet"
     assert task.recipe(str(write_npz(tmp_path / "a.npz"))).model == "resnet"
     (tmp_path / "beats.csv").write_text("0.5,1\n", encoding="utf-8")
-    assert task.recipe(str(tmp_path / "beats.csv")).model == "convnet"
+    beats = str(tmp_path / "beats.csv")
+    assert task.recipe(beats).model == "rocket" and task.recipe(beats, model="gru").stop.metric == "loss"
     (tmp_path / "table.csv").write_text("age,label\n", encoding="utf-8")
     assert task.recipe(str(tmp_path / "table.csv")).model == "mlp"
