@@ -91,7 +91,7 @@ class RandomConvolutions(Layer):
         (2) d_x_p = sum_j d_z_(p - (j - h) d) W_j^T
 
         (2) is a convolution of d_z by the kernel flipped in time, with its channels and features swapped. The residual
-        is x: z is computed again, since it is many times as large. Training needs no d_x: nothing to train is before it.
+        is x: z, which is many times as large, is computed again. Training needs no d_x: nothing to train comes before.
         """
         del params
         x, dtype = residuals, reduction_dtype(residuals.dtype)
