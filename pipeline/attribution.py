@@ -190,19 +190,19 @@ def _apply_and_collect(layer: Layer, params: PyTree, x: PyTree, context: Context
 
 
 def word_contributions(
-    model: Layer, params: PyTree, ids: Int[np.ndarray, "batch time"]
+    model: Layer, params: PyTree, ids: Int[np.ndarray, "batch time *bag"]
 ) -> tuple[Float[Array, "batch classes"], Float[Array, "batch time"]]:
     """Logits, and how much every word's vector adds to the log-probability of the likeliest class, to first order.
 
     That is the gradient with respect to the embedding's output, times that output (Simonyan et al. 2014; Denil et al.
     2014).
 
-    model: one of ``models.text``, in any precision: a ``Masked`` ``Serial`` that begins with an ``Embedding``.
+    model: one of ``models.text``, in any precision: a ``Masked`` ``Serial`` that begins with an ``EmbeddingBag``.
     """
     assert isinstance(model, Masked) and isinstance(model.layer, Serial)
     first, *others = model.layer.layers
     embedding, *rest_params = params["layer"]["layers"]
-    context = replace(Context(), mask=jnp.asarray(ids != model.padding))
+    context = replace(Context(), mask=model.mask(jnp.asarray(ids)))
 
     def contributions(embedding: PyTree, rest_params: PyTree, ids: Any) -> tuple[Array, Array]:
         vectors = first.apply(embedding, ids, context)

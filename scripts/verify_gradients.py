@@ -27,7 +27,7 @@ from rich.table import Table
 
 from command_line import run
 from gradient_cases import canary
-from gradient_cases.case import Case, ended, ids, normal
+from gradient_cases.case import Case, ended, ids, mask, normal
 from gradient_cases.large import LARGE
 from gradient_cases.layers import CASES
 from pipeline.errors import UserError
@@ -58,8 +58,9 @@ def rebuilder(name: str, model: Any, *shape: int) -> Case:
 
 
 def text_classifier(name: str, model: Any, vocabulary: int) -> Case:
-    """A model and its loss on 4 texts of up to 9 words, one of them empty, in 2 classes, dropout on."""
-    batch = ended(ids(vocabulary, 4, 9), 9, 4, 1, 0), Targets(ids(2, 4))
+    """A model and its loss on 4 texts of up to 9 words of 5 ids, one of them empty, in 2 classes, dropout on."""
+    bags = np.where(mask(9, 9, 4, 1, 0)[..., None], ids(vocabulary, 4, 9, 5), np.int32(0))
+    batch = bags, Targets(ids(2, 4))
     return Case(name, Objective(model, SoftmaxCrossEntropy()), batch, train=True)
 
 

@@ -22,7 +22,7 @@ from pipeline.attribution import word_contributions
 from pipeline.data.augmentation import drop_words
 from pipeline.data.batches import padded
 from pipeline.data.labelled_text import KNOWN, LabelledText, Texts, load
-from pipeline.data.vocabulary import UNKNOWN_WORD
+from pipeline.data.vocabulary import BAG, UNKNOWN_WORD
 from pipeline.display import print_notes
 from pipeline.errors import UserError
 from pipeline.layers.base import Context, Layer
@@ -59,7 +59,9 @@ class Config(SeedsConfig):
     label_column: str = ""
     """Column with the classes. Empty: label, or another usual name, such as sentiment or stars."""
     words: int = 20_000
-    """Size of the vocabulary: the most frequent words of the training texts."""
+    """Number of words in the vocabulary: the most frequent ones of the training texts."""
+    ngrams: int = 20_000
+    """Number of character n-grams in the vocabulary, by which words are judged that no training text has. 0: none."""
     longest: int = 256
     """Number of words of a text that the model sees; the rest is cut off."""
     width: int = 64
@@ -81,7 +83,7 @@ class Config(SeedsConfig):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        require_at_least(self, words=3, width=1, features=1)
+        require_at_least(self, words=3, ngrams=0, width=1, features=1)
         require_between(self, longest=(1, 10_000), layers=(1, 100))
         require_shares(self, "dropout", "word_dropout", "label_smoothing")
         require_sizes(self, "windows")
@@ -92,8 +94,10 @@ class Config(SeedsConfig):
 # What trains well on each data set; an option on the command line changes only itself. OWN is for your own data.
 RECIPES = {
     "lexicon": Config(
-        epochs=8,
+        epochs=6,
         batch_size=64,
+        windows=(1, 2, 4),
+        word_dropout=0.1,
         optimizer=OptimizerConfig(learning_rate=4e-3, weight_decay=0.02, schedule="one_cycle"),
     ),
 }
@@ -124,7 +128,7 @@ class Sentiment(CrossValidatedClassification[Config, TextSignature]):
     name = "sentiment"
     title = "Sentiment"
     config = Config
-    sizes = ("width", "words", "features", "windows", "layers")
+    sizes = ("width", "words", "ngrams", "features", "windows", "layers")
     predictions = Judge
     known = KNOWN
     signature_class = TextSignature
@@ -138,6 +142,7 @@ class Sentiment(CrossValidatedClassification[Config, TextSignature]):
             config.data,
             seed=config.seed,
             words=config.words,
+            ngrams=config.ngrams,
             longest=config.longest,
             encoding=config.encoding,
             text_column=config.text_column,
@@ -172,30 +177,33 @@ class Sentiment(CrossValidatedClassification[Config, TextSignature]):
             raise UserError('predict needs sentences to judge: predict RUN "not bad at all"')
         model = self.trained(command.run)
         signature, network, params = model.signature, model.objective.model, model.params["model"]
-        encoded = signature.vocabulary.encode_all(command.sentences)
-        for i, ids in enumerate(encoded, 1):
-            if not len(ids):
+        split = [signature.vocabulary.split(sentence) for sentence in command.sentences]
+        for i, words in enumerate(split, 1):
+            if not words:
                 raise UserError(f"sentence {i} is empty; give at least one word to judge")
         rows, notes = [], []
-        for i, (sentence, ids) in enumerate(zip(command.sentences, encoded), 1):
+        for i, (sentence, words) in enumerate(zip(command.sentences, split), 1):
+            bags = signature.vocabulary.bags(words)
             unknown = ", ".join(map(repr, dict.fromkeys(signature.vocabulary.unknown(sentence))))
-            if (ids == UNKNOWN_WORD).all():
+            if (bags[:, 0] == UNKNOWN_WORD).all() and not bags[:, 1:].any():
                 notes.append(f"sentence {i}: the model knows none of its words, so its answer is a guess: {unknown}")
             elif unknown:
                 notes.append(f"sentence {i}: the model does not know {unknown}")
-            if len(ids) > signature.longest:
-                notes.append(f"sentence {i}: the model reads the first {signature.longest} of {len(ids):,} words")
-            ids = ids[: signature.longest]
-            logits, contributions = word_contributions(network, params, padded([ids]))
+            if len(words) > signature.longest:
+                notes.append(f"sentence {i}: the model reads the first {signature.longest} of {len(words):,} words")
+            words = words[: signature.longest]
+            places = padded([np.arange(1, len(words) + 1)])
+            bags = np.concatenate([np.zeros_like(bags[:1]), bags])[places]
+            logits, contributions = word_contributions(network, params, bags)
             probabilities = np.asarray(jax.nn.softmax(logits[0]))
-            words = classification.strongest(signature.vocabulary.tokens(ids), np.asarray(contributions[0, : len(ids)]))
-            rows.append((sentence, signature.classes[probabilities.argmax()], f"{probabilities.max():.4f}", words))
+            strongest = classification.strongest(words, np.asarray(contributions[0, : len(words)]))
+            rows.append((sentence, signature.classes[probabilities.argmax()], f"{probabilities.max():.4f}", strongest))
         columns = ("sentence", "class", "probability", "words for it (+) and against it (-)")
         print_table(columns, rows, numbers=("probability",))
         print_notes(notes)
 
     def exported(self, model: TaskModel, run_directory: Path) -> Exported:
-        """Ids of words (batch, longest) to class probabilities."""
+        """Ids of words and their n-grams (batch, longest, BAG) to class probabilities."""
         del run_directory
         signature, network = model.signature, model.objective.model
 
@@ -204,9 +212,10 @@ class Sentiment(CrossValidatedClassification[Config, TextSignature]):
 
         return Exported(
             probabilities,
-            [((signature.longest,), jnp.int32)],
+            [((signature.longest, BAG), jnp.int32)],
             lambda random, shape: random.integers(len(signature.vocabulary), size=shape, dtype=np.int32),
-            takes=f"int32 (batch, {signature.longest}): ids of vocabulary.json, 0 after the text, any batch",
+            takes=f"int32 (batch, {signature.longest}, {BAG}): of each word its id in vocabulary.json (1 where it has "
+            "none), then those of its n-grams, which follow the words; 0 after them and after the text; any batch",
             gives=f"float32 (batch, {len(signature.classes)}): probabilities, classes in signature.json",
         )
 

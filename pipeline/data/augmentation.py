@@ -274,10 +274,15 @@ def add_noise(key: Any, inputs: Float[Array, "batch ..."], deviation: float) -> 
     return inputs + (deviation * jax.random.normal(key, inputs.shape, jnp.float32)).astype(inputs.dtype)
 
 
-def drop_words(rate: float, key: Any, ids: Int[Array, "batch time"]) -> Int[Array, "batch time"]:
+def drop_words(rate: float, key: Any, bags: Int[Array, "batch time bag"]) -> Int[Array, "batch time bag"]:
     """Word dropout (Iyyer et al. 2015): replaces each word by the unknown word with probability ``rate``.
 
-    The model thus learns what to do with unknown words, and not to rely on a single word.
+    In half of the cases its n-grams remain, as in a word that no training text has. The model thus learns to judge
+    words by their n-grams, what to do with unknown words, and not to rely on a single word.
+
+    bags: ids, see ``SpelledWords``: a word's own id comes first.
     """
-    dropped = jax.random.bernoulli(key, jnp.float32(rate), ids.shape)
-    return jnp.where(dropped & (ids != PADDING), jnp.asarray(UNKNOWN_WORD, ids.dtype), ids)
+    drawn = jax.random.uniform(key, bags.shape[:2])[..., None]
+    is_own = jnp.arange(bags.shape[2]) == 0
+    dropped = jnp.where(is_own, drawn < rate, drawn < rate / 2) & (bags != PADDING)
+    return jnp.where(dropped, jnp.where(is_own, UNKNOWN_WORD, PADDING).astype(bags.dtype), bags)

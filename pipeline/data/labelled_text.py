@@ -20,9 +20,11 @@ from .limits import TEXT_COST, list_folder, require_memory
 from .named_columns import JSON, TABLES, Column, Row, read_rows
 from .parts import notes_on_copies, part_of
 from .text import read_encoded
-from .vocabulary import UNKNOWN_WORD, Words
+from .vocabulary import PADDING, UNKNOWN_WORD, SpelledWords, Words
 
-LEXICON_SIZES = {"train": 6_000, "validation": 600, "test": 600}
+DIFFERENT_WORDS = 1_000_000
+"""Different words of a data set whose n-grams are looked at: the most frequent ones. Others are unknown words."""
+LEXICON_SIZES = {"train": 20_000, "validation": 600, "test": 600}
 POLARITY = {"negative": "neg", "positive": "pos"}
 """Suffixes of the files of each class, which have one text in each line."""
 MOVIE_REVIEW = {
@@ -45,13 +47,15 @@ UNLABELLED = "unsup"
 class Texts:
     """The texts of one split with their labels.
 
-    texts: strings, an object array (examples,); ids: those of each text's words, int32, never empty; labels: int32,
-    (examples,).
+    texts: strings, an object array (examples,); words: places of each text's words in ``bags``, int32, never empty;
+    labels: int32, (examples,); bags: the ids of every different word, int32, (words, bag), see ``SpelledWords``, with
+    padding at place 0.
     """
 
     texts: np.ndarray
-    ids: Sequence[np.ndarray]
+    words: Sequence[np.ndarray]
     labels: np.ndarray
+    bags: np.ndarray
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -59,12 +63,17 @@ class Texts:
     @cached_property
     def lengths(self) -> np.ndarray:
         """Number of words of each text."""
-        return np.asarray([len(ids) for ids in self.ids])
+        return np.asarray([len(words) for words in self.words])
+
+    @property
+    def unknown(self) -> float:
+        """Share of the words that are not in the vocabulary."""
+        return float(np.mean(self.bags[np.concatenate(self.words), 0] == UNKNOWN_WORD))
 
     def take(self, rows: np.ndarray | slice) -> tuple[np.ndarray, np.ndarray]:
-        """Ids (rows, time), padded with 0 after the end of each text, and labels (rows,)."""
+        """Ids (rows, time, bag), padded with 0 after the end of each text, and labels (rows,)."""
         chosen = np.arange(len(self))[rows]
-        return padded([self.ids[row] for row in chosen]), self.labels[chosen]
+        return self.bags[padded([self.words[row] for row in chosen])], self.labels[chosen]
 
 
 @dataclass(frozen=True, eq=False)
@@ -76,7 +85,7 @@ class LabelledText:
     validation: Texts
     test: Texts
     classes: tuple[str, ...]
-    vocabulary: Words
+    vocabulary: SpelledWords
     notes: tuple[str, ...] = ()
 
 
@@ -99,6 +108,7 @@ def load(
     seed: int,
     words: int,
     longest: int,
+    ngrams: int = 20_000,
     encoding: str = "",
     text_column: str = "",
     label_column: str = "",
@@ -112,8 +122,9 @@ def load(
         (or of folders train/, val/ and test/ with such folders in them); a folder with a file ``*.pos`` and a file
         ``*.neg``, with one text in each line, or with train.pos, train.neg, test.pos and test.neg.
     seed: random seed of the validation split, for data without one.
-    words: largest size of the vocabulary; all other words become one unknown word.
+    words: largest number of words in the vocabulary; all others become one unknown word, with their n-grams.
     longest: number of words after which a text is cut off.
+    ngrams: largest number of character n-grams in the vocabulary.
     encoding: of the files; "": see ``text.decoded``, and latin-1 for Movie Review.
     text_column, label_column: names of the columns; "": the first of ``COLUMNS`` that a file has.
     folds, fold: the test split is part ``fold`` of a cross-validation with ``folds`` parts; 0 folds: none.
@@ -124,26 +135,28 @@ def load(
     source = _read(name_or_path, encoding, columns)
     parts = in_folds(name_or_path, source.parts, source.classes, folds, fold) if folds else source.parts
     parts = with_held_out(name_or_path, parts, source.classes, seed)
-    vocabulary = Words.learn(parts["train"][0].tolist(), words)
+    vocabulary = SpelledWords.learn(parts["train"][0].tolist(), words, ngrams)
+    forms = Words.learn([text for texts, _ in parts.values() for text in texts], DIFFERENT_WORDS)
+    bags = vocabulary.bags(forms.tokens(np.arange(len(forms))))
+    bags[0] = PADDING
     notes = list(source.notes)
     splits = {}
     for part in ("train", "validation", "test"):
         texts, labels = parts[part]
-        ids = vocabulary.encode_all(texts.tolist())
-        cut = sum(len(text) > longest for text in ids)
+        found = forms.encode_all(texts.tolist())
+        cut = sum(len(text) > longest for text in found)
         if cut:
             notes.append(f"{cut} {part} texts have more than --longest {longest} words: their ends are cut off")
-        splits[part] = Texts(texts, [text[:longest] for text in ids], labels.astype(np.int32))
-    unknown = np.mean([id_ == UNKNOWN_WORD for ids in splits["train"].ids for id_ in ids])
+        splits[part] = Texts(texts, [text[:longest] for text in found], labels.astype(np.int32), bags)
+    unknown = splits["train"].unknown
     if unknown:
         notes.append(
             f"the training texts have more than --words {words} different words: {unknown:.1%} of all words are unknown"
         )
-    others = [id_ == UNKNOWN_WORD for ids in splits["test"].ids for id_ in ids]
-    if np.mean(others) > 0.5:
+    if splits["test"].unknown > 0.5:
         notes.append(
-            f"{np.mean(others):.0%} of the words of the test texts are unknown: words are what stands between spaces, "
-            "which some languages do not write; put spaces between words, or raise --words"
+            f"{splits['test'].unknown:.0%} of the words of the test texts are unknown; they are judged by their "
+            "character n-grams: words are what stands between spaces, so put spaces between them, or raise --words"
         )
     notes += notes_on_copies({part: split.texts for part, split in splits.items()}, "texts")
     return LabelledText(name_or_path, **splits, classes=source.classes, vocabulary=vocabulary, notes=tuple(notes))

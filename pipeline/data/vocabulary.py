@@ -2,11 +2,12 @@
 
 import json
 import os
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -18,11 +19,23 @@ from .limits import TEXT_COST, parsing, read_content, require_unicode
 if TYPE_CHECKING:
     import tokenizers
 
+L = TypeVar("L", bound="_Learnt")
+
 UNKNOWN = "\N{REPLACEMENT CHARACTER}"
 PADDING, BEGIN, END = 0, 1, 2
 """The first ids of ``Subwords``. In ``Words``, id 0 is padding too."""
 UNKNOWN_WORD = 1
 """The id in ``Words`` of every word that is not in the vocabulary."""
+BAG = 24
+"""Ids of a word in ``SpelledWords``: its own, and those of at most 23 n-grams."""
+NGRAMS = (5, 4, 3)
+"""Lengths of n-grams in characters; the longest come first, since they say most about a word."""
+_SPELLED = 32
+"""Characters of a word whose n-grams are looked at."""
+_FORMS = 200_000
+"""Different words that n-grams are learnt from: the most frequent ones."""
+_UNSPACED = r"[\p{Han}\p{Hiragana}\p{Katakana}\p{Thai}\p{Lao}\p{Khmer}\p{Myanmar}\p{Tibetan}]\p{M}*"
+"""A character, with its marks, of a script that does not separate words by spaces."""
 _PIECES = "[\\s\\S]{1,64}(?![\u0122-\u0143\u00a1-\u00ac\u00ae-\u00bf])"
 """Pieces of at most 64 bytes, which end where a character does: learning from longer ones takes quadratic time.
 
@@ -46,6 +59,18 @@ class Characters:
     def of(cls, text: str) -> "Characters":
         """The characters of a text, in the order of their code points."""
         return cls(UNKNOWN + "".join(sorted(set(text) - {UNKNOWN})))
+
+    @classmethod
+    def parse(cls, content: str) -> "Characters":
+        """The vocabulary that ``content`` returned. Raises an exception for what is none."""
+        content.encode()  # which raises where half of a character is among them
+        if content != cls.of(content).characters:
+            raise ValueError("its characters are not in order, each once")
+        return cls(content)
+
+    def content(self) -> str:
+        """The vocabulary as JSON."""
+        return self.characters
 
     def __len__(self) -> int:
         return len(self.characters)
@@ -92,7 +117,21 @@ class _Learnt:
     def __len__(self) -> int:
         return self._tokenizer.get_vocab_size()
 
-    def check(self) -> None:
+    @classmethod
+    def parse(cls: type[L], content: Any) -> L:
+        """The vocabulary that ``content`` returned. Raises an exception for what is none."""
+        with extra("text"):
+            from tokenizers import Tokenizer
+
+        vocabulary = cls(Tokenizer.from_str(json.dumps(content)).to_str())
+        vocabulary._check()
+        return vocabulary
+
+    def content(self) -> Any:
+        """The vocabulary as JSON."""
+        return json.loads(self.definition)
+
+    def _check(self) -> None:
         """Raises an exception unless the ids are 0, 1, 2, ..., the first ones special, and any text can be encoded."""
         ids = self._tokenizer.get_vocab()
         if sorted(ids.values()) != list(range(len(ids))):
@@ -170,7 +209,11 @@ class Subwords(_Learnt):
 
 @dataclass(frozen=True)
 class Words(_Learnt):
-    """Frequent words, in lower case, and punctuation marks. Ids 0 and 1 are PADDING and UNKNOWN_WORD."""
+    """Frequent words, in lower case, and punctuation marks. Ids 0 and 1 are PADDING and UNKNOWN_WORD.
+
+    In scripts without spaces between words (Chinese, Japanese, Thai, Lao, Khmer, Burmese, Tibetan) every character is
+    a word of its own.
+    """
 
     special = ("<padding>", "<unknown>")
 
@@ -178,16 +221,31 @@ class Words(_Learnt):
     def learn(cls, texts: Iterable[str], size: int, least: int = 1) -> "Words":
         """Learns the most frequent words, at most ``size`` ids, of those that occur at least ``least`` times."""
         with extra("text"):
-            from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
+            from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, trainers
 
         tokenizer = Tokenizer(models.WordLevel(unk_token="<unknown>"))
         tokenizer.normalizer = normalizers.Lowercase()  # pyright: ignore[reportAttributeAccessIssue]
-        tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()  # pyright: ignore[reportAttributeAccessIssue]
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(  # pyright: ignore[reportAttributeAccessIssue]
+            [pre_tokenizers.Whitespace(), pre_tokenizers.Split(Regex(_UNSPACED), "isolated")]
+        )
         trainer = trainers.WordLevelTrainer(
             vocab_size=size, min_frequency=least, special_tokens=list(cls.special), show_progress=False
         )
         tokenizer.train_from_iterator(texts, trainer)
         return cls(tokenizer.to_str())
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return self._tokenizer.get_vocab()
+
+    def split(self, text: str) -> list[str]:
+        """The words of a text, as ``encode`` takes them, in lower case."""
+        normalized = self._tokenizer.normalizer.normalize_str(require_unicode(text))
+        return [word for word, _ in self._tokenizer.pre_tokenizer.pre_tokenize_str(normalized)]
+
+    def id_of(self, word: str) -> int:
+        """The id of a word as ``split`` returns it."""
+        return self._ids.get(word, UNKNOWN_WORD)
 
     def unknown(self, text: str) -> list[str]:
         """The words of a text that are not in the vocabulary."""
@@ -195,32 +253,98 @@ class Words(_Learnt):
         return [text[start:end] for id_, (start, end) in zip(encoding.ids, encoding.offsets) if id_ == UNKNOWN_WORD]
 
 
-KINDS: dict[str, Any] = {"characters": Characters, "subwords": Subwords, "words": Words}
+@dataclass(frozen=True)
+class SpelledWords:
+    """Words with their spelling: a word's ids are its own and those of its character n-grams (Bojanowski et al. 2017).
+
+    So a word that no training text has, such as another form of one that they have, still says something. The ids of
+    n-grams follow those of the words. An n-gram is one of ``NGRAMS`` characters of the word between "<" and ">".
+
+    >>> vocabulary = SpelledWords.learn(["enjoy enjoyed", "play played"], words=100, ngrams=100)
+    >>> vocabulary.unknown("enjoy playing"), vocabulary.ngrams_of("playing")
+    (['playing'], ['<play', '<pla', 'play', '<pl', 'pla', 'lay'])
+    """
+
+    words: Words
+    ngrams: tuple[str, ...]
+
+    @classmethod
+    def learn(cls, texts: Sequence[str], words: int, ngrams: int) -> "SpelledWords":
+        """Learns the most frequent words, at most ``words`` ids, and n-grams, at most ``ngrams``.
+
+        N-grams that only one word has would say the same as its own id: the most frequent ones are those in the
+        largest number of different words, which are at least two.
+        """
+        forms = Words.learn(texts, _FORMS)
+        counts = Counter(part for word in forms.tokens(np.arange(2, len(forms))) for part in set(_parts(word)))
+        shared = sorted((part for part, count in counts.items() if count > 1), key=lambda part: (-counts[part], part))
+        return cls(Words.learn(texts, words), tuple(shared[:ngrams]))
+
+    @classmethod
+    def parse(cls, content: Any) -> "SpelledWords":
+        """The vocabulary that ``content`` returned. Raises an exception for what is none."""
+        ngrams = tuple(content["ngrams"])
+        if len(set(ngrams)) < len(ngrams) or not all(isinstance(part, str) and len(part) in NGRAMS for part in ngrams):
+            raise ValueError(f"its n-grams are not different texts of {min(NGRAMS)} to {max(NGRAMS)} characters")
+        return cls(Words.parse(content["tokenizer"]), ngrams)
+
+    def content(self) -> Any:
+        """The vocabulary as JSON."""
+        return {"tokenizer": self.words.content(), "ngrams": self.ngrams}
+
+    def __len__(self) -> int:
+        return len(self.words) + len(self.ngrams)
+
+    @cached_property
+    def _ngram_ids(self) -> dict[str, int]:
+        return {ngram: id_ for id_, ngram in enumerate(self.ngrams, len(self.words))}
+
+    def ngrams_of(self, word: str) -> list[str]:
+        """The n-grams of a word that are in the vocabulary, the longest first."""
+        return [part for part in _parts(word) if part in self._ngram_ids][: BAG - 1]
+
+    def bags(self, words: Sequence[str]) -> np.ndarray:
+        """The ids of words as ``split`` returns them, padded with 0: int32, (words, BAG)."""
+        bags = np.full((len(words), BAG), PADDING, np.int32)
+        for bag, word in zip(bags, words):
+            ids = [self.words.id_of(word), *(self._ngram_ids[part] for part in self.ngrams_of(word))]
+            bag[: len(ids)] = ids
+        return bags
+
+    def split(self, text: str) -> list[str]:
+        """The words of a text, in lower case."""
+        return self.words.split(text)
+
+    def encode(self, text: str) -> np.ndarray:
+        """The ids of a text's words: int32, (words, BAG). Raises UserError for a text that is not Unicode."""
+        return self.bags(self.split(text))
+
+    def unknown(self, text: str) -> list[str]:
+        """The words of a text that are not in the vocabulary, whatever is known of their n-grams."""
+        return self.words.unknown(text)
 
 
-def write(folder: Path, vocabulary: Characters | Subwords | Words) -> None:
+def _parts(word: str) -> list[str]:
+    """The n-grams of a word, the longest first."""
+    spelled = f"<{word[:_SPELLED]}>"
+    return [spelled[i : i + n] for n in NGRAMS for i in range(len(spelled) - n + 1)]
+
+
+KINDS: dict[str, Any] = {"characters": Characters, "subwords": Subwords, "words": SpelledWords}
+
+
+def write(folder: Path, vocabulary: Characters | Subwords | SpelledWords) -> None:
     """Writes ``vocabulary.json`` into a run's folder."""
     kind = next(name for name, class_ in KINDS.items() if type(vocabulary) is class_)
-    content = vocabulary.characters if isinstance(vocabulary, Characters) else json.loads(vocabulary.definition)
-    storage.write(folder / "vocabulary.json", json.dumps({kind: content}, ensure_ascii=False) + "\n")
+    storage.write(folder / "vocabulary.json", json.dumps({kind: vocabulary.content()}, ensure_ascii=False) + "\n")
 
 
 def read(run_directory: Path) -> Any:
     """The vocabulary that ``write`` wrote. Raises UserError if it cannot be read, or is not one that was learnt."""
-    with extra("text"):
-        from tokenizers import Tokenizer
-
     path = run_directory / "vocabulary.json"
     if not os.path.isfile(path):
         raise UserError(f"{run_directory} is not the folder of a run: it has no vocabulary.json; name another folder")
     problem = f"{run_directory} is not the folder of a run: its vocabulary.json cannot be read"
     with parsing(problem, "name another folder, or train again"):
         ((kind, content),) = json.loads(read_content(path, cost=TEXT_COST)).items()
-        if kind == "characters":
-            content.encode()  # which raises where half of a character is among them
-            if content != Characters.of(content).characters:
-                raise ValueError("its characters are not in order, each once")
-            return Characters(content)
-        vocabulary = KINDS[kind](Tokenizer.from_str(json.dumps(content)).to_str())
-        vocabulary.check()
-        return vocabulary
+        return KINDS[kind].parse(content)

@@ -30,7 +30,7 @@ from .blockwise_attention import DotProductAttention
 from .combinators import Cast, EncoderDecoder, Parallel, Remat, Residual, Serial, Transposed
 from .convolution import Conv, ConvTranspose
 from .dropout import Dropout, DropPath
-from .embedding import Embedding
+from .embedding import Embedding, EmbeddingBag
 from .factorization import BiasedFactorization, Interaction, SVDPlusPlus
 from .gated import GEGLU, GLU, SwiGLU
 from .linear import Dense, Scale
@@ -69,6 +69,7 @@ __all__ = [
     "Dropout",
     "Elementwise",
     "Embedding",
+    "EmbeddingBag",
     "EncoderDecoder",
     "Flatten",
     "GlobalAveragePool",

@@ -1,7 +1,7 @@
 """Masking: layers that set the context's mask from ids or lengths, or that zero what is masked."""
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -9,23 +9,31 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .base import Context, Layer, PyTree
 
-Ids = Int[Array, "batch time"]
+Ids = Int[Array, "batch time *bag"]
 
 
 @dataclass(frozen=True)
 class Masked(Layer):
     """``layer`` applied to ids (batch, time), with the positions whose id is ``padding`` masked.
 
-    A loss after this layer does not see the mask: it takes its weights from its targets, as every loss does.
+    Of bags of ids (batch, time, bag), see ``EmbeddingBag``, those are masked that hold nothing but padding. A loss
+    after this layer does not see the mask: it takes its weights from its targets, as every loss does.
     """
+
+    examplewise: ClassVar[bool] = True
 
     layer: Layer
     padding: int = 0
 
-    def _context(self, x: Ids, context: Context) -> Context:
-        return replace(context, mask=x != self.padding)
+    def mask(self, x: Ids) -> Bool[Array, "batch time"]:
+        """Which positions are not padding."""
+        present = x != self.padding
+        return present if x.ndim == 2 else present.any(-1)
 
-    def init(self, key: Any, x: Int[Array | jax.ShapeDtypeStruct, "batch time"]) -> PyTree:
+    def _context(self, x: Ids, context: Context) -> Context:
+        return replace(context, mask=self.mask(x))
+
+    def init(self, key: Any, x: Int[Array | jax.ShapeDtypeStruct, "batch time *bag"]) -> PyTree:
         return {"layer": self.layer.init(key, x)}
 
     def apply(self, params: PyTree, x: Ids, context: Context) -> PyTree:
@@ -50,6 +58,8 @@ class MaskedByLength(Layer):
     lengths: int (batch,), how many positions of x's second axis belong to each example. It is ``Masked`` for inputs
     that are not ids, such as features of speech.
     """
+
+    examplewise: ClassVar[bool] = True
 
     layer: Layer
 
@@ -88,6 +98,8 @@ class MaskPadding(Layer):
     >>> MaskPadding().apply({}, jnp.ones((1, 3, 1)), Context(mask=mask)).ravel().tolist()
     [1.0, 1.0, 0.0]
     """
+
+    examplewise: ClassVar[bool] = True
 
     def init(self, key: Any, x: PyTree) -> dict:
         del key, x

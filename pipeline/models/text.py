@@ -1,4 +1,8 @@
-"""Classifiers of texts: from word ids (batch, time), padded with 0 at the end, to logits."""
+"""Classifiers of texts: from bags of ids (batch, time, bag) to logits.
+
+A bag has the id of a word and those of its character n-grams, see ``data.vocabulary.SpelledWords``; the word's vector
+is the sum of theirs (Bojanowski et al. 2017). Padding is 0, within a bag and after the end of a text.
+"""
 
 from typing import Literal
 
@@ -6,7 +10,7 @@ from ..layers.activations import ReLU
 from ..layers.combinators import Parallel, Serial
 from ..layers.convolution import Conv
 from ..layers.dropout import Dropout
-from ..layers.embedding import Embedding
+from ..layers.embedding import EmbeddingBag
 from ..layers.initializers import he_normal
 from ..layers.linear import Dense
 from ..layers.masking import Masked, MaskPadding
@@ -41,7 +45,7 @@ def cnn(
     return Masked(
         Serial(
             (
-                Embedding(vocabulary, width),
+                EmbeddingBag(vocabulary, width),
                 MaskPadding(),
                 Dropout(dropout),
                 Parallel((*branches, GlobalAveragePool()), "concatenate"),
@@ -61,7 +65,7 @@ def gru(vocabulary: int, classes: int, width: int = 128, dropout: float = 0.5) -
     return Masked(
         Serial(
             (
-                Embedding(vocabulary, width),
+                EmbeddingBag(vocabulary, width),
                 Dropout(dropout),
                 Bidirectional(GRU(half), GRU(width - half, reverse=True)),
                 Parallel((GlobalMaxPool(), GlobalAveragePool()), "concatenate"),
@@ -79,7 +83,7 @@ def transformer(
     return Masked(
         Serial(
             (
-                Embedding(vocabulary, width),
+                EmbeddingBag(vocabulary, width),
                 Dropout(dropout),
                 Repeat(block(width, heads, dropout), layers),
                 RMSNorm(),

@@ -14,7 +14,7 @@ from .. import storage
 from ..data import vocabulary as vocabularies
 from ..data.dataset import Scaling
 from ..data.table import Columns
-from ..data.vocabulary import Characters, Words
+from ..data.vocabulary import BAG, Characters, SpelledWords
 
 T = TypeVar("T")
 A = TypeVar("A", bound="ArraySignature")
@@ -123,19 +123,19 @@ class DiagnosisSignature(ArraySignature):
 class TextSignature(ClassifierSignature):
     """The signature of a classifier of texts.
 
-    vocabulary: of the words, stored as ``vocabulary.json``; longest: number of words of a text that the model reads.
+    vocabulary: of words and their n-grams, stored as ``vocabulary.json``; longest: number of words of a text that the model reads.
     """
 
-    vocabulary: Words
+    vocabulary: SpelledWords
     longest: int
 
     @property
     def inputs(self) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct((1, 8), jnp.int32)
+        return jax.ShapeDtypeStruct((1, 8, BAG), jnp.int32)
 
     @property
     def kind(self) -> str:
-        return f"with {len(self.vocabulary):,} different words"
+        return f"with {len(self.vocabulary.words):,} different words"
 
     def write(self, folder: Path) -> None:
         storage.write_json(folder / "signature.json", {"longest": self.longest, "classes": self.classes})

@@ -25,7 +25,7 @@ from pipeline.layers.blockwise_attention import DotProductAttention
 from pipeline.layers.combinators import Cast, Parallel, Remat, Residual, Serial, Transposed
 from pipeline.layers.convolution import Conv, ConvTranspose
 from pipeline.layers.dropout import Dropout, DropPath
-from pipeline.layers.embedding import Embedding
+from pipeline.layers.embedding import Embedding, EmbeddingBag
 from pipeline.layers.factorization import BiasedFactorization, Interaction, SVDPlusPlus
 from pipeline.layers.gated import GEGLU, GLU, SwiGLU
 from pipeline.layers.linear import Dense, Scale
@@ -169,7 +169,7 @@ WIDE_SEQUENCES = normal(64, 100, 256)
 LONG_SEQUENCES = normal(64, 784, 28)
 TOKENS = normal(8, 256, 512)
 DIGITS = judged(normal(128, 28, 28, 1), whole(10, 128))
-TEXTS = judged(whole(8000, 100, 32), whole(2, 100))
+TEXTS = judged(whole(8000, 100, 32, 24), whole(2, 100))
 SIGNALS = judged(normal(128, 40, 1), whole(10, 128))
 CANDIDATES = together(whole(6_000, 1024), whole(4_000, 1024, 21))
 HISTORIES = together(whole(6_000, 512), lambda random: random.random((512, 4_000), np.float32) < 0.05)
@@ -214,6 +214,7 @@ CASES: tuple[Case, ...] = (
     Case("dropout", "layer", Dropout(0.5), IMAGES),
     Case("drop_path", "layer", DropPath(0.5), IMAGES),
     Case("embedding", "layer", Embedding(20_000, 256), whole(20_000, 8192)),
+    Case("embedding_bag", "layer", EmbeddingBag(20_000, 64), whole(20_000, 64, 32, 24)),
     Case("biased_factorization", "layer", BiasedFactorization(6_000, 4_000, 64), CANDIDATES),
     Case("interaction", "layer", Interaction(6_000, 4_000, 64), CANDIDATES),
     Case("svd_plus_plus", "layer", SVDPlusPlus(6_000, 64), HISTORIES),

@@ -259,13 +259,24 @@ class Conformer(nn.Module):
         return nn.Dense(40)(x)
 
 
+class EmbeddingBag(nn.Module):
+    """The sum of the rows of a bag's ids, of which 0 is padding."""
+
+    count: int
+    features: int
+
+    @nn.compact
+    def __call__(self, bags: jax.Array) -> jax.Array:
+        return jnp.where((bags != 0)[..., None], nn.Embed(self.count, self.features)(bags), 0.0).sum(-2)
+
+
 class TextClassifier(nn.Module):
     """Convolutions over 3, 4 and 5 words, their maxima over time and the words' mean."""
 
     @nn.compact
-    def __call__(self, ids: jax.Array) -> jax.Array:
-        counts = (ids != 0)[..., None]
-        x = nn.Dropout(0.5, deterministic=False)(jnp.where(counts, nn.Embed(8000, 128)(ids), 0.0))
+    def __call__(self, bags: jax.Array) -> jax.Array:
+        counts = (bags != 0).any(-1)[..., None]
+        x = nn.Dropout(0.5, deterministic=False)(jnp.where(counts, EmbeddingBag(8000, 128)(bags), 0.0))
         parts = [jnp.where(counts, nn.relu(nn.Conv(64, (window,))(x)), -jnp.inf).max(1) for window in (3, 4, 5)]
         parts.append(jnp.where(counts, x, 0.0).sum(1) / counts.sum(1))
         return nn.Dense(2)(nn.Dropout(0.5, deterministic=False)(jnp.concatenate(parts, -1)))
@@ -372,6 +383,7 @@ MODULES: dict[str, nn.Module] = {
     "dropout": nn.Dropout(0.5, deterministic=False),
     "drop_path": nn.Dropout(0.5, broadcast_dims=(1, 2, 3), deterministic=False),
     "embedding": nn.Embed(20_000, 256),
+    "embedding_bag": EmbeddingBag(20_000, 64),
     "biased_factorization": BiasedFactorization(),
     "interaction": Interaction(),
     "svd_plus_plus": SVDPlusPlus(),

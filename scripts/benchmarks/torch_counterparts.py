@@ -236,20 +236,31 @@ class Translator(nn.Module):
         return self.norms[1](y) @ self.embedding.weight.T
 
 
+class EmbeddingBag(nn.Module):
+    """The sum of the rows of a bag's ids, of which 0 is padding."""
+
+    def __init__(self, count: int, features: int) -> None:
+        super().__init__()
+        self.bags = nn.EmbeddingBag(count, features, mode="sum", padding_idx=0)
+
+    def forward(self, bags: torch.Tensor) -> torch.Tensor:
+        return self.bags(bags.flatten(0, -2)).unflatten(0, bags.shape[:-1])
+
+
 class TextClassifier(nn.Module):
     """Convolutions over 3, 4 and 5 words, their maxima over time and the words' mean."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.embedding = nn.Embedding(8000, 128)
+        self.embedding = EmbeddingBag(8000, 128)
         self.convolutions = nn.ModuleList(nn.Conv1d(128, 64, window, padding=window // 2) for window in (3, 4, 5))
         self.dropout = nn.Dropout(0.5)
         self.dense = nn.Linear(3 * 64 + 128, 2)
 
-    def forward(self, ids: torch.Tensor) -> torch.Tensor:
-        counts = (ids != 0)[:, None]
-        x = self.dropout(self.embedding(ids).movedim(-1, 1) * counts)
-        features = (functional.relu(layer(x)[..., -ids.shape[1] :]) for layer in self.convolutions)
+    def forward(self, bags: torch.Tensor) -> torch.Tensor:
+        counts = (bags != 0).any(-1)[:, None]
+        x = self.dropout(self.embedding(bags).movedim(-1, 1) * counts)
+        features = (functional.relu(layer(x)[..., -bags.shape[1] :]) for layer in self.convolutions)
         parts = [feature.masked_fill(~counts, -torch.inf).amax(-1) for feature in features]
         parts.append((x * counts).sum(-1) / counts.sum(-1))
         return self.dense(self.dropout(torch.cat(parts, -1)))
@@ -353,6 +364,7 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
     "log_softmax": lambda: nn.LogSoftmax(-1),
     "dropout": lambda: nn.Dropout(0.5),
     "embedding": lambda: nn.Embedding(20_000, 256),
+    "embedding_bag": lambda: EmbeddingBag(20_000, 64),
     "rnn": lambda: Recurrent(nn.RNN(128, 128, batch_first=True)),
     "rnn_wide": lambda: Recurrent(nn.RNN(256, 256, batch_first=True)),
     "rnn_long": lambda: Recurrent(nn.RNN(28, 128, batch_first=True)),

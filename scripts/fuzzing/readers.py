@@ -23,7 +23,7 @@ from pipeline.data.audio import read_audio
 from pipeline.data.cases import read_cases
 from pipeline.data.dataset import Dataset, Scaling
 from pipeline.data.table import Column, Columns
-from pipeline.data.vocabulary import Characters, Subwords, Words
+from pipeline.data.vocabulary import Characters, SpelledWords, Subwords
 
 RATE = 8_000
 SPEAKERS = ("ann", "bob")
@@ -218,14 +218,12 @@ def read_own_text(folder: Path) -> list[np.ndarray]:
 VOCABULARIES: dict[str, Callable[[], Any]] = {
     "characters": lambda: Characters.of("".join(sentences(10))),
     "subwords": lambda: Subwords.learn(sentences(10), 262),
-    "words": lambda: Words.learn(sentences(10), 20),
+    "words": lambda: SpelledWords.learn(sentences(10), 20, 30),
 }
 
 
 def vocabulary_file(kind: str) -> dict[str, bytes]:
-    learnt = VOCABULARIES[kind]()
-    content = learnt.characters if kind == "characters" else json.loads(learnt.definition)
-    return {"vocabulary.json": json.dumps({kind: content}).encode()}
+    return {"vocabulary.json": json.dumps({kind: VOCABULARIES[kind]().content()}).encode()}
 
 
 def read_vocabulary(folder: Path) -> np.ndarray:

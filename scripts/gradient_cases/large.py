@@ -23,7 +23,7 @@ from pipeline.layers.blockwise_attention import DotProductAttention
 from pipeline.layers.combinators import Cast, EncoderDecoder, Parallel, Remat, Residual, Serial, Transposed
 from pipeline.layers.convolution import Conv, ConvTranspose
 from pipeline.layers.dropout import Dropout, DropPath
-from pipeline.layers.embedding import Embedding
+from pipeline.layers.embedding import Embedding, EmbeddingBag
 from pipeline.layers.factorization import BiasedFactorization, Interaction, SVDPlusPlus
 from pipeline.layers.gated import GEGLU, GLU, SwiGLU
 from pipeline.layers.linear import Dense, Scale
@@ -93,6 +93,7 @@ LARGE = (
     Case("GlobalAveragePool", GlobalAveragePool(), IMAGES),
     Case("GlobalMaxPool", GlobalMaxPool(), IMAGES),
     Case("Embedding", Embedding(1_009, 37), ids(1_009, 41, 801)),
+    Case("EmbeddingBag", EmbeddingBag(1_009, 37), ids(1_009, 41, 81, 11)),
     Case("BiasedFactorization", BiasedFactorization(1_009, 2_003, 37), (ids(1_009, 801), ids(2_003, 801, 41))),
     Case("Interaction", Interaction(1_009, 2_003, 37), (ids(1_009, 801), ids(2_003, 801, 41))),
     Case("SVDPlusPlus", SVDPlusPlus(1_009, 37), (ids(1_009, 801), normal(801, 2_003) > 1.5)),

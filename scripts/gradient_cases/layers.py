@@ -27,7 +27,7 @@ from pipeline.layers.blockwise_attention import DotProductAttention
 from pipeline.layers.combinators import Cast, EncoderDecoder, Parallel, Remat, Residual, Serial, Transposed
 from pipeline.layers.convolution import Conv, ConvTranspose
 from pipeline.layers.dropout import Dropout, DropPath
-from pipeline.layers.embedding import Embedding
+from pipeline.layers.embedding import Embedding, EmbeddingBag
 from pipeline.layers.factorization import BiasedFactorization, Interaction, SVDPlusPlus
 from pipeline.layers.gated import GEGLU, GLU, SwiGLU
 from pipeline.layers.linear import Dense, Scale
@@ -88,6 +88,10 @@ LINEAR = (
     Case("Embedding", Embedding(7, 3), ids(7, 2, 5)),
     Case("Embedding/duplicates", Embedding(6, 3), np.full((4,), 2, np.int32)),
     Case("Embedding/one id", Embedding(1, 3), np.zeros((1, 1), np.int32)),
+    Case("EmbeddingBag", EmbeddingBag(7, 3), ids(7, 2, 5, 4)),
+    Case(
+        "EmbeddingBag/duplicates, and a bag of padding", EmbeddingBag(6, 3), np.array([[2, 2, 0], [0, 0, 0]], np.int32)
+    ),
     Case("Flatten", Flatten(), normal(2, 3, 4)),
     Case("Flatten/vectors", Flatten(), normal(2, 3)),
     Case("Reshape", Reshape((4, 3)), normal(5, 2, 6)),
@@ -314,6 +318,7 @@ _recall = Serial((Residual(Serial((RMSNorm(), CrossAttention(2)))), Dropout(0.5)
 SEQUENCES = (
     Case("Serial/memory", Serial((Dense(6), _recall, Tanh(), _recall)), (normal(3, 5, 4), normal(3, 7, 2)), train=True),
     Case("Masked", Masked(Serial((Embedding(5, 4), SelfAttention(2), GRU(3)))), ids(5, 3, 7)),
+    Case("Masked/bags", Masked(Serial((EmbeddingBag(5, 4), SelfAttention(2)))), ids(5, 3, 6, 2)),
     Case(
         "Masked/all padding, another id",
         Masked(Serial((Embedding(5, 4), GlobalMaxPool())), 2),

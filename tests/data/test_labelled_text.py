@@ -35,6 +35,10 @@ def examples(count: int) -> list[tuple[str, str]]:
     return [(f'text {i} is "{CLASSES[i % 2]}"', CLASSES[i % 2]) for i in range(count)]
 
 
+def ngrams_of(text: str) -> set[str]:
+    return {f"<{word}>"[i : i + n] for word in text.split() for n in (3, 4, 5) for i in range(len(word) + 3 - n)}
+
+
 def tsv(rows: list[tuple[str, str]]) -> str:
     return "label\ttext\n" + "".join(f"{label}\t{text}\n" for text, label in rows)
 
@@ -210,7 +214,7 @@ def test_folders_of_many_kinds(file, tmp_path, files, sizes, notes):
 
 def test_words_that_no_training_text_has_are_counted(file):
     data = read(file("a.csv", "label,text\n" + "".join(f"{CLASSES[i % 2]},{chr(0x4E00 + i) * 9}\n" for i in range(40))))
-    assert data.notes[-1].startswith("100% of the words of the test texts are unknown")
+    assert data.notes[-1].startswith("100% of the words of the test texts are unknown; they are judged by their")
 
 
 def test_lines_end_at_line_feeds_alone(file, tmp_path):
@@ -233,19 +237,26 @@ def test_batches_hold_texts_of_about_one_length(file):
     rows = [("long " * (1 + i % 15), CLASSES[i % 2]) for i in range(60)]
     train = read(file("table.tsv", tsv(rows))).train
     inputs, targets = zip(*evaluation_batches(train, 8))
-    assert [ids.shape[1] for ids in inputs] == sorted(ids.shape[1] for ids in inputs)
-    assert {8, 16} <= {ids.shape[1] for ids in inputs}
+    assert [bags.shape[1] for bags in inputs] == sorted(bags.shape[1] for bags in inputs)
+    assert {8, 16} <= {bags.shape[1] for bags in inputs}
     order = np.argsort(train.lengths, kind="stable")
     np.testing.assert_array_equal(
         np.concatenate([element.values for element in targets])[: len(train)], train.labels[order]
     )
-    assert sum(ids.astype(bool).sum() for ids in inputs[:-1]) == train.lengths[order][: 8 * (len(inputs) - 1)].sum()
+    assert (
+        sum(bags[..., 0].astype(bool).sum() for bags in inputs[:-1])
+        == train.lengths[order][: 8 * (len(inputs) - 1)].sum()
+    )
 
 
 def test_words_are_learnt_from_the_training_split_alone(file):
     data = read(file("table.tsv", tsv([(f"both word{i}", CLASSES[i % 2]) for i in range(40)])))
-    assert not any(UNKNOWN_WORD in ids for ids in data.train.ids)
-    assert all((ids == [data.vocabulary.encode("both")[0], UNKNOWN_WORD]).all() for ids in data.test.ids)
+    (train, _), (test, _) = (split.take(np.arange(len(split))) for split in (data.train, data.test))
+    assert not (train[..., 0] == UNKNOWN_WORD).any() and data.train.unknown == 0
+    both = data.vocabulary.words.id_of("both")
+    assert (test[:, :2, 0] == [both, UNKNOWN_WORD]).all() and not test[:, 2:].any() and data.test.unknown == 0.5
+    assert test[:, 1, 1:].any(), "their n-grams are known"
+    assert set(data.vocabulary.ngrams) <= {part for text in data.train.texts for part in ngrams_of(text)}
 
 
 def test_what_is_left_out_is_said(file):
@@ -256,7 +267,7 @@ def test_what_is_left_out_is_said(file):
     assert "have more than --longest 20 words" in " ".join(data.notes)
     assert max(split.lengths.max() for split in (data.train, data.validation, data.test)) == 20
     few = read(path, words=10)
-    assert len(few.vocabulary) == 10
+    assert len(few.vocabulary.words) == 10
     assert "more than --words 10 different words" in few.notes[-1]
 
 
@@ -379,31 +390,46 @@ def test_valence_is_composed_as_vader_composes_it():
     assert lexicon.valence(2.0, "very", negated=False) == pytest.approx(2.293)
     assert lexicon.valence(-2.0, "very", negated=False) == pytest.approx(-2.293)
     assert lexicon.valence(-2.0, "slightly", negated=True) == pytest.approx(0.74 * 1.707)
-    assert lexicon.adjectives()["good"] > 1.5 and lexicon.adjectives()["horrible"] < -2
+    assert lexicon.ratings()["good"] > 1.5 and lexicon.ratings()["horrible"] < -2
 
 
-def test_sentences_of_the_test_part_say_what_none_of_the_others_say():
-    result = lexicon.sentences({"train": 700, "validation": 30, "test": 30}, seed=0)
-
-    def clauses(part: str) -> set[str]:
-        """What is said, without of what."""
-        halves = [half for element in result[part] for half in element.text.replace(" , but ", " and ").split(" and ")]
-        return {half.split(" ", 2)[2] for half in halves}
+def test_no_rated_word_is_in_two_parts():
+    sizes = {"train": 2_000, "validation": 60, "test": 60}
+    result, rated = lexicon.sentences(sizes, seed=0), lexicon.ratings()
 
     def words(part: str) -> set[str]:
-        return {word for element in result[part] for word in element.text.split()}
+        return {word for sentence in result[part] for word in sentence.text.split()}
 
-    message = {part: clauses(part) for part in result}
-    assert not message["train"] & message["test"] and not message["validation"] & message["test"]
-    assert len(words("test") - words("train")) < 0.1 * len(words("test"))  # none, of as many as the default has
-    assert [len(result[part]) for part in result] == [30, 30, 700]
-    assert 0.49 < np.mean([element.valence > 0 for element in result["train"]]) < 0.51
+    parts = {part: words(part) & rated.keys() for part in sizes}
+    assert not parts["train"] & parts["test"] and not parts["validation"] & parts["test"]
+    assert len(parts["test"]) > 40 and len(parts["train"]) > 1_000
+    families = {
+        (word[: lexicon.FAMILY], rated[word] > 0) for word in rated.keys() - parts["validation"] - parts["test"]
+    }
+    assert {(word[: lexicon.FAMILY], rated[word] > 0) for word in parts["test"]} <= families
+    assert {part: len(of_part) for part, of_part in result.items()} == sizes
+    assert 0.49 < np.mean([sentence.valence > 0 for sentence in result["train"]]) < 0.51
     assert lexicon.sentences({"train": 30, "test": 9}, seed=0) == lexicon.sentences({"train": 30, "test": 9}, seed=0)
+    assert not any("{" in sentence.text or "article" in sentence.text for sentence in result["train"])
+
+
+def test_words_without_a_rating_have_none():
+    phrases = (*lexicon.THINGS, *lexicon.PEOPLE, *lexicon.COMMON, *lexicon.AROUND, *lexicon.PASSING, *lexicon.OPENINGS)
+    frames = [frame for of_kind in lexicon.FRAMES.values() for frames in of_kind.values() for frame in frames]
+    others = (*lexicon.ADVERBS, *(verb for verbs in lexicon.IS.values() for verb in verbs), *frames)
+    rated = lexicon.ratings()
+    assert not [phrase for phrase in (*phrases, *others) if set(phrase.split()) & rated.keys()]
 
 
 def test_words_are_dropped_and_padding_is_not():
-    ids = np.where(np.arange(400)[None] < 300, 7, 0).repeat(5, 0).astype(np.int32)
-    dropped = np.asarray(drop_words(0.2, jax.random.key(0), jax.numpy.asarray(ids)))
-    assert dropped.dtype == np.int32 and set(dropped[:, :300].ravel()) == {UNKNOWN_WORD, 7}
-    assert not dropped[:, 300:].any()
-    assert (dropped == UNKNOWN_WORD).sum() / 1500 == pytest.approx(0.2, abs=0.05)
+    bags = np.zeros((5, 400, 3), np.int32)
+    bags[:, :300] = (7, 8, 0)
+    dropped = np.asarray(drop_words(0.2, jax.random.key(0), jax.numpy.asarray(bags)))
+    assert dropped.dtype == np.int32 and not dropped[:, 300:].any()
+    assert {tuple(bag) for bag in dropped[:, :300].reshape(-1, 3)} == {
+        (7, 8, 0),
+        (UNKNOWN_WORD, 8, 0),
+        (UNKNOWN_WORD, 0, 0),
+    }
+    assert (dropped[..., 0] == UNKNOWN_WORD).sum() / 1500 == pytest.approx(0.2, abs=0.05)
+    assert (dropped[..., 1] == 8).sum() / 1500 == pytest.approx(0.9, abs=0.05)

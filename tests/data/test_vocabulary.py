@@ -7,11 +7,11 @@ import time
 import numpy as np
 import pytest
 
-from pipeline.data.vocabulary import BEGIN, END, PADDING, Characters, Subwords, Words, read, write
+from pipeline.data.vocabulary import BAG, BEGIN, END, PADDING, Characters, SpelledWords, Subwords, Words, read, write
 from pipeline.errors import UserError
 
 TEXTS = ["the cat sat on the mat", "the dog sat on the log", "a cat, a dog: 2026 cats"] * 5
-VOCABULARIES = (Characters.of("".join(TEXTS)), Subwords.learn(TEXTS, 290), Words.learn(TEXTS, 20))
+VOCABULARIES = (Characters.of("".join(TEXTS)), Subwords.learn(TEXTS, 290), SpelledWords.learn(TEXTS, 20, 30))
 
 
 @pytest.mark.parametrize("text", [TEXTS[2], "", " two  spaces\n and a line ", "Grüße, €5 🦊 \t"])
@@ -42,6 +42,33 @@ def test_words_are_the_most_frequent_ones():
     assert len(Words.learn(["a a b"], 100, least=2)) == 3
 
 
+@pytest.mark.parametrize(
+    "text, words",
+    [
+        ("The cat, 2026!", ["the", "cat", ",", "2026", "!"]),
+        ("这部电影很好看。", ["这", "部", "电", "影", "很", "好", "看", "。"]),
+        ("とてもgood映画", ["と", "て", "も", "good", "映", "画"]),
+        ("หนังดีมาก", ["ห", "นั", "ง", "ดี", "ม", "า", "ก"]),
+        ("아주 재미있다", ["아주", "재미있다"]),
+    ],
+)
+def test_characters_are_words_where_no_spaces_separate_words(text, words):
+    vocabulary = SpelledWords.learn([text], 100, 0)
+    assert vocabulary.split(text) == words
+    assert vocabulary.unknown(text) == []
+
+
+def test_a_words_ids_are_its_own_and_those_of_n_grams_that_several_words_have():
+    vocabulary = SpelledWords.learn(["enjoy enjoyed", "enjoy play"], words=4, ngrams=100)
+    assert "<enjo" in vocabulary.ngrams and "njoye" not in vocabulary.ngrams
+    known, unknown, strange = vocabulary.encode("enjoy Enjoyable xyzzy")
+    assert known[0] == 2 and unknown[0] == strange[0] == 1 and not strange[1:].any()
+    assert set(known[1:]) == set(unknown[1:]) and known.shape == (BAG,)
+    assert vocabulary.ngrams_of("enjoyable")[:2] == ["<enjo", "enjoy"]
+    assert len(SpelledWords.learn(["enjoy enjoyed"], 9, 2).ngrams) == 2
+    assert vocabulary.encode("enjoy" * 100_000).shape == (1, BAG)
+
+
 def test_characters_know_what_they_do_not():
     vocabulary = VOCABULARIES[0]
     assert vocabulary.unknown("the § cat § €") == "§€"
@@ -65,9 +92,12 @@ def test_a_file_that_holds_none(content, tmp_path):
 
 
 def stored(kind: int) -> dict:
-    vocabulary = VOCABULARIES[kind]
-    assert not isinstance(vocabulary, Characters)
-    return json.loads(vocabulary.definition)
+    content = VOCABULARIES[kind].content()
+    return content["tokenizer"] if kind == 2 else content
+
+
+def words(tokenizer: dict, ngrams: list | tuple = ()) -> dict:
+    return {"words": {"tokenizer": tokenizer, "ngrams": ngrams}}
 
 
 def with_ids(kind: int, change) -> dict:
@@ -84,10 +114,14 @@ def with_ids(kind: int, change) -> dict:
         {"characters": "cab"},
         {"characters": "\N{REPLACEMENT CHARACTER}aab"},
         {"characters": "\N{REPLACEMENT CHARACTER}a\udc80"},
-        {"words": with_ids(2, lambda ids: ids | {"cat": 10**9})},
-        {"words": with_ids(2, lambda ids: {word: id_ for word, id_ in ids.items() if word != "cat"})},
-        {"words": stored(2) | {"added_tokens": []} | {"model": stored(2)["model"] | {"unk_token": "nobody"}}},
-        {"words": stored(1)},
+        words(with_ids(2, lambda ids: ids | {"cat": 10**9})),
+        words(with_ids(2, lambda ids: {word: id_ for word, id_ in ids.items() if word != "cat"})),
+        words(stored(2) | {"added_tokens": []} | {"model": stored(2)["model"] | {"unk_token": "nobody"}}),
+        words(stored(1)),
+        words(stored(2), ["<ca", "<ca"]),
+        words(stored(2), ["<c"]),
+        words(stored(2), [300]),
+        {"words": stored(2)},
         {"subwords": stored(2)},
         {"words": "[" * 1_000},
     ],
@@ -109,7 +143,7 @@ def test_a_file_that_is_no_json(content, tmp_path):
 def test_text_that_is_not_unicode(vocabulary):
     with pytest.raises(UserError, match=r"the text has \\udce9 at position 3: it is half of a character, or a byte"):
         vocabulary.encode("caf\udce9")
-    if not isinstance(vocabulary, Characters):
+    if isinstance(vocabulary, Subwords):
         with pytest.raises(UserError, match=r"the text has \\ud83d at position 0"):
             vocabulary.encode_all(["the cat", "\ud83d"])
 

@@ -13,7 +13,7 @@ from pipeline.models.text import cnn, gru, transformer
 from pipeline.training.precision import in_precision
 
 MODELS = {"cnn": cnn(9, 3, 8, 4), "gru": gru(9, 3, 8), "transformer": transformer(9, 3, 8, 2, 2)}
-IDS = jnp.asarray(np.random.default_rng(0).integers(1, 9, (4, 6)), jnp.int32)
+IDS = jnp.asarray(np.random.default_rng(0).integers(1, 9, (4, 6, 3)).astype(np.int32)).at[0, :, 1:].set(0)
 
 
 def params_of(model):
@@ -26,7 +26,7 @@ def params_of(model):
 def test_padding_changes_nothing(name, length):
     model = MODELS[name]
     params, short = params_of(model), IDS[:, :length]
-    padded = jnp.pad(short, ((0, 0), (0, 5)))
+    padded = jnp.pad(short, ((0, 0), (0, 5), (0, 2)))
     alone, beside = (model.apply(params, ids, Context()) for ids in (short, padded))
     np.testing.assert_allclose(beside, alone, rtol=1e-5, atol=1e-6)
     assert alone.shape == (4, 3)
@@ -36,7 +36,7 @@ def test_padding_changes_nothing(name, length):
 @pytest.mark.parametrize("name", MODELS)
 def test_a_text_without_words_is_judged_without_an_error(name):
     model = MODELS[name]
-    logits = model.apply(params_of(model), jnp.zeros((2, 8), jnp.int32), Context())
+    logits = model.apply(params_of(model), jnp.zeros((2, 8, 3), jnp.int32), Context())
     assert np.isfinite(logits).all()
 
 
@@ -44,7 +44,7 @@ def test_a_text_without_words_is_judged_without_an_error(name):
 def test_contributions_are_gradient_times_vector(name):
     model = MODELS[name]
     params = params_of(model)
-    ids = jnp.pad(IDS, ((0, 0), (0, 2)))
+    ids = jnp.pad(IDS, ((0, 0), (0, 2), (0, 0)))
     logits, found = word_contributions(model, params, np.asarray(ids))
     np.testing.assert_allclose(logits, model.apply(params, ids, Context()), rtol=1e-5)
 
@@ -53,7 +53,7 @@ def test_contributions_are_gradient_times_vector(name):
     vectors, likeliest = first.apply(its_first, ids, Context()), np.asarray(logits).argmax(-1)
 
     def log_probability(vectors):
-        x, context = vectors, replace(Context(), mask=jnp.asarray(ids != 0))
+        x, context = vectors, replace(Context(), mask=(ids != 0).any(-1))
         for layer, its in zip(others, its_others):
             x, context = layer.apply(its, x, context), layer.after(context)
         return jnp.take_along_axis(jax.nn.log_softmax(x), likeliest[:, None], 1).sum()

@@ -12,6 +12,8 @@ import pytest
 import running
 from running import finished, once, refused_by, summary, within
 
+from pipeline.data import labelled_text
+from pipeline.data.vocabulary import BAG
 from pipeline.training.signatures import TextSignature
 from tasks.sentiment import Sentiment
 
@@ -104,15 +106,106 @@ def test_predict_answers_whatever_the_words_are(run, task):
     ]
 
 
+EPOCHS = 4
+PLAIN = {
+    "positive": (
+        "I loved every minute of it.",
+        "The acting was superb.",
+        "I enjoyed it.",
+        "A joy from start to finish.",
+        "What a delightful surprise!",
+        "This is the best film I have seen in years.",
+        "The staff were friendly and the room was beautiful.",
+        "It made me laugh and smile.",
+        "Thank you, we had a wonderful evening.",
+        "An honest and charming little book.",
+    ),
+    "negative": (
+        "What a waste of time.",
+        "Boring from beginning to end.",
+        "I hated the ending.",
+        "The worst meal I have ever had.",
+        "The room was dirty and the waiter was rude.",
+        "I was disappointed by the second half.",
+        "The plot is a mess.",
+        "I did not like it at all.",
+        "The noise ruined our holiday.",
+        "A sad, stupid and ugly film.",
+    ),
+}
+"""Sentences that people write, which were written before the grammar of the default data set."""
+
+
+def test_the_default_run_understands_plain_sentences(task, tmp_path):
+    composed = labelled_text.lexicon_sentences().parts["train"][0]
+    sentences = [sentence for of_class in PLAIN.values() for sentence in of_class]
+    said = [" ".join(re.findall(r"\w+", sentence.lower())) for sentence in sentences]
+    assert not [text for text in composed if any(sentence in text for sentence in said)]
+
+    done = task("--quiet", "--epochs", EPOCHS, "--run-dir", tmp_path / "run")
+    assert done.code == 0, done.err
+    out = task("predict", tmp_path / "run", *sentences).out
+    answers = re.findall(r"│\s*(positive|negative)\s*│\s*(\d\.\d{4})", out)
+    wrong = [
+        sentence for sentence, (answer, _) in zip(sentences, answers, strict=True) if sentence not in PLAIN[answer]
+    ]
+    assert not wrong
+    assert float(answers[sentences.index("A joy from start to finish.")][1]) > 0.95
+
+
+def test_languages_without_spaces_are_learnt(tmp_path, task):
+    whats, hows = (
+        ("电影", "故事", "音乐", "演员", "导演", "结尾", "房间", "饭菜"),
+        {"good": ["好看", "精彩", "很美", "有趣"]},
+    )
+    hows["bad"] = ["不" + how for how in hows["good"]]
+    clauses = [
+        (label, (what, "真的", how, "、", other, "也", how, "。"))
+        for label in hows
+        for what, other, how in product(whats, whats, hows[label])
+    ]
+    for name, space in (("unspaced", ""), ("spaced", " ")):
+        lines = ["label,text", *(f"{label},{space.join(words)}" for label, words in clauses)]
+        (tmp_path / f"{name}.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        options = ("--data", tmp_path / f"{name}.csv", *SHORT[:-6], "--epochs", 3, "--batch-size", 16)
+        done = task(*options, "--optimizer.learning-rate", 0.03, "--quiet", "--run-dir", tmp_path / name)
+        assert done.code == 0, done.err
+        assert summary(tmp_path / name)["test"]["accuracy"] > 0.9
+
+
+def test_a_word_that_no_text_has_is_judged_by_its_n_grams(task, tmp_path):
+    forms = {
+        "good": ("enjoy", "enjoyed", "enjoys", "thrill", "thrills"),
+        "bad": ("suffer", "suffers", "hated", "hates"),
+    }
+    rows = [f"{label}\tthe {what} {form}" for label in forms for form in forms[label] for what in "abcdefgh"]
+    (tmp_path / "a.tsv").write_text("label\ttext\n" + "\n".join(rows) + "\n")
+    options = (
+        "--data",
+        tmp_path / "a.tsv",
+        *SIZES,
+        "--epochs",
+        8,
+        "--batch-size",
+        8,
+        "--optimizer.learning-rate",
+        0.03,
+    )
+    assert task(*options, "--quiet", "--run-dir", tmp_path / "run").code == 0
+    done = task("predict", tmp_path / "run", "the a enjoyable", "the b sufferings")
+    assert re.findall(r"│\s*(good|bad)\s*│", done.out) == ["good", "bad"]
+    assert "does not know 'enjoyable'" in done.err
+
+
 def test_export_gives_what_predict_gives(run, task):
     # In a process of its own: this one's checks of shapes take a symbolic batch for no number.
     assert process("export", run).code == 0
     exported = jax.export.deserialize(bytearray((run / "export" / "model.jax").read_bytes()))
     signature = TextSignature.read(run / "export")
-    ids = np.zeros((1, signature.longest), np.int32)
+    bags = np.zeros((1, signature.longest, BAG), np.int32)
     found = signature.vocabulary.encode("the film was dull")
-    ids[0, : len(found)] = found
-    probabilities = np.asarray(exported.call(ids))[0]
+    bags[0, : len(found)] = found
+    probabilities = np.asarray(exported.call(bags))[0]
     said = re.search(r"bad\D*(\d\.\d{4})", task("predict", run, "the film was dull").out)
     assert signature.classes[probabilities.argmax()] == "bad"
     assert said and float(said[1]) == pytest.approx(probabilities.max(), abs=1e-4)
