@@ -117,6 +117,11 @@ class Weighted:
     def __len__(self) -> int:
         return len(self.split)
 
+    @property
+    def is_streamed(self) -> bool:
+        """Whether ``take`` decodes files."""
+        return self.split.is_streamed
+
     def take(self, rows: np.ndarray) -> tuple[np.ndarray, Targets]:
         """Inputs, and labels with weights (rows,)."""
         inputs, labels = self.split.take(rows)
@@ -131,6 +136,11 @@ class Rebuilt:
 
     def __len__(self) -> int:
         return int((self.split.labels == 0).sum())
+
+    @property
+    def is_streamed(self) -> bool:
+        """Whether ``take`` decodes files."""
+        return self.split.is_streamed
 
     def take(self, rows: np.ndarray) -> tuple[np.ndarray, Targets]:
         """Inputs, and the same inputs as targets."""

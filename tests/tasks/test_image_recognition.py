@@ -209,6 +209,11 @@ def test_a_few_photographs_of_several_sizes(task, tmp_path):
     signature = json.loads((run / "signature.json").read_text(encoding="utf-8"))
     assert (signature["input_shape"], signature["fit"]) == ([21, 24, 1], "resize")
     assert "1.0000" in task("evaluate", run).out
+    streamed = ("--data", tmp_path / "photos", "--model", "mlp", "--epochs", 3, "--stream", "always")
+    done = task(*streamed, "--run-dir", tmp_path / "streamed")
+    assert "20 images would take 9.8 KiB of memory: each batch is decoded when it is needed" in done.out, done.err
+    assert parameters(tmp_path / "streamed") == parameters(run)
+    assert "1.0000" in task("evaluate", tmp_path / "streamed").out
     (tmp_path / "photos" / ".DS_Store").write_bytes(b"x")
     (tmp_path / "photos" / "notes.txt").write_bytes(b"x")
     answers = task("predict", run, tmp_path / "photos")
@@ -216,6 +221,17 @@ def test_a_few_photographs_of_several_sizes(task, tmp_path):
     assert len(rows) == 20 and all(re.search(r"/(cat|dog)/.*│ \1 ", row) for row in rows)
     assert "not read: 1 other file in" in answers.err
     assert "brought to this size by resize" in task("export", run).out
+
+
+def test_photographs_begin_with_a_stride(task, tmp_path):
+    for number in range(20):
+        file = tmp_path / "photos" / ("cat", "dog")[number % 2] / f"{number}.png"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (100, 150), 10 * number).save(file)
+    for model, expected in (("resnet", True), ("mlp", False)):
+        told = task("--data", tmp_path / "photos", "--size", "150x100", "--model", model, "--dry-run").out
+        note = "150x100: the first convolution has a stride of 4, and the layers after it see 38x25"
+        assert (note in told) == expected
 
 
 def test_floats_to_255_are_predicted_as_they_were_trained(task, tmp_path):
