@@ -37,7 +37,7 @@ def read_cases(
     if columns:
         rows = read_rows(path, columns, options, notes)
     elif len(input_shape) == 2 and is_table_file(path):
-        rows = read_unlabelled(path, input_shape[0], options, notes)
+        rows = read_unlabelled(path, input_shape, options, notes)
     else:
         return [Case(str(path), read_inputs([path], input_shape, scaling, fit)[0])]
     names = (f"{path}, row {number}" for number in range(1, len(rows) + 1))

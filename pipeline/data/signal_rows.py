@@ -2,7 +2,7 @@
 
 Text files have numbers alone, and no line of names: of this format are the MIT-BIH heartbeats (class last) and the UCR
 archive's files (class first, white space, tabs or commas between the numbers). Files of sktime (``.ts``) and Weka
-(``.arff``) begin with a description.
+(``.arff``) begin with a description; a line of the former may have several channels.
 """
 
 import re
@@ -68,18 +68,18 @@ def _has_measures(sheet: Sheet) -> bool:
 def read_signals(
     path: Path, label: str, options: SheetOptions = USUAL
 ) -> tuple[np.ndarray, np.ndarray, tuple[str, ...]]:
-    """Signals, float32 (examples, time, 1), their classes as texts, (examples,), and notes.
+    """Signals, float32 (examples, time, channels), their classes as texts, (examples,), and notes.
 
     label: "first" or "last": the class's column. Anything else: whichever of the two has few different integers; in a
     file that is described (``.ts``, ``.arff``) the last one.
     """
-    sheet = _sheet(path, options)
+    sheet, channels = _sheet(path, options)
     notes = list(sheet.notes)
     if suffix_of(path) in _DESCRIBED:
         place = 0 if label == "first" else -1
         labels = [row[place].strip() for _, row in sheet.rows]
         numbers = _numbers(path, Sheet([(line, row[1:] if place == 0 else row[:-1]) for line, row in sheet.rows]))
-        return numbers[..., None].astype(np.float32), np.array(labels, object), tuple(notes)
+        return _signals(numbers, channels), np.array(labels, object), tuple(notes)
     numbers = _numbers(path, sheet)
     place = _place(path, numbers, label)
     if label not in ("first", "last"):
@@ -90,47 +90,74 @@ def read_signals(
         )
     samples = numbers[:, 1:] if place == 0 else numbers[:, :-1]
     labels = np.array([_class_name(path, value) for value in numbers[:, place].tolist()], object)
-    return samples[..., None].astype(np.float32), labels, tuple(notes)
+    return _signals(samples, channels), labels, tuple(notes)
 
 
 def read_unlabelled(
-    path: Path, length: int, options: SheetOptions = USUAL, notes: list[str] | None = None
+    path: Path, shape: tuple[int, ...], options: SheetOptions = USUAL, notes: list[str] | None = None
 ) -> np.ndarray:
-    """Signals of ``length`` samples, one in each line: float32, (examples, time, 1).
+    """Signals of a shape (time, channels), one in each line: float32, (examples, time, channels).
 
     They have no class, unless the file is described (``.ts``, ``.arff``): there, a last field after them is left out.
     """
-    sheet = _sheet(path, options)
+    sheet, channels = _sheet(path, options)
     if notes is not None:
         notes += sheet.notes
-    if suffix_of(path) in _DESCRIBED:
-        sheet = Sheet([(line, row[:-1] if len(row) == length + 1 else row) for line, row in sheet.rows])
-    numbers = _numbers(path, sheet)
-    if numbers.shape[1] != length:
+    if sheet.rows and channels != shape[1]:
         raise UserError(
-            f"{path} has signals of {numbers.shape[1]} samples, but the model was trained on {length}; each line must "
-            "have that many, and no class"
+            f"{path} has signals of {_counted(channels)}, but the model was trained on {shape[1]}; give a .ts "
+            "file with that many in each line, between colons"
         )
-    return numbers[..., None].astype(np.float32)
+    size = shape[0] * channels
+    if suffix_of(path) in _DESCRIBED:
+        sheet = Sheet([(line, row[:-1] if len(row) == size + 1 else row) for line, row in sheet.rows])
+    numbers = _numbers(path, sheet)
+    if numbers.shape[1] != size:
+        raise UserError(
+            f"{path} has signals of {numbers.shape[1] // channels} samples, but the model was trained on {shape[0]}; "
+            "each line must have that many, and no class"
+        )
+    return _signals(numbers, channels)
 
 
-def _sheet(path: Path, options: SheetOptions) -> Sheet:
-    """The rows of a file; the class of a ``.ts`` file is the last field of each."""
+def _sheet(path: Path, options: SheetOptions) -> tuple[Sheet, int]:
+    """The rows of a file, and the number of channels: a row has all samples of one after those of another.
+
+    Several are only in ``.ts`` files, where the class is the last field of a row.
+    """
     if suffix_of(path) != ".ts":
-        return read_sheet(path, options)
-    rows, notes = [], []
+        return read_sheet(path, options), 1
+    rows, notes, channels = [], [], 1
     for number, line in enumerate(read_guessed(path, options.encoding, notes).split("\n"), 1):
         text = line.strip()
         if not text or text.startswith(("#", "@")):
             continue
-        parts = text.split(":")
-        if len(parts) > 2 or "(" in text:
+        if "(" in text:
             raise UserError(
-                f"{path}: line {number} has {len(parts) - 1} channels or times of samples; only signals with one "
-                "channel at equal times are read"
+                f"{path}: line {number} has times of samples; only signals at equal times are read: write the values "
+                "alone, between commas"
             )
-        rows.append((number, [*parts[0].split(","), *parts[1:]]))
-    return Sheet(rows, notes=tuple(notes))
+        *signal, last = [part.split(",") for part in text.split(":")]
+        if len(last) > 1 or not signal:  # there is no class
+            signal, last = [*signal, last], []
+        channels = channels if rows else len(signal)
+        if len(signal) != channels or len({len(part) for part in signal}) > 1:
+            lengths = ", ".join(str(len(part)) for part in signal[:8])
+            raise UserError(
+                f"{path}: line {number} has {_counted(len(signal))} of {lengths} samples; all lines must have "
+                "the same number of channels, and all channels be equally long: cut them, or pad them with zeros"
+            )
+        rows.append((number, [*(sample for part in signal for sample in part), *last]))
+    return Sheet(rows, notes=tuple(notes)), channels
+
+
+def _signals(numbers: np.ndarray, channels: int) -> np.ndarray:
+    """Rows of samples, one channel after another, as float32 (examples, time, channels)."""
+    return numbers.reshape(len(numbers), channels, -1).swapaxes(1, 2).astype(np.float32)
+
+
+def _counted(channels: int) -> str:
+    return "1 channel" if channels == 1 else f"{channels} channels"
 
 
 def _numbers(path: Path, sheet: Sheet) -> np.ndarray:

@@ -216,6 +216,29 @@ def test_a_folder_with_a_file_for_training_and_one_for_testing(file, tmp_path):
     assert (len(cases.train), len(cases.validation), len(cases.test)) == (18, 2, 30)
 
 
+def test_signals_of_several_channels(file):
+    rows = [f"0.5,1,{i}:2,-{i},3:{'ab'[i % 2]}" for i in range(1, 41)]
+    cases = load(file("walks.ts", "@problemName walks", "@data", *rows), seed=0)
+    assert cases.input_shape == (3, 2) and cases.classes == ("a", "b")
+    samples = np.concatenate([cases.train.pixels, cases.validation.pixels, cases.test.pixels])
+    assert {x.tobytes() for x in samples} == {
+        np.array([[0.5, 2], [1, -i], [i, 3]], np.float32).tobytes() for i in range(1, 41)
+    }
+    for line in (rows[7], rows[7][:-2]):  # with its class, and without
+        (case,) = read_cases(Path(file("new.ts", line)), (3, 2), cases.scaling, None)
+        np.testing.assert_allclose(cases.scaling.undone(case.inputs), [[0.5, 2], [1, -8], [8, 3]], rtol=1e-5)
+    for line, message in (
+        ("1,2,3:4,5:a", "line 43 has 2 channels of 3, 2 samples; all lines must have the same number"),
+        ("1,2,3:a", "line 43 has 1 channel of 3 samples"),
+        ("1,2:3,4:a", "line 43 has 5 fields, and the first line 7|line 43 has 4 fields, and the first line 6"),
+        ("(0,1),(2,3):a", "line 43 has times of samples.*write the values alone"),
+    ):
+        with pytest.raises(UserError, match=message):
+            load(file("wrong.ts", "@problemName walks", "@data", *rows, line), seed=0)
+    with pytest.raises(UserError, match=r"new\.csv has signals of 1 channel, but the model was trained on 2"):
+        read_cases(Path(file("new.csv", "1,2,3,4,5,6")), (3, 2), cases.scaling, None)
+
+
 def test_what_is_said_of_signals(file):
     lines = signals(20, True)
     for wrong, message in (
