@@ -338,7 +338,7 @@ def _distinct(words: Sequence[str], rated: Mapping[str, float], count: int, rng:
 
 def _sentence(words: Sequence[str], rated: Mapping[str, float], rng: random.Random) -> Sentence:
     one, other = (_clause(words, rated, rng) for _ in range(2))
-    match rng.choice(("alone", "alone", "alone", "and", "but")):
+    match rng.choice(("alone", "alone", "and", "but")):
         case "alone":
             text, size = one.text, one.valence
         case "and":
