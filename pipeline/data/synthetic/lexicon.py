@@ -81,7 +81,7 @@ OPENINGS = (
     *(
         "i think",
         "i must say",
-            "in my opinion ,",
+        "in my opinion ,",
         "to be short ,",
         "as far as i know ,",
         "oh ,",
