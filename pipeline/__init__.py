@@ -3,18 +3,20 @@
 The package is called ``backhand`` where it is installed, and ``pipeline`` in a checkout.
 """
 
+from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from .backprop import attach, value_and_grad
+    from .attachment import attach
+    from .backprop import value_and_grad
 
 __all__ = ["attach", "value_and_grad"]
+
+_MODULES = {"attach": "attachment", "value_and_grad": "backprop"}
 
 
 def __getattr__(name: str) -> Any:
     """Imports what is exported when it is first used, so that parts of the package can be imported without the rest."""
-    if name in __all__:
-        from . import backprop
-
-        return getattr(backprop, name)
+    if name in _MODULES:
+        return getattr(import_module(f".{_MODULES[name]}", __name__), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,14 +1,13 @@
 """Backpropagation: the value and gradient of an objective, by the hand-written rules, by autodiff, or by both."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
-from functools import cache
 from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
 
-from .layers.base import Context, Layer, PyTree, Static, Wrapper, children, map_children
+from .attachment import attach_leaves
+from .layers.base import Context, PyTree
 from .layers.objective import Objective
 
 Gradient = Literal["manual", "autodiff", "attached"]
@@ -66,76 +65,3 @@ def _by_autodiff(objective: Objective) -> Callable:
         return jax.value_and_grad(value, has_aux=True)(params)
 
     return value_and_gradient
-
-
-@cache
-def attach(layer: Layer) -> Callable[..., PyTree]:
-    """``layer`` as a function ``(params, x, context=Context()) -> y`` with the hand-written rule as its derivative.
-
-    The function works under ``jax.grad``, ``jax.vjp``, ``jit`` and ``vmap``, in Flax, Equinox or plain JAX code. Equal
-    layers give the same function, so that attaching a layer again does not retrace. There is no forward-mode rule:
-    ``jax.jvp`` raises TypeError.
-
-    >>> from backhand.layers import MaxPool
-    >>> max_pool = attach(MaxPool((2, 2)))
-    >>> x = jnp.arange(4.0).reshape(1, 2, 2, 1)
-    >>> jax.grad(lambda x: max_pool({}, x).sum())(x).ravel().tolist()
-    [0.0, 0.0, 0.0, 1.0]
-    """
-
-    @jax.custom_vjp
-    def function(params: PyTree, x: PyTree, context: Context) -> PyTree:
-        return layer.apply(params, x, context)
-
-    def forward(params: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
-        y, residuals = layer.forward(params, x, context)
-        return y, (params, residuals, _dtypes(x))
-
-    def backward(saved: PyTree, d_y: PyTree) -> tuple[PyTree, PyTree, None]:
-        params, residuals, dtypes = saved
-        d_params, d_x = layer.backward(params, residuals, jax.tree.map(_none_for_float0, d_y))
-        _check_dtypes(layer, "params", _dtypes(params), d_params)
-        _check_dtypes(layer, "x", dtypes, d_x)
-        return d_params, d_x, None
-
-    function.defvjp(forward, backward)
-
-    def attached(params: PyTree, x: PyTree, context: Context = Context()) -> PyTree:  # noqa: B008  (frozen)
-        return function(params, x, context)
-
-    return attached
-
-
-def _none_for_float0(d: Any) -> Any:
-    return None if d.dtype == jax.dtypes.float0 else d
-
-
-def _dtypes(tree: PyTree) -> PyTree:
-    return jax.tree.map(lambda leaf: Static(jnp.dtype(leaf.dtype)), tree)
-
-
-def _check_dtypes(layer: Layer, name: str, dtypes: PyTree, cotangent: PyTree) -> None:
-    # custom_vjp checks the structure and the shapes of cotangents, but accepts a float32 for a bfloat16.
-    def check(path: Any, d: Any, dtype: Any) -> None:
-        if d is not None and d.dtype != dtype.value:
-            where = name + jax.tree_util.keystr(path)
-            raise TypeError(f"{type(layer).__name__}.backward gives {d.dtype} for d_{where}, which is {dtype.value}")
-
-    jax.tree_util.tree_map_with_path(check, cotangent, dtypes, is_leaf=lambda node: node is None)
-
-
-@dataclass(frozen=True)
-class Attached(Wrapper):
-    """``layer`` with its hand-written rule attached to ``apply``, under the same parameters."""
-
-    layer: Layer
-
-    def apply(self, params: PyTree, x: PyTree, context: Context) -> PyTree:
-        return attach(self.layer)(params, x, context)
-
-
-def attach_leaves(layer: Layer) -> Layer:
-    """The same model with the rule of every leaf layer attached, so that ``jax.grad`` only applies the chain rule."""
-    if not any(children(layer)):
-        return Attached(layer)
-    return map_children(lambda _, child: attach_leaves(child), layer)

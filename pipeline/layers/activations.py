@@ -7,7 +7,7 @@ A new elementwise activation is a subclass of ``Elementwise`` with its definitio
 import math
 from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +40,8 @@ class Elementwise(Activation):
     >>> Square().backward({}, residuals, jnp.ones_like(y))[1].tolist()
     [2.0, 6.0]
     """
+
+    examplewise: ClassVar[bool] = True
 
     @abstractmethod
     def value(self, x: Float[Array, "*shape"]) -> Float[Array, "*shape"]:
@@ -273,6 +275,10 @@ class Softmax(Activation):
 
     axis: int = -1
 
+    @property
+    def independent_examples(self) -> bool:
+        return self.axis == -1
+
     def apply(self, params: dict, x: Float[Array, "*shape"], context: Context) -> Float[Array, "*shape"]:
         del params, context
         wide = x.astype(reduction_dtype(x.dtype))
@@ -308,6 +314,10 @@ class LogSoftmax(Activation):
     """y_i = x_i - log sum_j exp(x_j) along ``axis``. Some, but not all, of the x_j may be minus infinity."""
 
     axis: int = -1
+
+    @property
+    def independent_examples(self) -> bool:
+        return self.axis == -1
 
     def apply(self, params: dict, x: Float[Array, "*shape"], context: Context) -> Float[Array, "*shape"]:
         del params, context

@@ -1,7 +1,7 @@
 """Multi-head attention layers: projections around ``DotProductAttention``, with key-value caches for decoding."""
 
 from dataclasses import KW_ONLY, dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -27,6 +27,8 @@ class _Cache(NamedTuple):
 @dataclass(frozen=True)
 class _MultiHead(Layer):
     """Four Dense layers around DotProductAttention: query, key, value and out."""
+
+    examplewise: ClassVar[bool] = True
 
     heads: int
     key_value_heads: int | None = None

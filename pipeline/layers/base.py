@@ -66,6 +66,9 @@ class Layer(ABC):
     """A pure function of (params, x, context) with a hand-written backward pass; see the module for the contract.
 
     positionwise: whether the output at a position of the time axis depends only on the input at that position.
+    examplewise: whether the first axis of all arrays of x and y is a batch of examples, each computed by itself. Not so
+        if examples share statistics or random numbers.
+    indivisible: whether its parts can't be replaced by other layers, because it reads more of them than the contract.
     decayed: names of the parameters that weight decay applies to.
     batch_statistics: names of the parameters that hold statistics of the data, which no gradient sets.
 
@@ -79,6 +82,8 @@ class Layer(ABC):
     """
 
     positionwise: ClassVar[bool] = True
+    examplewise: ClassVar[bool] = False
+    indivisible: ClassVar[bool] = False
     decayed: ClassVar[tuple[str, ...]] = ("kernel",)
     batch_statistics: ClassVar[tuple[str, ...]] = ()
 
@@ -86,6 +91,11 @@ class Layer(ABC):
     def reads_memory(self) -> bool:
         """Whether the input is a pair (x, memory), where the memory is, for instance, an encoder's output."""
         return any(part.reads_memory for _, part in children(self))
+
+    @property
+    def independent_examples(self) -> bool:
+        """Whether the layer and all of its parts are examplewise, so that examples can be joined into one batch."""
+        return self.examplewise and all(part.independent_examples for _, part in children(self))
 
     @abstractmethod
     def init(self, key: Any, x: PyTree) -> PyTree:
@@ -165,6 +175,26 @@ def output(layer: Layer, params: PyTree, x: PyTree) -> PyTree:
 def reduction_dtype(dtype: Any) -> Any:
     """The dtype that sums over values of ``dtype`` are accumulated in: float64 for float64, float32 for all others."""
     return jnp.float64 if dtype == jnp.float64 else jnp.float32
+
+
+def varying_axes(tree: PyTree) -> frozenset[str]:
+    """The mesh axes along which the arrays differ from device to device, inside of ``jax.shard_map``; else none."""
+    return frozenset().union(*(jax.typeof(leaf).manual_axis_type.varying for leaf in jax.tree.leaves(tree)))
+
+
+def vary_like(tree: PyTree, *like: PyTree) -> PyTree:
+    """``tree``, with the types of arrays that differ from device to device as those of ``like`` do.
+
+    The first carry of a loop needs it where later ones are computed from ``like``: ``jax.shard_map`` checks that they
+    have equal types. The numbers stay the same, and outside of ``shard_map`` so does the type.
+    """
+    axes = varying_axes(like)
+
+    def vary(leaf: Any) -> Any:
+        missing = axes - varying_axes(leaf)
+        return jax.lax.pcast(leaf, tuple(sorted(missing)), to="varying") if missing else leaf
+
+    return jax.tree.map(vary, tree)
 
 
 def children(layer: Layer) -> Iterator[tuple[str, Layer]]:

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float
 
-from .base import Context, Layer, PyTree, reduction_dtype
+from .base import Context, Layer, PyTree, reduction_dtype, vary_like
 from .cpu_cache import CACHE_BYTES
 
 Heads = Float[Array, "batch time heads head_features"]
@@ -54,6 +54,7 @@ class DotProductAttention(Layer):
     """
 
     positionwise: ClassVar[bool] = False
+    examplewise: ClassVar[bool] = True
 
     causal: bool = False
     rows: int | None = None
@@ -152,7 +153,8 @@ class DotProductAttention(Layer):
 
         shape = (*query.shape[:3], value.shape[-1])
         statistics = jnp.zeros((key.shape[0], key.shape[2], query.shape[1] * tiling.group), wide)
-        return tiling.over_tiles(tile, (jnp.zeros(shape, query.dtype), statistics, statistics))
+        start = jnp.zeros(shape, query.dtype), statistics, statistics
+        return tiling.over_tiles(tile, vary_like(start, query, key, value, mask))
 
     def _d_attend(
         self,
@@ -192,14 +194,15 @@ class DotProductAttention(Layer):
                 d_q = _weighted_sums(keys_by_feature[..., :visible], d_scores)  # (5)
                 return tiling.write(d_query, i, start, d_q * scale), d_keys, d_values
 
-            zeros = tuple(jnp.zeros(array.shape, wide) for array in (keys, values))
+            zeros = vary_like(tuple(jnp.zeros(array.shape, wide) for array in (keys, values)), d_inputs)
             d_query, d_keys, d_values = self._over_blocks(
                 query.shape[1], key.shape[1], block, (d_inputs[0], *zeros), rows
             )
             d_key, d_value = tiling.write(d_inputs[1], i, 0, d_keys * scale), tiling.write(d_inputs[2], i, 0, d_values)
             return d_query, d_key, d_value
 
-        return tiling.over_tiles(tile, tuple(jnp.zeros_like(array) for array in (query, key, value)))
+        start = tuple(jnp.zeros(array.shape, array.dtype) for array in (query, key, value))
+        return tiling.over_tiles(tile, vary_like(start, query, key, value, largest, inverse_total, mask, d_y))
 
     def _scores(self, queries: Array, keys: Array, mask: Any, start: Any, group: int) -> Array:
         """q k of a block, (examples, key heads, keys, rows), and minus infinity where a key is masked.

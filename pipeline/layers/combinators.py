@@ -5,7 +5,7 @@ a parameter begins with the path of its layer: ``layers/3/kernel`` belongs to th
 """
 
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -29,6 +29,8 @@ class Serial(Layer):
     >>> model.apply(params, x, Context()).shape
     (4, 2)
     """
+
+    examplewise: ClassVar[bool] = True
 
     layers: tuple[Layer, ...]
 
@@ -120,6 +122,8 @@ def without_memory(x: PyTree) -> PyTree:
 class Residual(Layer):
     """A residual connection, y = x + f(x) (He et al. 2016); for an input (x, memory), y = x + f(x, memory)."""
 
+    examplewise: ClassVar[bool] = True
+
     layer: Layer
 
     def init(self, key: Any, x: PyTree) -> PyTree:
@@ -161,6 +165,8 @@ class Parallel(Layer):
 
     combine: "sum", or "concatenate" (along the last axis).
     """
+
+    examplewise: ClassVar[bool] = True
 
     layers: tuple[Layer, ...]
     combine: str = "sum"
@@ -248,6 +254,8 @@ class Remat(Layer):
     memory inside ``Repeat``, where only one layer's residuals exist at a time.
     """
 
+    examplewise: ClassVar[bool] = True
+
     layer: Layer
 
     def init(self, key: Any, x: PyTree) -> PyTree:
@@ -292,6 +300,8 @@ class Cast(Layer):
     dtype: a name such as "bfloat16" or "float32".
     """
 
+    examplewise: ClassVar[bool] = True
+
     dtype: str
 
     def init(self, key: Any, x: PyTree) -> PyTree:
@@ -330,6 +340,8 @@ class EncoderDecoder(Layer):
     where the memory is the encoder's output; its layers must be causal. Positions whose id is ``padding`` are masked in
     both sequences.
     """
+
+    examplewise: ClassVar[bool] = True
 
     encoder: Layer
     decoder: Layer

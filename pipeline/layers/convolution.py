@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Float
 
-from .base import Context, Layer, reduction_dtype
+from .base import Context, Layer, reduction_dtype, vary_like
 from .cpu_cache import CACHE_BYTES, examples_in_cache
 from .initializers import Initializer, lecun_normal
 from .windows import Padding, check_axes, explicit_padding, spread_out
@@ -49,6 +49,7 @@ class Conv(Layer):
     """
 
     positionwise: ClassVar[bool] = False
+    examplewise: ClassVar[bool] = True
 
     features: int
     window: tuple[int, ...]
@@ -202,7 +203,7 @@ class Conv(Layer):
         # Slices and not a scan, whose reshaped operand would be a second copy of d_y beside the one for (3).
         whole, rest = divmod(x.shape[0], chunk)
         start = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(of, x, d_y))
-        d_rows, d_bias = lax.fori_loop(0, whole, step, start)
+        d_rows, d_bias = lax.fori_loop(0, whole, step, vary_like(start, x, d_y))
         if rest:
             d_rows, d_bias = jax.tree.map(jnp.add, (d_rows, d_bias), of(x[-rest:], d_y[-rest:]))
         inputs = (
@@ -356,6 +357,7 @@ class ConvTranspose(Layer):
     """
 
     positionwise: ClassVar[bool] = False
+    examplewise: ClassVar[bool] = True
 
     features: int
     window: tuple[int, ...]

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float, Int
 
-from .base import Context, Layer, reduction_dtype
+from .base import Context, Layer, reduction_dtype, vary_like
 from .initializers import normal
 
 
@@ -115,5 +115,5 @@ class EmbeddingBag(Layer):
             present = jnp.where(ids != 0, jnp.clip(ids, 0, self.vocabulary - 1), self.vocabulary)
             return d_embedding.at[present].add(d_rows, mode="drop"), None  # (1)
 
-        d_embedding, _ = lax.scan(add, jnp.zeros(embedding.shape, sums), jnp.moveaxis(x, -1, 0))
+        d_embedding, _ = lax.scan(add, vary_like(jnp.zeros(embedding.shape, sums), x, d_y), jnp.moveaxis(x, -1, 0))
         return {"embedding": d_embedding.astype(embedding.dtype)}, None

@@ -22,6 +22,8 @@ Ids = tuple[Int[Array, "*batch"], Int[Array, "*pairs"]]
 class _Pairs(Layer):
     """Embeddings of users and items. users, items: how many there are; features: the size of their vectors."""
 
+    examplewise: ClassVar[bool] = True
+
     decayed: ClassVar[tuple[str, ...]] = ("embedding",)
 
     users: int
@@ -159,6 +161,8 @@ class SVDPlusPlus(Layer):
 
     Parameters: user with embedding (users, features), implicit with embedding (items, features).
     """
+
+    examplewise: ClassVar[bool] = True
 
     decayed: ClassVar[tuple[str, ...]] = ("embedding",)
 

@@ -17,6 +17,8 @@ from .linear import Dense
 class GLU(Layer):
     """y = a sigmoid(b), where a and b are the first and the second half of the features of x (Dauphin et al. 2017)."""
 
+    examplewise: ClassVar[bool] = True
+
     def init(self, key: Any, x: Float[Array | jax.ShapeDtypeStruct, "*batch features"]) -> dict:
         del key
         if x.shape[-1] % 2:
@@ -56,6 +58,8 @@ class GLU(Layer):
 @dataclass(frozen=True)
 class _Gated(Layer):
     """A feed-forward layer of ``hidden`` units, gated by ``activation``."""
+
+    examplewise: ClassVar[bool] = True
 
     activation: ClassVar[Layer]
 

@@ -1,7 +1,7 @@
 """Linear layers: Dense and Scale."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -22,6 +22,8 @@ class Dense(Layer):
     >>> params["kernel"].shape, layer.apply(params, x, Context()).shape
     ((3, 2), (1, 2))
     """
+
+    examplewise: ClassVar[bool] = True
 
     features: int
     use_bias: bool = True
@@ -71,6 +73,8 @@ class Dense(Layer):
 @dataclass(frozen=True)
 class Scale(Layer):
     """y = factor x, with a fixed factor, such as the 1/2 of half-step residual branches (Lu et al. 2019)."""
+
+    examplewise: ClassVar[bool] = True
 
     factor: float
 

@@ -136,6 +136,8 @@ class LayerNorm(Layer):
     [[-1.0, 1.0], [-1.0, 1.0]]
     """
 
+    examplewise: ClassVar[bool] = True
+
     epsilon: float = 1e-6
 
     def init(self, key: Any, x: Float[Array | jax.ShapeDtypeStruct, "*batch features"]) -> dict[str, Array]:
@@ -199,6 +201,8 @@ class RMSNorm(Layer):
     Parameters: scale (features,).
     """
 
+    examplewise: ClassVar[bool] = True
+
     epsilon: float = 1e-6
 
     def init(self, key: Any, x: Float[Array | jax.ShapeDtypeStruct, "*batch features"]) -> dict[str, Array]:
@@ -252,6 +256,7 @@ class GroupNorm(Layer):
     """
 
     positionwise: ClassVar[bool] = False
+    examplewise: ClassVar[bool] = True
 
     groups: int
     epsilon: float = 1e-6

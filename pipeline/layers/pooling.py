@@ -26,6 +26,7 @@ class _Pool(Layer):
     """
 
     positionwise: ClassVar[bool] = False
+    examplewise: ClassVar[bool] = True
 
     window: tuple[int, ...]
     strides: tuple[int, ...] | None = None
@@ -221,6 +222,7 @@ class GlobalAveragePool(Layer):
     """
 
     positionwise: ClassVar[bool] = False
+    examplewise: ClassVar[bool] = True
 
     def init(self, key: Any, x: Float[Array | jax.ShapeDtypeStruct, "batch *space channels"]) -> dict[str, Array]:
         del key, x
@@ -268,6 +270,7 @@ class GlobalMaxPool(Layer):
     """
 
     positionwise: ClassVar[bool] = False
+    examplewise: ClassVar[bool] = True
 
     def init(self, key: Any, x: Float[Array | jax.ShapeDtypeStruct, "batch *space channels"]) -> dict[str, Array]:
         del key, x

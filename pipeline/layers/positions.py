@@ -1,7 +1,7 @@
 """Positions: learned or sinusoidal vectors that are added to a sequence, and rotations of queries and keys."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -18,6 +18,8 @@ class LearnedPositions(Layer):
 
     Parameters: embedding (length, features).
     """
+
+    examplewise: ClassVar[bool] = True
 
     length: int
 
@@ -78,6 +80,8 @@ class SinusoidalPositions(Layer):
     Sines are the first half of the features and cosines the second; the paper alternates them.
     """
 
+    examplewise: ClassVar[bool] = True
+
     base: float = 10_000.0
 
     def init(self, key: Any, x: Float[Array | jax.ShapeDtypeStruct, "batch time features"]) -> dict:
@@ -130,6 +134,8 @@ class Rotary(Layer):
     and a rotated key then depends on the difference of their positions only. A pair is feature i of the first half and
     feature i of the second half, as in GPT-NeoX and Llama.
     """
+
+    examplewise: ClassVar[bool] = True
 
     base: float = 10_000.0
 

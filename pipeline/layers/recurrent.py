@@ -14,7 +14,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from .base import Context, Layer, PyTree, reduction_dtype
+from .base import Context, Layer, PyTree, reduction_dtype, vary_like
 from .initializers import glorot_uniform, orthogonal
 from .scan_in_place import scan_in_place
 
@@ -63,6 +63,7 @@ class _Recurrent(Layer):
     gates: ClassVar[int]
     """The number of gates: the weights have one block of ``units`` columns for each."""
     positionwise: ClassVar[bool] = False
+    examplewise: ClassVar[bool] = True
     states: ClassVar[int] = 1
     """The number of arrays in the state."""
 
@@ -103,8 +104,9 @@ class _Recurrent(Layer):
             "bias": jnp.zeros(self.gates * self.units, jnp.float32),
         }
 
-    def zeros(self, batch: int, dtype: Any) -> State:
-        return (jnp.zeros((batch, self.units), dtype),) * self.states
+    def zeros(self, x: Array | jax.ShapeDtypeStruct, dtype: Any, *like: PyTree) -> State:
+        """The state before the first step, for inputs like ``x``. like: what the states depend on."""
+        return vary_like((jnp.zeros((x.shape[0], self.units), dtype),) * self.states, *like)
 
     def inputs(self, params: dict[str, Array], x: Array) -> Float[Array, "time batch gates"]:
         """a = x kernel + bias at all positions."""
@@ -133,7 +135,7 @@ class _Recurrent(Layer):
         return self.output(h, state, mask), state
 
     def apply(self, params: dict[str, Array], x: Float[Array, "batch time features"], context: Context) -> Array:
-        return self.run(params, self.zeros(x.shape[0], x.dtype), x, context.mask)[0]
+        return self.run(params, self.zeros(x, x.dtype, params, x, context.mask), x, context.mask)[0]
 
     def forward(
         self, params: dict[str, Array], x: Float[Array, "batch time features"], context: Context
@@ -147,7 +149,7 @@ class _Recurrent(Layer):
             return _select(mask, new, state), gates, (state, extra)
 
         products = jnp.tensordot(_swap(x), params["kernel"], 1)
-        start = self.zeros(x.shape[0], x.dtype)
+        start = self.zeros(x, x.dtype, params, x, mask)
         end, gates, (previous, extra) = scan_in_place(step, start, products, mask, self.reverse)
         # The state after a step is the previous state of the next one.
         parts = [end[0][None], previous[0][:-1]] if self.reverse else [previous[0][1:], end[0][None]]
@@ -178,9 +180,9 @@ class _Recurrent(Layer):
         x, previous, gates, mask = residuals
         weights = {name: value.astype(x.dtype) for name, value in params.items()}
         sums = reduction_dtype(x.dtype)
-        d_end, d_h = self.zeros(x.shape[0], sums), None
+        d_end, d_h = self.zeros(x, sums, residuals, weights, d_y), None
         if self.outputs == "last":
-            d_end = (d_y.astype(sums), *d_end[1:])
+            d_end = (vary_like(d_y.astype(sums), d_end[0]), *d_end[1:])
         else:
             d_h = _swap(d_y)
 
@@ -216,7 +218,7 @@ class _Recurrent(Layer):
         del params, length, context
         if self.reverse:
             raise ValueError(f"{type(self).__name__}(reverse=True) starts at the end: it cannot decode one by one")
-        return self.zeros(x.shape[0], x.dtype)
+        return self.zeros(x, x.dtype)
 
     def decode_step(
         self, params: dict[str, Array], cache: State, x: Float[Array, "batch time features"], context: Context
@@ -412,6 +414,8 @@ class Bidirectional(Layer):
     """
 
     positionwise: ClassVar[bool] = False
+    examplewise: ClassVar[bool] = True
+    indivisible: ClassVar[bool] = True
 
     forward_layer: _Recurrent
     backward_layer: _Recurrent

@@ -1,12 +1,12 @@
 """Repeat: equal layers one after the other, as one scan over their stacked parameters."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
 
-from .base import Context, Layer, PyTree, Static
+from .base import Context, Layer, PyTree, Static, vary_like
 from .combinators import without_memory
 
 
@@ -25,6 +25,8 @@ class Repeat(Layer):
     ((4, 3, 3), (2, 3))
     """
 
+    examplewise: ClassVar[bool] = True
+
     layer: Layer
     times: int
 
@@ -36,7 +38,11 @@ class Repeat(Layer):
             layer_params, i = indexed
             return self.layer.apply(layer_params, _with_memory(x, y), context.child(i)), None
 
-        return jax.lax.scan(step, without_memory(x), (params["layer"], jnp.arange(self.times, dtype=jnp.int32)))[0]
+        return jax.lax.scan(
+            step,
+            vary_like(without_memory(x), x, params, context),
+            (params["layer"], jnp.arange(self.times, dtype=jnp.int32)),
+        )[0]
 
     def forward(self, params: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
         common = jax.tree.leaves((x[1:] if isinstance(x, tuple) else (), context))
@@ -55,7 +61,11 @@ class Repeat(Layer):
                         shared[place] = source
             return y, [leaf for place, leaf in enumerate(residuals) if place not in shared]
 
-        y, stacked = jax.lax.scan(step, without_memory(x), (params["layer"], jnp.arange(self.times, dtype=jnp.int32)))
+        y, stacked = jax.lax.scan(
+            step,
+            vary_like(without_memory(x), x, params, context),
+            (params["layer"], jnp.arange(self.times, dtype=jnp.int32)),
+        )
         places = tuple(sorted(shared))
         return y, (stacked, [common[shared[place]] for place in places], Static((places, structure)))
 
@@ -87,7 +97,11 @@ class Repeat(Layer):
         first_layer = jax.tree.map(lambda leaf: leaf[0], (params["layer"], stacked))
         d_rest = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), jax.eval_shape(one, d_y, *first_layer)[2])
         (d_x, d_rest), d_params = jax.lax.scan(
-            step, (d_y, d_rest), (params["layer"], stacked), length=self.times, reverse=True
+            step,
+            vary_like((d_y, d_rest), d_y, params, residuals),
+            (params["layer"], stacked),
+            length=self.times,
+            reverse=True,
         )
         return {"layer": d_params}, ((d_x, *d_rest) if d_rest else d_x)
 

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from .base import PyTree
+from .base import PyTree, vary_like
 
 
 def scan_in_place(
@@ -43,6 +43,6 @@ def scan_in_place(
         carry, new, y = step(carry, read(rows, t), x)
         return (carry, rows, new, t), y
 
-    start = (carry, rows, read(rows, first), jnp.int32(first))
+    start = *vary_like((carry, rows, read(rows, first)), carry, rows, xs), jnp.int32(first)
     (carry, rows, new, _), ys = lax.scan(one, start, (jnp.arange(length, dtype=jnp.int32), xs), reverse=reverse)
     return carry, write(rows, new, last), ys

@@ -15,6 +15,7 @@ class Reshape(Layer):
     """Reshapes every example to ``shape``, in which one size may be -1; the batch axis stays."""
 
     positionwise: ClassVar[bool] = False
+    examplewise: ClassVar[bool] = True
 
     shape: tuple[int, ...]
 
@@ -49,6 +50,7 @@ class Flatten(Layer):
     """Reshapes every example to one vector; the batch axis stays."""
 
     positionwise: ClassVar[bool] = False
+    examplewise: ClassVar[bool] = True
 
     def init(self, key: Any, x: Shaped[Array | jax.ShapeDtypeStruct, "batch *shape"]) -> dict:
         del key, x

@@ -6,7 +6,7 @@ left out of the parameters; wherever it is used, the source takes its place. ``T
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from .base import Context, Layer, PyTree
 
@@ -53,6 +53,8 @@ class Tied(Layer):
     >>> [sorted(part) for part in params["layer"]["layers"]]
     [['bias', 'kernel'], ['bias']]
     """
+
+    examplewise: ClassVar[bool] = True
 
     layer: Layer
     ties: Ties

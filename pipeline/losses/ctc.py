@@ -8,7 +8,7 @@ import numpy as np
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
-from ..layers.base import Context, PyTree, reduction_dtype
+from ..layers.base import Context, PyTree, reduction_dtype, vary_like
 from . import scaled_float
 from .base import Loss, Targets
 from .scaled_float import ScaledFloat
@@ -98,7 +98,7 @@ class CTC(Loss):
             return jnp.where((t < frames)[:, None], _log_sum(ways) + log_y, log_alpha), None
 
         # Every alignment starts at the first blank; the first frame stays there or moves to the first label.
-        start = jnp.full(states.shape, -jnp.inf, z.dtype).at[:, 0].set(0.0)
+        start = vary_like(jnp.full(states.shape, -jnp.inf, z.dtype).at[:, 0].set(0.0), x)
         log_alpha, _ = lax.scan(step, start, (log_y.swapaxes(0, 1), jnp.arange(z.shape[1], dtype=frames.dtype)))
         at_blank = jnp.take_along_axis(log_alpha, 2 * lengths[:, None], 1)[:, 0]
         at_label = jnp.take_along_axis(log_alpha, jnp.maximum(2 * lengths[:, None] - 1, 0), 1)[:, 0]
@@ -140,6 +140,7 @@ class CTC(Loss):
             return (scaled_float.pad(new, 1, 0), new_b), alpha
 
         start = _one_at(jnp.full_like(lengths, -1), labels, z), _one_at(jnp.zeros_like(lengths), labels, z)
+        start = vary_like(start, x)
         (alpha, b), before = lax.scan(step, start, (y_labels, y_blank, _counts(frames, z.shape[1])))
         at_end = [
             ScaledFloat(*(jnp.take_along_axis(a, lengths[:, None], 1)[:, 0] for a in part)) for part in (b, alpha)
@@ -198,7 +199,7 @@ class CTC(Loss):
 
         start = _one_at(jnp.full_like(lengths, -1), labels, z), _one_at(lengths, labels, z), last
         counts = _counts(frames, z.shape[1])
-        _, gamma = lax.scan(step, start, (y_labels, y_blank, counts, before), reverse=True)
+        _, gamma = lax.scan(step, vary_like(start, residuals), (y_labels, y_blank, counts, before), reverse=True)
 
         symbols = jnp.arange(z.shape[-1], dtype=labels.dtype)[None, None]
         d_labels = jnp.einsum(

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from ..layers.base import Context, reduction_dtype
+from ..layers.base import Context, reduction_dtype, vary_like
 from ..layers.initializers import normal
 from .base import Loss, Targets
 from .cross_entropy import SoftmaxCrossEntropy
@@ -142,7 +142,7 @@ class VocabularyCrossEntropy(Loss):
             d_embedding = d_embedding + jnp.tensordot(w_p, rows, (axes, axes), preferred_element_type=sums)
             return d_embedding, (largest + jnp.log(total), d_rows)
 
-        start = jnp.zeros(embedding.shape, sums)
+        start = vary_like(jnp.zeros(embedding.shape, sums), embedding, h, weights)
         d_embedding, (log_sums, d_h) = lax.scan(chunk, start, (in_chunks(h, -2), in_chunks(weights, -1)))
         return whole(log_sums, -1), whole(d_h, -2), d_embedding
 

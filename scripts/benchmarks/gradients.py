@@ -7,7 +7,8 @@ import jax
 import jax.numpy as jnp
 
 from benchmarks.cases import Case
-from pipeline.backprop import Gradient, attach, value_and_grad
+from pipeline.attachment import attach
+from pipeline.backprop import Gradient, value_and_grad
 from pipeline.layers.base import Layer, PyTree
 
 

@@ -10,7 +10,7 @@ import optax
 from jax import lax, nn
 from jax.scipy import special
 
-from pipeline.backprop import attach
+from pipeline.attachment import attach
 from pipeline.layers.activations import GELU
 from pipeline.layers.convolution import Conv
 from pipeline.layers.embedding import Embedding
