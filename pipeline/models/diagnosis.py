@@ -36,11 +36,11 @@ def make(
                 )
             return autoencoder.convolutional(shape, channels, code)
         case "convnet", "images":
-            return image.convnet(classes, channels, dropout=dropout)
+            return image.convnet(classes, channels, dropout=dropout, stride=image.stem_stride(shape))
         case "convnet", "signals":
             return image.convnet_1d(classes, channels, dropout=dropout)
         case "resnet", "images":
-            return image.resnet(classes, channels)
+            return image.resnet(classes, channels, stride=image.stem_stride(shape))
         case "rocket", "signals":
             return signal.rocket(classes, kernels, seed)
         case "gru", "signals":
