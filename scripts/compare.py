@@ -16,7 +16,7 @@ from pipeline.report import page
 from pipeline.report.comparison import Compared, comparison, options_table, results_table
 from pipeline.storage import read_json
 from pipeline.training.run import Run
-from tasks.framework.command_line import print_table
+from tasks.framework.answers import print_table
 from tasks.framework.summary import WITHOUT_EFFECT
 
 

@@ -47,7 +47,8 @@ from pipeline.report.training import learning_sections
 from pipeline.training.config import TaskConfig
 from pipeline.training.optimizer import OptimizerConfig
 from pipeline.training.precision import in_precision
-from tasks.framework.command_line import Predictions, main, print_lines
+from tasks.framework.answers import Answers, Predictions
+from tasks.framework.command_line import main
 from tasks.framework.export import Exported
 from tasks.framework.stages import Evaluation, Metric, Outcome, Story, TaskModel, Training
 from tasks.framework.summary import split_sizes
@@ -221,7 +222,7 @@ class LanguageModel(Task[Config]):
             )
         ]
 
-    def predict(self, command: Continue) -> None:
+    def predict(self, command: Continue) -> Answers:
         require_between(command, length=(1, 1_000_000), top_k=(0, LARGEST), seed=(0, SEEDS - 1))
         # A lower temperature divides the logits until they are infinite.
         fits = command.temperature == 0 or 0.001 <= command.temperature <= 1000
@@ -234,14 +235,14 @@ class LanguageModel(Task[Config]):
                 raise UserError("a prompt is empty; give at least one character to continue")
         special = vocabulary.special_ids
         generate = make_continuation(objective, config.context, command.temperature, command.top_k, special)
+        records = []
         for i, prompt in enumerate(command.prompts):
             key = jax.random.fold_in(jax.random.key(command.seed), i)
             ids, notes = _prompt_ids(prompt, vocabulary, config)
             print_notes(f"prompt {i + 1}: {note}" for note in notes)
             ids = generate(params, ids, command.length, key)
-            print_lines(prompt + vocabulary.decode(ids))
-            if i + 1 < len(command.prompts):
-                print("-" * 40)
+            records.append({"prompt": prompt, "continuation": vocabulary.decode(ids)})
+        return Answers(records, f"\n{'-' * 40}\n".join("".join(record.values()) for record in records))
 
     def exported(self, model: TaskModel, run_directory: Path) -> Exported:
         """Ids (batch, context) to the log-probability of every token coming next, at each position."""

@@ -41,7 +41,8 @@ from pipeline.training.precision import in_precision
 from pipeline.training.signatures import Catalogue
 from pipeline.training.sparse_updates import SparseTable
 from pipeline.training.stopping import StopConfig
-from tasks.framework.command_line import Predictions, main, print_lines, print_table
+from tasks.framework.answers import Answers, Predictions, Table
+from tasks.framework.command_line import main
 from tasks.framework.cross_validation import CrossValidated, Part
 from tasks.framework.export import Exported
 from tasks.framework.stages import Evaluation, Metric, Outcome, Story, TaskModel, Training
@@ -145,7 +146,7 @@ class Recommend(Predictions):
 
     user: str = ""
     """Name of the user in the data."""
-    count: int = 10
+    top: int = 10
     """Number of items."""
 
 
@@ -236,7 +237,8 @@ class Recommendation(CrossValidated[Config]):
         return Training(
             _examples(config, recommender, data.train),
             evaluate,
-            f"{data.name} ({len(data.users) - 1:,} users, {len(data.items) - 1:,} items; {split_sizes(data)} ratings)",
+            f"{data.name} ({len(data.users) - 1:,} users, {len(data.items) - 1:,} items; {split_sizes(data)} ratings, "
+            f"{data.scale[0]:g} to {data.scale[1]:g})",
             data.notes,
             tables=tuple(SparseTable(paths, (ids,)) for paths, ids in models.tables(model.objective.model)),
         )
@@ -301,23 +303,21 @@ class Recommendation(CrossValidated[Config]):
         test = {name: content["test"][name] for name in ("rmse", "mae")}
         return [report.baselines(test, content["baselines"], config.model, None)]
 
-    def predict(self, command: Recommend) -> None:
+    def predict(self, command: Recommend) -> Answers:
         if not command.user:
             raise UserError("predict needs a user: predict RUN --user 42")
-        require_between(command, count=(1, LARGEST))
+        require_between(command, top=(1, LARGEST))
         recommender = _recommender(*self.trained_with_data(command.run))
         data = recommender.data
         if command.user not in data.users[1:]:
-            print_lines(
-                f"{command.user} is not among the {len(data.users) - 1:,} users of {data.name} (such as "
-                f"{', '.join(data.users[1:4])}): what follows is for anybody"
-            )
-        score = "rating" if recommender.baseline else "score"
-        rows = [
-            (item, data.titles.get(item, ""), f"{value:.2f}", "; ".join(similar))
-            for item, value, similar in recommender.recommend(command.user, command.count)
-        ]
-        print_table(("item", "title", score, "most similar items that the user knows"), rows, numbers=(score,))
+            among = f"the {len(data.users) - 1:,} users of {data.name} (such as {', '.join(data.users[1:4])})"
+            print_notes([f"{command.user} is not among {among}: what follows is for anybody"])
+        names = "item", "title", "rating" if recommender.baseline else "score", "similar"
+        answers = [(i, data.titles.get(i, ""), *more) for i, *more in recommender.recommend(command.user, command.top)]
+        rows = [(item, title, f"{value:.2f}", "; ".join(similar)) for item, title, value, similar in answers]
+        columns = *names[:3], "most similar items that the user knows"
+        records = [{"user": command.user, **dict(zip(names, answer))} for answer in answers]
+        return Answers(records, Table(columns, rows, names[2:3]))
 
     def exported(self, model: TaskModel, run_directory: Path) -> Exported:
         """Users and items to ratings, or to scores that order items."""

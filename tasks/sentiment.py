@@ -34,8 +34,9 @@ from pipeline.training.config import SeedsConfig
 from pipeline.training.optimizer import OptimizerConfig
 from pipeline.training.signatures import TextSignature
 from pipeline.training.step import Augment
+from tasks.framework.answers import Answers, Classify, Table, likeliest, ranking, with_classes
 from tasks.framework.classification import CrossValidatedClassification
-from tasks.framework.command_line import Predictions, main, print_table
+from tasks.framework.command_line import main
 from tasks.framework.export import Exported
 from tasks.framework.stages import TaskModel
 
@@ -117,7 +118,7 @@ RECIPES["movie-review"] = dataclasses.replace(OWN, longest=64)
 
 
 @dataclass(frozen=True)
-class Judge(Predictions):
+class Judge(Classify):
     """Classify sentences, and show the words that contributed most."""
 
     sentences: Positional[tuple[str, ...]]
@@ -172,7 +173,7 @@ class Sentiment(CrossValidatedClassification[Config, TextSignature]):
         texts, labels = (np.concatenate([getattr(split, name) for split in splits]) for name in ("texts", "labels"))
         return classification.mistaken_texts(texts, labels, probabilities, classes)
 
-    def predict(self, command: Judge) -> None:
+    def predict(self, command: Judge) -> Answers:
         if not command.sentences:
             raise UserError('predict needs sentences to judge: predict RUN "not bad at all"')
         model = self.trained(command.run)
@@ -181,7 +182,7 @@ class Sentiment(CrossValidatedClassification[Config, TextSignature]):
         for i, words in enumerate(split, 1):
             if not words:
                 raise UserError(f"sentence {i} is empty; give at least one word to judge")
-        rows, notes = [], []
+        records, rows, several, notes = [], [], [], []
         for i, (sentence, words) in enumerate(zip(command.sentences, split), 1):
             bags = signature.vocabulary.bags(words)
             unknown = ", ".join(map(repr, dict.fromkeys(signature.vocabulary.unknown(sentence))))
@@ -196,11 +197,16 @@ class Sentiment(CrossValidatedClassification[Config, TextSignature]):
             bags = np.concatenate([np.zeros_like(bags[:1]), bags])[places]
             logits, contributions = word_contributions(network, params, bags)
             probabilities = np.asarray(jax.nn.softmax(logits[0]))
-            strongest = classification.strongest(words, np.asarray(contributions[0, : len(words)]))
-            rows.append((sentence, signature.classes[probabilities.argmax()], f"{probabilities.max():.4f}", strongest))
+            of_words = np.asarray(contributions[0, : len(words)])
+            strongest = [{"word": words[j], "contribution": of_words[j]} for j in classification.strongest_of(of_words)]
+            ranked = likeliest(probabilities, signature.classes, command.top)
+            answer = {"class": ranked[0][0], "probability": ranked[0][1], "words": strongest}
+            records.append({"sentence": sentence, **answer, **ranking(ranked)})
+            rows.append((sentence, ranked[0][0], f"{ranked[0][1]:.4f}", classification.strongest(words, of_words)))
+            several.append(ranked)
         columns = ("sentence", "class", "probability", "words for it (+) and against it (-)")
-        print_table(columns, rows, numbers=("probability",))
         print_notes(notes)
+        return Answers(records, with_classes(Table(columns, rows, ("probability",)), several))
 
     def exported(self, model: TaskModel, run_directory: Path) -> Exported:
         """Ids of words and their n-grams (batch, longest, BAG) to class probabilities."""

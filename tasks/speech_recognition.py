@@ -48,7 +48,8 @@ from pipeline.training.config import TaskConfig
 from pipeline.training.optimizer import OptimizerConfig
 from pipeline.training.precision import in_precision
 from pipeline.training.signatures import SpeechSignature
-from tasks.framework.command_line import Predictions, main, print_lines
+from tasks.framework.answers import Answers, Predictions
+from tasks.framework.command_line import main
 from tasks.framework.export import Exported
 from tasks.framework.stages import Evaluation, Metric, Outcome, Story, TaskModel, Training
 from tasks.framework.task import Task
@@ -283,7 +284,7 @@ class SpeechRecognition(Task[Config]):
             speech.worst(test.texts, texts, [Path(name).name for name in test.names]),
         ]
 
-    def predict(self, command: Listen) -> None:
+    def predict(self, command: Listen) -> Answers:
         require_between(command, beam=(1, MOST_TEXTS))
         files = files_in(command.recordings, AUDIO)
         model = self.trained(command.run)
@@ -297,14 +298,15 @@ class SpeechRecognition(Task[Config]):
         utterances = recogniser.utterances(Recordings(signals, unknown, unknown, list(map(str, files))))
         evaluate_frames = make_frame_evaluation(model.objective)
         _, log_y_of = evaluate_frames(model.params, utterances, min(config.batch_size, len(files)))
+        records, lines = [], []
         for file, signal, log_y in zip(files, signals, log_y_of):
-            if not np.ptp(signal):
-                print_lines(f"{file}: silence")
-                continue
-            words = recogniser.words(log_y)
-            print_lines(f"{file}: {' '.join(word.text for word in words) or 'no words'}")
-            for text, start, end in words:
-                print_lines(f"    {start:7.2f} s to {end:7.2f} s  {text}")
+            words = recogniser.words(log_y) if np.ptp(signal) else []
+            text = " ".join(word.text for word in words)
+            timed = [{"word": word, "start": start, "end": end} for word, start, end in words]
+            records.append({"file": str(file), "text": text, "words": timed})
+            lines.append(f"{file}: {text or ('no words' if np.ptp(signal) else 'silence')}")
+            lines += [f"    {start:7.2f} s to {end:7.2f} s  {word}" for word, start, end in words]
+        return Answers(records, "\n".join(lines))
 
     def exported(self, model: TaskModel, run_directory: Path) -> Exported:
         """Signals to the log-probability of every symbol at every step."""

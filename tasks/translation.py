@@ -41,7 +41,8 @@ from pipeline.report.training import learning_sections
 from pipeline.training.config import TaskConfig
 from pipeline.training.optimizer import OptimizerConfig
 from pipeline.training.precision import in_precision
-from tasks.framework.command_line import Predictions, main, print_lines
+from tasks.framework.answers import Answers, Predictions
+from tasks.framework.command_line import main
 from tasks.framework.export import Exported
 from tasks.framework.stages import Evaluation, Metric, Outcome, Story, TaskModel, Training
 from tasks.framework.summary import split_sizes
@@ -252,7 +253,7 @@ class Translation(Task[Config]):
             ),
         ]
 
-    def predict(self, command: Translate) -> None:
+    def predict(self, command: Translate) -> Answers:
         require_between(command, beam=(1, MOST_HYPOTHESES))
         if not command.sentences:
             raise UserError('predict needs sentences to translate: predict RUN "Monday, March 3, 2025"')
@@ -264,11 +265,14 @@ class Translation(Task[Config]):
         print_notes(_notes(command.sentences, model))
         folder = command.pictures or command.run / "attention"
         folder.mkdir(parents=True, exist_ok=True)
+        records, lines = [], []
         for i, (sentence, translation) in enumerate(zip(command.sentences, translator.translate(command.sentences))):
             picture = folder / f"{i + 1}.png"
             draw = partial(plots.alignment, *translator.attention(sentence, translation))
             picture.write_bytes(plots.png(draw))
-            print_lines(f"{translation}\n    what each part comes from: {picture}")
+            records.append({"sentence": sentence, "translation": translation, "picture": str(picture)})
+            lines += [translation, f"    what each part comes from: {picture}"]
+        return Answers(records, "\n".join(lines))
 
     def exported(self, model: TaskModel, run_directory: Path) -> Exported:
         """Ids of the source and of the target so far to the log-probability of every subword coming next."""

@@ -105,5 +105,11 @@ def strongest(names: Sequence[str], contributions: np.ndarray) -> str:
 
     contributions: one for each name.
     """
-    order = np.argsort(-np.abs(contributions), kind="stable")[:STRONGEST]
-    return "  ".join(f"{'+' if contributions[i] >= 0 else '-'}{visible(names[int(i)], LONGEST_PART)}" for i in order)
+    return "  ".join(
+        f"{'+' if contributions[i] >= 0 else '-'}{visible(names[i], LONGEST_PART)}" for i in strongest_of(contributions)
+    )
+
+
+def strongest_of(contributions: np.ndarray) -> list[int]:
+    """The positions of the largest contributions, positive or negative, the largest first."""
+    return np.argsort(-np.abs(contributions), kind="stable")[:STRONGEST].tolist()

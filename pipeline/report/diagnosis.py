@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -190,18 +190,32 @@ class Answers:
             rows.append(row)
         return heading + (("findings for it (+) and against it (-)",) if columns else ()), rows
 
-    def write_pictures(self, folder: Path) -> Iterator[tuple[str, Path]]:
-        """Writes a picture of each image or signal and what drove its diagnosis; gives each case's name and picture."""
+    def records(self, columns: Columns | None) -> list[dict[str, Any]]:
+        """The same for programs: a record for each case."""
+        probabilities, labels, spread = self.diagnosis
+        disease, records = disease_probability(probabilities), []
+        for i, (name, label) in enumerate(zip(self.names, labels)):
+            record = {"case": name, "class": self.classes[label], "probability": probabilities[i, label]}
+            record |= {"disease_probability": disease[i], "spread": None if spread is None else spread[i]}
+            if columns:
+                strongest = classification.strongest_of(self.contributions[i])
+                values = ((columns.features[j], self.inputs[i, j], self.contributions[i, j]) for j in strongest)
+                record["findings"] = [dict(zip(("finding", "value", "contribution"), each)) for each in values]
+            records.append(record)
+        return records
+
+    def write_pictures(self, folder: Path) -> Iterator[Path]:
+        """Writes a picture of each image or signal and what drove its diagnosis, case by case."""
         folder.mkdir(parents=True, exist_ok=True)
         probabilities, labels, _ = self.diagnosis
-        for i, (name, p) in enumerate(zip(self.names, disease_probability(probabilities))):
+        for i, p in enumerate(disease_probability(probabilities)):
             title = f"{self.classes[labels[i]]}, P = {p:.3f}"
             one = slice(i, i + 1)
             picture = folder / f"{i + 1}.png"
             picture.write_bytes(
                 plots.png(partial(plots.attributions, self.inputs[one], self.contributions[one], [title]))
             )
-            yield name, picture
+            yield picture
 
 
 def make_attribution(scorer: Layer) -> Callable[[PyTree, np.ndarray, jax.Array], jax.Array]:

@@ -27,7 +27,7 @@ from pipeline.training.config import FoldsConfig
 from pipeline.training.precision import in_precision
 from pipeline.training.signatures import ArraySignature, ClassifierSignature
 from pipeline.training.step import Augment
-from tasks.framework.command_line import Predict, print_table
+from tasks.framework.answers import Answers, Predict, Table, likeliest, ranking, with_classes
 from tasks.framework.cross_validation import CrossValidated, Part
 from tasks.framework.export import Exported
 from tasks.framework.stages import Evaluation, Metric, Outcome, Story, TaskModel, Training
@@ -198,18 +198,23 @@ class ArrayClassification(Classification[Config, ArraySignature]):
         del config
         return ArraySignature(data.classes, data.input_shape, data.scaling, fit=data.fit, pixel_range=data.pixel_range)
 
-    def predict(self, command: Predict) -> None:
+    def predict(self, command: Predict) -> Answers:
         model = self.trained(command.run)
-        rows = []
+        records, rows, several = [], [], []
         forward = compiler.jit(model.objective.model.apply)
         suffixes = SUFFIXES if len(model.signature.input_shape) == 3 else (".npy",)
         files, notes = files_and_notes(command.inputs, suffixes)
         for path in files:
             logits = forward(model.params["model"], self.read(path, model.signature), Context())
             for row in np.asarray(jax.nn.softmax(logits)):
-                rows.append((str(path), model.signature.classes[row.argmax()], f"{row.max():.4f}"))
-        print_table(("file", "class", "probability"), rows, numbers=("probability",))
+                ranked = likeliest(row, model.signature.classes, command.top)
+                best, probability = ranked[0]
+                records.append({"file": str(path), "class": best, "probability": probability, **ranking(ranked)})
+                rows.append((str(path), best, f"{probability:.4f}"))
+                several.append(ranked)
         print_notes(notes)
+        table = Table(("file", "class", "probability"), rows, ("probability",))
+        return Answers(records, with_classes(table, several))
 
     def exported(self, model: TaskModel, run_directory: Path) -> Exported:
         """Pixels as they are stored (floats; integer pixels divided by their largest value) to class probabilities."""

@@ -7,32 +7,28 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Container, Iterable, Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Generic, TypeVar, Union, get_type_hints
 
 import jax
 import tyro
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-from tyro.conf import FlagCreatePairsOff, Positional, subcommand
+from tyro.conf import FlagCreatePairsOff, subcommand
 
 from pipeline import compiler
-from pipeline.display import visible, visible_lines
 from pipeline.errors import UserError, explained
 from pipeline.options import differences, flag
 from pipeline.training.checkpoints import check_run_files
 from pipeline.training.config import TrainingConfig
 from pipeline.training.loop import Interrupted
 from pipeline.training.run import Run, read_config
+from tasks.framework.answers import Predictions, RunFolder, console, print_answers
 from tasks.framework.signals import SIGNALS
 from tasks.framework.summary import WITHOUT_EFFECT
 from tasks.framework.task import Task
 
 Model = TypeVar("Model")
-RunFolder = Annotated[Positional[Path], tyro.conf.arg(metavar="RUN")]
 
 
 @dataclass(frozen=True)
@@ -43,22 +39,6 @@ class Evaluate:
     """Folder of the run."""
     json: FlagCreatePairsOff[bool] = False
     """Print the metrics as JSON."""
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """The options of every task's ``predict``; a task adds its own."""
-
-    run: RunFolder
-    """Folder of the run."""
-
-
-@dataclass(frozen=True)
-class Predict(Predictions):
-    """Scorer for your own files."""
-
-    inputs: Positional[tuple[Path, ...]]
-    """Files, or folders of them."""
 
 
 @dataclass(frozen=True)
@@ -114,7 +94,7 @@ def _run(task: Task[Any], arguments: Sequence[str]) -> int:
             width = max(12, *map(len, metrics))
             print(json.dumps(metrics) if as_json else "\n".join(f"{k:{width}} {v:.4f}" for k, v in metrics.items()))
         case Predictions():
-            task.predict(command)
+            print_answers(task.predict(command), command)
         case Verify(data=data, model=model, seed=seed):
             recipe = task.recipe(data, **({"model": model} if "model" in task.chooses else {}))
             report = task.verify(dataclasses.replace(recipe, model=model, seed=seed))
@@ -216,27 +196,6 @@ def _check_resumable(config: TrainingConfig, stored: TrainingConfig) -> None:
         raise UserError(
             f"{config.resume} cannot be resumed with other options: {pairs}. Leave them out, or start a new run"
         )
-
-
-def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]], numbers: Container[str] = ()) -> None:
-    """Prints a table of the user's own texts, which are never taken for markup. numbers: columns aligned right."""
-    table = Table()
-    for column in columns:
-        justify = "right" if column in numbers else "left"
-        table.add_column(Text(visible(column)), justify=justify, overflow="fold")
-    for row in rows:
-        table.add_row(*(Text(visible(text)) for text in row))
-    console().print(table)
-
-
-def print_lines(text: str) -> None:
-    """Prints lines with texts of the user's, in which hidden characters become visible."""
-    print(visible_lines(text))
-
-
-def console() -> Console:
-    """For tables on standard output: as wide as the terminal, or as wide as they need to be in a file."""
-    return Console() if sys.stdout.isatty() else Console(width=200)
 
 
 def _check_device() -> None:

@@ -35,6 +35,7 @@ from pipeline.training.run import Run, read_config
 from pipeline.training.state import init_params, require_model_fits
 from pipeline.verify import Report, verify
 from tasks.framework import summary
+from tasks.framework.answers import Answers
 from tasks.framework.export import Exported, write_export, write_readme
 from tasks.framework.signals import SIGNALS
 from tasks.framework.stages import Evaluation, Metric, Outcome, Story, TaskModel, Training
@@ -161,7 +162,7 @@ class Task(ABC, Generic[Config]):
         """The task's own part of a report: what the model gets right and wrong."""
 
     @abstractmethod
-    def predict(self, command: Any) -> None:
+    def predict(self, command: Any) -> Answers:
         """Answers for the user's own input. command: an instance of ``predictions``."""
 
     @abstractmethod

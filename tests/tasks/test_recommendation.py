@@ -77,7 +77,7 @@ def test_evaluate(run, task):
 
 
 def test_predict_ranks_what_the_user_does_not_know_and_says_why(films, run, task):
-    done = task("predict", run, "--user", "user 3", "--count", 4)
+    done = task("predict", run, "--user", "user 3", "--top", 4)
     assert done.code == 0, done.err
     rows = [[cell.strip() for cell in line.split("│")[1:-1]] for line in done.out.splitlines() if "│ film" in line]
     ratings = [float(row[2]) for row in rows]
@@ -92,7 +92,7 @@ def test_predict_ranks_what_the_user_does_not_know_and_says_why(films, run, task
 def test_predict_for_somebody_unknown(run, task):
     done = task("predict", run, "--user", "nobody")
     assert done.code == 0
-    assert "nobody is not among the 30 users" in " ".join(done.out.split()) and "film" in done.out
+    assert "nobody is not among the 30 users" in " ".join(done.err.split()) and "film" in done.out
 
 
 def test_export_gives_ratings_and_what_is_known_of_strangers(run):

@@ -3,14 +3,25 @@
 The smallest task stands for all of them.
 """
 
+import csv
+import io
+import json
 from functools import partial
 
+import numpy as np
 import pytest
-from running import refused_by, within
+from PIL import Image
+from running import finished, refused_by, within
 
+from tasks.framework.answers import Answers, Predictions, print_answers
 from tasks.image_recognition import ImageRecognition
 
-TINY = ("--model", "mlp", "--batch-size", 256, "--log-every", 1)
+TINY = ("--model", "mlp", "--batch-size", 256, "--epochs", 1, "--quiet")
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory):
+    return finished(tmp_path_factory, "image_recognition", *TINY)
 
 
 @pytest.fixture
@@ -21,6 +32,44 @@ def task(capsys):
 @pytest.fixture
 def refused(capsys):
     return partial(refused_by, ImageRecognition(), capsys)
+
+
+def test_predict_answers_programs_and_people_alike(run, task, refused, tmp_path):
+    name = tmp_path / 'a,"b"\n\x1b[31m.png'
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(name)
+    ask = partial(task, "predict", run, name, name)
+    first, second = json.loads(ask("--json", "--top", 99).out)
+    assert first == second and first["file"] == str(name)
+    probabilities = [its["probability"] for its in first["classes"]]
+    assert len(probabilities) == 10 and probabilities == sorted(probabilities, reverse=True)
+    assert sum(probabilities) == pytest.approx(1, abs=1e-5)
+    assert (first["class"], first["probability"]) == (first["classes"][0]["class"], probabilities[0])
+    row, same = csv.DictReader(io.StringIO(ask("--csv", "--top", 2).out, newline=""))
+    assert row == same and row["file"] == str(name)
+    assert row["class"] == row["class_1"] == first["class"] and float(row["probability_2"]) == probabilities[1]
+    assert "class_3" not in row and "classes" not in json.loads(ask("--json").out)[0]
+    assert all(f"{p:.4f}" in ask("--top", 3).out for p in probabilities[:3])
+    assert "--top is 0; it must be from 1" in refused("predict", run, name, "--top", 0)
+    assert "choose one of them" in refused("predict", run, name, "--json", "--csv")
+
+
+@pytest.mark.parametrize("kind", ["json", "csv"])
+def test_records_of_any_text_and_number_are_read_back_as_they_were(kind, capfdbinary, tmp_path):
+    texts = ['a,"b"', "two\r\nlines", "\x1b[31mred", "=1+1", "\u597d \udce9", "[/b] $x^{$", ""]
+    records = [{"text": text, "value": np.float32(0.5), "unknown": np.nan, "words": [{"word": text}]} for text in texts]
+    command = Predictions(run=tmp_path, json=kind == "json", csv=kind == "csv")
+    print_answers(Answers(records, "for people", ["a note\x1b"]), command)
+    out, err = capfdbinary.readouterr()
+    assert err == b"a note\\x1b\n"
+    read = out.decode("utf-8", "surrogateescape")
+    if kind == "json":
+        empty, number, words = None, 0.5, [[{"word": text}] for text in texts]
+        rows = json.loads(read, parse_constant=lambda name: pytest.fail(name))
+    else:
+        empty, number, words = "", "0.5", texts
+        rows = [{**row, "words": row["word_1"]} for row in csv.DictReader(io.StringIO(read, newline=""))]
+    assert [row["text"] for row in rows] == texts and [row["words"] for row in rows] == words
+    assert all((row["value"], row["unknown"]) == (number, empty) for row in rows)
 
 
 def test_a_metric_that_the_task_does_not_have_is_refused_before_a_run_is_begun(refused, tmp_path):

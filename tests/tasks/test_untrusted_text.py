@@ -160,7 +160,7 @@ def test_recommendation(commands, tmp_path):
     names = [f"{text}{i}" for text in NASTY for i in range(4)]
     rows = [f"{names[user]}\t{names[(user + i) % 20]}\t{1 + i % 5}" for i in range(14) for user in range(20)]
     (tmp_path / "ratings.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    asked = ("--user", names[0], "--count", 99)
+    asked = ("--user", names[0], "--top", 99)
     output, report = commands(Recommendation(), "--data", tmp_path / "ratings.tsv", "--batch-size", 16, predict=asked)
     assert any(shown(name, output) for name in names[8:16])
     assert "x" * 1000 not in report
