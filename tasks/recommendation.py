@@ -20,6 +20,7 @@ from pipeline.data.batches import Batch, Examples, evaluation_batches, first_bat
 from pipeline.data.implicit_feedback import Sees, example_batch
 from pipeline.data.rating_files import RatingOptions
 from pipeline.data.ratings import KNOWN, UNSEEN, RatingData, Ratings, load
+from pipeline.display import print_notes
 from pipeline.errors import UserError
 from pipeline.evaluation.cross_validation import means
 from pipeline.evaluation.evaluate import make_evaluation
