@@ -314,7 +314,7 @@ class Recommendation(CrossValidated[Config]):
             among = f"the {len(data.users) - 1:,} users of {data.name} (such as {', '.join(data.users[1:4])})"
             print_notes([f"{command.user} is not among {among}: what follows is for anybody"])
         names = "item", "title", "rating" if recommender.baseline else "score", "similar"
-        answers = [(i, data.titles.get(i, ""), *more) for i, *more in recommender.recommend(command.user, command.top)]
+        answers = [(i, data.titles.get(i, ""), x, y) for i, x, y in recommender.recommend(command.user, command.top)]
         rows = [(item, title, f"{value:.2f}", "; ".join(similar)) for item, title, value, similar in answers]
         columns = *names[:3], "most similar items that the user knows"
         records = [{"user": command.user, **dict(zip(names, answer))} for answer in answers]

@@ -91,7 +91,7 @@ def likeliest(probabilities: np.ndarray, classes: Sequence[str], top: int) -> Ra
     [('b', 0.5), ('c', 0.3)]
     """
     order = np.argsort(-probabilities, kind="stable")[:top]
-    return [(classes[i], float(probabilities[i])) for i in order]
+    return [(classes[int(i)], float(probabilities[i])) for i in order]
 
 
 def ranking(ranked: Ranked) -> dict[str, Any]:
