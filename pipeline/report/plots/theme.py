@@ -9,11 +9,11 @@ import io
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from ...display import visible
 from ...extras import extra
+from . import fonts
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -39,9 +39,6 @@ class Theme:
 LIGHT = Theme("#ffffff", "#1f2430", "#dfe3ea", "#0072b2", "#d55e00", "#b03a5b")
 DARK = Theme("#171a21", "#e4e7ee", "#343a47", "#56b4e9", "#e69f00", "#f08cab")
 
-FONT = "DejaVu Sans"
-FALLBACK_FONTS = ("Noto Sans CJK SC", "Noto Sans CJK JP", "WenQuanYi Micro Hei", "PingFang SC", "Microsoft YaHei")
-
 DPI = 150
 WIDTH = 9.0  # inches of a plot as broad as the page
 
@@ -53,7 +50,7 @@ def png(draw: Callable[[Theme], Figure], theme: Theme = LIGHT) -> bytes:
 
     style: dict[Any, Any] = {
         "font.family": "sans-serif",
-        "font.sans-serif": _fonts(),
+        "font.sans-serif": [fonts.FONT],
         "text.parse_math": False,  # names and texts are the user's, and a dollar is a dollar
         "font.size": 10,
         "axes.titlesize": 11,
@@ -84,19 +81,10 @@ def png(draw: Callable[[Theme], Figure], theme: Theme = LIGHT) -> bytes:
     with mpl.rc_context(style), warnings.catch_warnings():
         warnings.filterwarnings("ignore", r"Glyph .* missing from font")
         figure = draw(theme)
+        mpl.rcParams["font.sans-serif"] = fonts.families_for(fonts.characters_in(figure))
         file = io.BytesIO()
         figure.savefig(file, format="png", dpi=DPI)
     return file.getvalue()
-
-
-@cache
-def _fonts() -> list[str]:
-    """The font of all plots, then those on this machine that have the characters which it lacks."""
-    with extra("report"):
-        from matplotlib.font_manager import get_font_names
-
-    installed = set(get_font_names())
-    return [FONT, *(font for font in FALLBACK_FONTS if font in installed)]
 
 
 def short_name(name: str, longest: int = 40) -> str:
