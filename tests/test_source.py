@@ -9,7 +9,7 @@ import pytest
 ROOT = Path(__file__).parent.parent
 BY_HAND = [
     path for part in ("layers", "losses", "models") for path in sorted((ROOT / "pipeline" / part).glob("*.py"))
-] + [ROOT / "pipeline" / name for name in ("attachment.py", "attribution.py", "backprop.py")]
+] + [ROOT / "pipeline" / name for name in ("attachment.py", "attribution.py", "backprop.py", "fused.py")]
 
 AUTODIFF = {
     "grad",
@@ -50,6 +50,7 @@ BELOW = {
     "models": {"layers", "losses"},
     "attachment": {"layers"},
     "backprop": {"attachment", "layers"},
+    "fused": {"attachment", "layers", "losses"},
     "attribution": {"compiler", "layers"},
     "data": {"compiler", "display", "errors", "losses", "options", "storage"},
     "decoding": {"attribution", "compiler", "data", "layers", "losses", "models"},

@@ -32,6 +32,10 @@ class Objective(Layer):
     loss: Layer
     ties: Ties = ()
 
+    def __post_init__(self) -> None:
+        if getattr(self.loss, "reduction", "mean") != "mean":
+            raise ValueError(f"Objective: a loss is one number, but {self.loss} gives one for each element")
+
     def init(self, key: Any, x: PyTree) -> PyTree:
         inputs, targets = x
         model = self.model.init(jax.random.fold_in(key, 0), inputs)

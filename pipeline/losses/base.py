@@ -27,7 +27,25 @@ class Targets(NamedTuple):
 
 
 class Loss(Layer):
-    """A layer over (outputs, targets) whose output is a scalar: a weighted mean."""
+    """A layer over (outputs, targets) whose output is a scalar: a weighted mean.
+
+    reduction: "mean", or "none" in losses that offer it: the output is then the weighted loss of every element.
+    """
+
+    reduction: str = "mean"
+
+    @property
+    def independent_examples(self) -> bool:
+        return self.reduction == "none"
+
+    def check_reduction(self) -> None:
+        """Raises ValueError for a reduction that there is not."""
+        if self.reduction not in ("mean", "none"):
+            raise ValueError(f"{type(self).__name__}.reduction is {self.reduction!r}; it must be 'mean' or 'none'")
+
+    def reduce(self, losses: Float[Array, "*values"]) -> Array:
+        """The output, from the weighted losses of all elements."""
+        return losses.sum() if self.reduction == "mean" else losses
 
     def init(self, key: Any, x: PyTree) -> PyTree:
         del key, x
@@ -47,16 +65,19 @@ class Loss(Layer):
         return targets.weights.sum(dtype=dtype) * repeats
 
     def normalized_weights(self, targets: Targets, dtype: Any) -> Float[Array, "*values"]:
-        """weight / count of every element, so that they add up to 1; all 0 if the weights add up to 0."""
-        values, weights = self.elements(targets), targets.weights
+        """weight / count of every element, so that they add up to 1; all 0 if the weights add up to 0.
+
+        Without a reduction, the weights as they are.
+        """
+        values, weights, mean = self.elements(targets), targets.weights, self.reduction == "mean"
         if weights is None:
-            return jnp.full(values.shape, 1 / max(values.size, 1), dtype)
+            return jnp.full(values.shape, 1 / max(values.size, 1) if mean else 1.0, dtype)
         if weights.shape != values.shape[: weights.ndim]:
             raise ValueError(
                 f"{type(self).__name__}: weights of shape {weights.shape} for target values of shape {values.shape}; "
                 "they must have the values' shape or its leading axes"
             )
-        count = self.count(targets).astype(dtype)
+        count = self.count(targets).astype(dtype) if mean else jnp.ones((), dtype)
         normalized = weights.astype(dtype) / jnp.where(count == 0, 1.0, count)
         trailing = tuple(range(weights.ndim, values.ndim))
         return jnp.broadcast_to(jnp.expand_dims(normalized, trailing), values.shape)

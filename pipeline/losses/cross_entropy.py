@@ -39,6 +39,8 @@ class SoftmaxCrossEntropy(LabelLoss):
     Class weights are weights of the targets: ``Targets(labels, class_weights[labels])``. The mean then divides by the
     sum of the weights, as PyTorch's does.
 
+    reduction: "mean", or "none": the weighted loss of every row.
+
     >>> logits, labels = jnp.array([[0.0, 0.0], [5.0, 0.0]]), jnp.array([0, 1])
     >>> y = SoftmaxCrossEntropy().apply({}, (logits, Targets(labels, jnp.array([1.0, 0.0]))), Context())
     >>> round(float(y), 4)  # log 2: the second row has weight 0
@@ -46,16 +48,16 @@ class SoftmaxCrossEntropy(LabelLoss):
     """
 
     label_smoothing: float = 0.0
+    reduction: str = "mean"
 
     def __post_init__(self) -> None:
+        self.check_reduction()
         if not 0 <= self.label_smoothing < 1:
             raise ValueError(
                 f"SoftmaxCrossEntropy.label_smoothing is {self.label_smoothing}; it must be at least 0 and less than 1"
             )
 
-    def apply(
-        self, params: dict, x: tuple[Float[Array, "*rows classes"], Targets], context: Context
-    ) -> Float[Array, ""]:
+    def apply(self, params: dict, x: tuple[Float[Array, "*rows classes"], Targets], context: Context) -> Array:
         del params, context
         logits, targets = x
         z, labels, weights = self.rows((logits, lax.stop_gradient(targets)))
@@ -64,11 +66,11 @@ class SoftmaxCrossEntropy(LabelLoss):
         losses = -jnp.take_along_axis(log_p, labels[..., None], -1)[..., 0]
         if self.label_smoothing:
             losses = (1 - self.label_smoothing) * losses - self.label_smoothing * log_p.mean(-1)
-        return (weights * losses).sum()
+        return self.reduce(weights * losses)
 
     def forward(
         self, params: dict, x: tuple[Float[Array, "*rows classes"], Targets], context: Context
-    ) -> tuple[Float[Array, ""], Any]:
+    ) -> tuple[Array, Any]:
         del params, context
         z, labels, weights = self.rows(x)
         largest = z.max(-1)
@@ -77,10 +79,10 @@ class SoftmaxCrossEntropy(LabelLoss):
         losses = log_sum - (1 - self.label_smoothing) * (at_label - largest)
         if self.label_smoothing:
             losses = losses - self.label_smoothing * (z - largest[..., None]).mean(-1)
-        return (weights * losses).sum(), (x, largest, log_sum)
+        return self.reduce(weights * losses), (x, largest, log_sum)
 
     def backward(
-        self, params: dict, residuals: Any, d_y: Float[Array, ""]
+        self, params: dict, residuals: Any, d_y: Array
     ) -> tuple[dict, tuple[Float[Array, "*rows classes"], None]]:
         """Since the q of a row add up to 1, y = sum_b w_b (m_b + log_sum_b - sum_k q_bk z_bk), with normalised weights
         w_b, the row's largest logit m_b, and log_sum_b = log sum_k exp(z_bk - m_b):
@@ -88,9 +90,10 @@ class SoftmaxCrossEntropy(LabelLoss):
         (1) p_bk   = exp(z_bk - m_b - log_sum_b)
         (2) d_z_bk = w_b (p_bk - q_bk) d_y, which is 0 at padding
 
-        (Bridle 1990.) The residuals are the logits, which are the model's output, and m and log_sum, two numbers per
-        row from which p is computed without a maximum or a sum. Their sum alone would lose digits of log_sum where m is
-        large. Labels and weights have no cotangent.
+        (Bridle 1990.) Without a reduction, y and d_y have an element for every row, and w_b is the row's weight. The
+        residuals are the logits, which are the model's output, and m and log_sum, two numbers per row from which p is
+        computed without a maximum or a sum. Their sum alone would lose digits of log_sum where m is large. Labels and
+        weights have no cotangent.
         """
         del params
         x, largest, log_sum = residuals

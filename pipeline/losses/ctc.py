@@ -19,7 +19,8 @@ class Transcripts(NamedTuple):
 
     labels: int (batch, labels), the symbols of each row; entries from its length on may be anything.
     lengths: int (batch,), the number of labels of each row; 0 is silence.
-    frames: int (batch,), the number of output frames of each row that are not padding, after the model's strides.
+    frames: int (batch,), the number of output frames of each row that are not padding, after the model's strides; or
+        bool (batch, frames), True at these frames, wherever they are.
     """
 
     labels: Any
@@ -41,6 +42,7 @@ class CTC(Loss):
     blank: the index of the blank among the symbols; no label may be the blank.
     infeasible: the loss of rows that have no alignment, as they have fewer frames than labels, plus one for each
         pair of equal neighbours: "infinite" or "zero". Their gradient is zero.
+    reduction: "mean", or "none": the weighted loss of every row.
 
     >>> logits = jnp.zeros((1, 2, 3))  # every symbol has the probability 1/3 in both frames
     >>> targets = Targets(Transcripts(jnp.array([[1]]), jnp.array([1]), jnp.array([2])))
@@ -51,8 +53,10 @@ class CTC(Loss):
 
     blank: int = 0
     infeasible: str = "infinite"
+    reduction: str = "mean"
 
     def __post_init__(self) -> None:
+        self.check_reduction()
         if self.infeasible not in ("infinite", "zero"):
             raise ValueError(f"CTC.infeasible is {self.infeasible!r}; it must be 'infinite' or 'zero'")
 
@@ -60,27 +64,37 @@ class CTC(Loss):
         return targets.values.lengths
 
     def _rows(self, x: Inputs) -> tuple[Array, Transcripts, Array]:
-        """Logits in the dtype of sums, transcripts, and normalised weights, with 0 and blanks in place of padding."""
+        """Logits in the dtype of sums, transcripts, and normalised weights, with 0 and blanks in place of padding.
+
+        The transcripts' frames are a mask (batch, frames).
+        """
         logits, targets = x
         labels, lengths, frames = targets.values
-        shapes = logits.shape[:1], labels.shape[:1], lengths.shape, frames.shape
-        if logits.ndim != 3 or labels.ndim != 2 or len(set(shapes)) > 1:
+        frames_fit = frames.shape == logits.shape[: 2 if frames.dtype == bool else 1]
+        if (
+            logits.ndim != 3
+            or labels.ndim != 2
+            or not frames_fit
+            or not labels.shape[:1] == lengths.shape == logits.shape[:1]
+        ):
             raise ValueError(
                 f"CTC: logits of shape {logits.shape} for labels of shape {labels.shape}, lengths {lengths.shape} and "
-                f"frames {frames.shape}; they must be (batch, frames, symbols), (batch, labels), (batch,) and (batch,)"
+                f"frames {frames.shape}; they must be (batch, frames, symbols), (batch, labels), (batch,) and (batch,) "
+                "(a mask of frames: (batch, frames))"
             )
         dtype = reduction_dtype(logits.dtype)
         weights = self.normalized_weights(targets, dtype)
-        lengths, frames = (jnp.where(weights == 0, 0, numbers) for numbers in (lengths, frames))
+        mask = (frames if frames.dtype == bool else _before(frames, logits.shape[1])) & (weights != 0)[:, None]
+        lengths = jnp.where(weights == 0, 0, lengths)
         labels = jnp.where(_before(lengths, labels.shape[1]), labels, self.blank)
-        z = jnp.where(_before(frames, logits.shape[1])[..., None], logits.astype(dtype), 0.0)
-        return z, Transcripts(labels, lengths, frames), weights
+        z = jnp.where(mask[..., None], logits.astype(dtype), 0.0)
+        return z, Transcripts(labels, lengths, mask), weights
 
-    def _mean(self, log_p: Array, weights: Array) -> Float[Array, ""]:
+    def _output(self, log_p: Array, weights: Array) -> Array:
         losses = jnp.where(log_p == -jnp.inf, jnp.inf if self.infeasible == "infinite" else 0.0, -log_p)
-        return (weights * jnp.where(weights == 0, 0.0, losses)).sum()
+        return self.reduce(weights * jnp.where(weights == 0, 0.0, losses))
 
-    def apply(self, params: dict, x: Inputs, context: Context) -> Float[Array, ""]:
+    def apply(self, params: dict, x: Inputs, context: Context) -> Array:
         """The forward variables in log space: log alpha_t(s), over the states of l with blanks around each label."""
         del params, context
         z, (labels, lengths, frames), weights = self._rows((x[0], lax.stop_gradient(x[1])))
@@ -92,19 +106,19 @@ class CTC(Loss):
         skips = jnp.zeros(states.shape, bool).at[:, 3::2].set(labels[:, 1:] != labels[:, :-1])
 
         def step(log_alpha: Array, frame: tuple[Array, Array]) -> tuple[Array, None]:
-            log_y, t = frame
+            log_y, counts = frame
             one, two = (jnp.pad(log_alpha, ((0, 0), (n, 0)), constant_values=-jnp.inf) for n in (1, 2))
             ways = jnp.stack([log_alpha, one[:, :-1], jnp.where(skips, two[:, :-2], -jnp.inf)])
-            return jnp.where((t < frames)[:, None], _log_sum(ways) + log_y, log_alpha), None
+            return jnp.where(counts, _log_sum(ways) + log_y, log_alpha), None
 
         # Every alignment starts at the first blank; the first frame stays there or moves to the first label.
         start = vary_like(jnp.full(states.shape, -jnp.inf, z.dtype).at[:, 0].set(0.0), x)
-        log_alpha, _ = lax.scan(step, start, (log_y.swapaxes(0, 1), jnp.arange(z.shape[1], dtype=frames.dtype)))
+        log_alpha, _ = lax.scan(step, start, (log_y.swapaxes(0, 1), _counts(frames)))
         at_blank = jnp.take_along_axis(log_alpha, 2 * lengths[:, None], 1)[:, 0]
         at_label = jnp.take_along_axis(log_alpha, jnp.maximum(2 * lengths[:, None] - 1, 0), 1)[:, 0]
-        return self._mean(_log_sum(jnp.stack([at_blank, jnp.where(lengths == 0, -jnp.inf, at_label)])), weights)
+        return self._output(_log_sum(jnp.stack([at_blank, jnp.where(lengths == 0, -jnp.inf, at_label)])), weights)
 
-    def forward(self, params: dict, x: Inputs, context: Context) -> tuple[Float[Array, ""], PyTree]:
+    def forward(self, params: dict, x: Inputs, context: Context) -> tuple[Array, PyTree]:
         """Computes the forward variables (Graves et al. 2006, section 4.1), those of labels apart from those of blanks:
 
         (1) alpha_t(n) = y_t(l_n)   (alpha_{t-1}(n) + b_{t-1}(n-1) + [l_n is not l_{n-1}] alpha_{t-1}(n-1))
@@ -141,12 +155,12 @@ class CTC(Loss):
 
         start = _one_at(jnp.full_like(lengths, -1), labels, z), _one_at(jnp.zeros_like(lengths), labels, z)
         start = vary_like(start, x)
-        (alpha, b), before = lax.scan(step, start, (y_labels, y_blank, _counts(frames, z.shape[1])))
+        (alpha, b), before = lax.scan(step, start, (y_labels, y_blank, _counts(frames)))
         at_end = [
             ScaledFloat(*(jnp.take_along_axis(a, lengths[:, None], 1)[:, 0] for a in part)) for part in (b, alpha)
         ]
         p = scaled_float.add(*at_end)  # (3)
-        return self._mean(scaled_float.log(p), weights), (x, largest, log_sum, before, alpha, p)
+        return self._output(scaled_float.log(p), weights), (x, largest, log_sum, before, alpha, p)
 
     def _log2_y(self, log_y: Array, labels: Array) -> tuple[Float[Array, "frames batch labels"], Array]:
         """The base-2 logarithms of the probabilities of every label, and of the blank, in every frame."""
@@ -156,7 +170,7 @@ class CTC(Loss):
         return y_labels, log2_y[..., self.blank, None]
 
     def backward(
-        self, params: dict, residuals: PyTree, d_y: Float[Array, ""]
+        self, params: dict, residuals: PyTree, d_y: Array
     ) -> tuple[dict, tuple[Float[Array, "batch frames symbols"], None]]:
         """The backward variables are forward variables of the reversed sequence (Graves et al. 2006, section 4.1):
 
@@ -198,7 +212,7 @@ class CTC(Loss):
             return (scaled_float.pad(new, 0, 1), new_c, alpha_before), gamma
 
         start = _one_at(jnp.full_like(lengths, -1), labels, z), _one_at(lengths, labels, z), last
-        counts = _counts(frames, z.shape[1])
+        counts = _counts(frames)
         _, gamma = lax.scan(step, vary_like(start, residuals), (y_labels, y_blank, counts, before), reverse=True)
 
         symbols = jnp.arange(z.shape[-1], dtype=labels.dtype)[None, None]
@@ -222,8 +236,8 @@ def _one_at(place: Int[Array, " batch"], labels: Int[Array, "batch labels"], lik
     return scaled_float.ones(jnp.arange(labels.shape[1] + 1, dtype=place.dtype)[None] == place[:, None], like.dtype)
 
 
-def _counts(frames: Int[Array, " batch"], size: int) -> Bool[Array, "size batch 1"]:
-    return _before(frames, size).swapaxes(0, 1)[..., None]
+def _counts(frames: Bool[Array, "batch frames"]) -> Bool[Array, "frames batch 1"]:
+    return frames.swapaxes(0, 1)[..., None]
 
 
 def _different(labels: Int[Array, "batch labels"]) -> Bool[Array, "batch labels"]:

@@ -262,10 +262,12 @@ def _attention(
     groups: int,
     *,
     scale: float = 1.0,
+    pairs: tuple[Any, ...] = (),
     **special: Any,
 ) -> Case:
+    """pairs: a bias and a mask for each query, if there are any."""
     x = (normal(batch, queries, heads, 3), 0.8 * normal(batch, keys, groups, 3), normal(batch, keys, groups, 4))
-    x = tuple(scale * part for part in x)
+    x = *(scale * part for part in x), *pairs
     return Case(f"DotProductAttention{name}", layer, x, **special)
 
 
@@ -280,6 +282,55 @@ ATTENTION = (
     _attention("/causal, in blocks", DotProductAttention(causal=True, rows=2), 2, 5, 5, 4, 2, mask=mask(5, 3, 4)),
     _attention("/causal, head by head", DotProductAttention(causal=True), 2, 151, 151, 24, 6, mask=mask(151, 80, 7)),
     _attention("/causal, two heads of two at a time", DotProductAttention(causal=True), 74, 60, 60, 2, 2),
+    _attention("/bias", DotProductAttention(), 3, 5, 7, 4, 4, pairs=(normal(3, 4, 5, 7),)),
+    _attention("/bias, grouped, in blocks", DotProductAttention(rows=2), 3, 5, 7, 4, 2, pairs=(normal(3, 4, 5, 7),)),
+    _attention("/bias of all examples", DotProductAttention(rows=2), 3, 5, 7, 4, 2, pairs=(normal(1, 4, 5, 7),)),
+    _attention("/bias of all heads", DotProductAttention(rows=2), 3, 5, 7, 4, 2, pairs=(normal(3, 1, 5, 7),)),
+    _attention("/bias of keys", DotProductAttention(rows=2), 3, 5, 7, 4, 2, pairs=(normal(1, 4, 1, 7),)),
+    _attention("/bias of queries, large", DotProductAttention(), 3, 5, 7, 4, 2, pairs=(normal(3, 1, 5, 1, scale=1e4),)),
+    _attention("/mask of pairs", DotProductAttention(rows=2), 3, 5, 7, 4, 2, pairs=(None, normal(3, 4, 5, 7) > 0)),
+    _attention(
+        "/mask of pairs, rows of nothing else",
+        DotProductAttention(),
+        3,
+        5,
+        7,
+        4,
+        2,
+        pairs=(normal(3, 4, 5, 7), np.broadcast_to(mask(7, 4, 0, 7, 1, 0)[None, None], (1, 1, 5, 7))),
+        mask=mask(7, 4, 0, 7),
+    ),
+    _attention(
+        "/bias that masks",
+        DotProductAttention(rows=2),
+        3,
+        5,
+        7,
+        4,
+        2,
+        pairs=(np.where(normal(1, 4, 5, 7) > 0, normal(1, 4, 5, 7), -np.inf),),
+    ),
+    _attention(
+        "/causal, padding, bias and mask of pairs",
+        DotProductAttention(causal=True, rows=2),
+        3,
+        7,
+        7,
+        4,
+        2,
+        pairs=(normal(1, 4, 7, 7), normal(3, 1, 7, 7) > -0.5),
+        mask=mask(7, 5, 0, 7),
+    ),
+    _attention(
+        "/causal, head by head, bias and mask of pairs",
+        DotProductAttention(causal=True),
+        2,
+        151,
+        151,
+        24,
+        6,
+        pairs=(normal(1, 24, 151, 151), normal(2, 1, 151, 151) > -1),
+    ),
     Case("SelfAttention", SelfAttention(2), normal(3, 5, 6)),
     Case("SelfAttention/causal, no bias", SelfAttention(3, causal=True, use_bias=False), normal(2, 5, 6)),
     Case("SelfAttention/grouped, rotary", SelfAttention(4, 2, rotary=True), normal(3, 5, 8), mask=mask(5, 3, 5, 0)),
@@ -458,6 +509,7 @@ CONNECTIONIST = (
     _ctc("/repeats, silence, padding", [[2, 2], [1, 1, 1], [], [3], [1, 2]], [7, 5, 4, 3, 2], padded(5)),
     _ctc("/too few frames", [[1, 2, 3], [1, 1], [2, 3]], [2, 2, 7]),
     _ctc("/too few frames are zero", [[1, 2, 3], [1, 1], [2, 3]], [2, 7, 7], shares(3), loss=CTC(infeasible="zero")),
+    _ctc("/each row", [[1, 2, 1], [3, 1], [1, 1]], [7, 5, 2], shares(3), loss=CTC(reduction="none")),
     _ctc("/one frame", [[1], [], [3]], [1, 1, 1], size=1),
     _ctc("/no labels, no frames", [[], []], [6, 0]),
     _ctc("/all padding", [[1, 2], [3]], [7, 6], np.zeros(2)),
@@ -552,6 +604,9 @@ LOSSES = (
     Case("SoftmaxCrossEntropy/sequence", SoftmaxCrossEntropy(), (normal(2, 5, 3), Targets(ids(3, 2, 5)))),
     Case("SoftmaxCrossEntropy/smoothing", SoftmaxCrossEntropy(0.1), (normal(5, 3), Targets(ids(3, 5), shares(5)))),
     Case("SoftmaxCrossEntropy/weights", SoftmaxCrossEntropy(), (normal(5, 3), Targets(ids(3, 5), shares(5)))),
+    Case(
+        "SoftmaxCrossEntropy/each row", SoftmaxCrossEntropy(0.1, "none"), (normal(5, 3), Targets(ids(3, 5), padded(5)))
+    ),
     Case("SoftmaxCrossEntropy/padding", SoftmaxCrossEntropy(), (normal(4, 2, 3), Targets(ids(3, 4, 2), padded(4)))),
     Case("SoftmaxCrossEntropy/all padding", SoftmaxCrossEntropy(0.1), (normal(5, 3), Targets(ids(3, 5), np.zeros(5)))),
     Case("SoftmaxCrossEntropy/one example", SoftmaxCrossEntropy(), (normal(1, 3), Targets(ids(3, 1)))),
