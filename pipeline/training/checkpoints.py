@@ -197,13 +197,42 @@ def check_run_files(run: Run) -> None:
                 continue
             present = run.checksums()
             for name, wanted in stored.items():
-                if present.get(name) != wanted:
+                if present.get(name) not in (_extended(run, wanted) if name == "config.json" else {wanted}):
                     what = "is gone" if name not in present else "is not as it was when training began"
                     raise UserError(
                         f"{run.directory / name} {what}: it is damaged or was edited, and the checkpoints do not "
                         "belong to it; restore the file, or start a new run"
                     )
             return
+
+
+def _extended(run: Run, config: str) -> set[str]:
+    """The checksums that config.json may have where a checkpoint knows it by ``config``, its checksum."""
+    configs = {config}
+    for extension in run.extensions():
+        if extension["old_config"] in configs:
+            configs.add(extension["new_config"])
+    return configs
+
+
+def extendable_step(run: Run) -> int:
+    """The number of steps after which a run can go on with more epochs than it was begun with.
+
+    Raises UserError if a stop rule ended the run: more epochs would not be trained.
+    """
+    for folder in _steps(run.checkpoints / "last"):
+        try:
+            _check(folder, "state")
+        except _Damaged:
+            continue
+        reason = json.loads((folder / PROGRESS).read_text(encoding="utf-8"))["stopping"]["reason"]
+        if reason:
+            raise UserError(
+                f"{run.directory} cannot be given more epochs: a stop rule ended it ({reason}); start a new run with "
+                "other --stop options"
+            )
+        return int(folder.name)
+    return 0
 
 
 class _Damaged(Exception):

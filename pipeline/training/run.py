@@ -1,6 +1,7 @@
 """The folder of a run: config.json, metrics.jsonl, summary.json, checkpoints/."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import platform
@@ -21,6 +22,8 @@ C = TypeVar("C")
 
 AFTERWARDS = ("summary.json", "calibration.json")
 """Files of a run that are written after training, and anew where a finished run is resumed."""
+EXTENSIONS = "extensions.json"
+"""File of a run that links the options its checkpoints know to the present ones, which have more epochs."""
 _LOCK = ".lock"
 _locked: dict[Path, typing.TextIO] = {}
 """The locks that this process holds. The system releases them where the process ends, however it ends."""
@@ -93,8 +96,53 @@ class Run:
 
     def checksums(self) -> dict[str, str]:
         """The checksums of the files that say what is trained on what: options, signature, fingerprint of the data."""
-        files = sorted(path for path in self.directory.glob("[!.]*.json") if path.name not in AFTERWARDS)
+        others = (*AFTERWARDS, EXTENSIONS)
+        files = sorted(path for path in self.directory.glob("[!.]*.json") if path.name not in others)
         return {path.name: storage.checksum(path) for path in files}
+
+    def extend(self, epochs: int, step: int) -> None:
+        """Gives the run more epochs than config.json says. step: number of steps that are saved.
+
+        Killed between any two of these writes, the run can be resumed, with the old epochs or with the new ones.
+        """
+        path = self.directory / "config.json"
+        content = storage.read_json(path, dict, "restore it, or start a new run")
+        data = (json.dumps(content | {"epochs": epochs}, indent=2, ensure_ascii=False) + "\n").encode(
+            "utf-8", "backslashreplace"
+        )
+        old, new = storage.checksum(path), hashlib.sha256(data).hexdigest()
+        # One from the same options was killed before it wrote config.json.
+        before = [extension for extension in self.extensions() if extension["old_config"] != old]
+        extension = {
+            "step": step,
+            "old_epochs": content["epochs"],
+            "new_epochs": epochs,
+            "old_config": old,
+            "new_config": new,
+        }
+        storage.write_json(self.directory / EXTENSIONS, [*before, extension])
+        for name in AFTERWARDS:
+            (self.directory / name).unlink(missing_ok=True)
+        storage.write(path, data)
+
+    def extensions(self) -> list[dict[str, Any]]:
+        """What ``extend`` did, in its order: step, old and new epochs, old and new checksum of config.json.
+
+        Raises UserError if extensions.json cannot be read.
+        """
+        path = self.directory / EXTENSIONS
+        if not path.is_file():
+            return []
+
+        def parse(content: Any) -> list[dict[str, Any]]:
+            kinds = {"step": int, "old_epochs": int, "new_epochs": int, "old_config": str, "new_config": str}
+            for extension in content:
+                for name, kind in kinds.items():
+                    if type(extension[name]) is not kind:
+                        raise TypeError(f"{name} is {extension[name]!r}")
+            return list(content)
+
+        return storage.read_json(path, parse, "restore it, or start a new run")
 
     def log(self, line: Mapping[str, Any]) -> None:
         """Appends a line to metrics.jsonl."""

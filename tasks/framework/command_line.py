@@ -191,10 +191,13 @@ def _check_resumable(config: TrainingConfig, stored: TrainingConfig) -> None:
     changed = dict(differences(config, stored))
     for name in WITHOUT_EFFECT:
         changed.pop(name, None)
+    if config.epochs > stored.epochs:  # an extension, which the task makes when it has the data
+        del changed["epochs"]
     if changed:
         pairs = ", ".join(f"--{flag(name)} was {old} and is now {new}" for name, (new, old) in changed.items())
         raise UserError(
-            f"{config.resume} cannot be resumed with other options: {pairs}. Leave them out, or start a new run"
+            f"{config.resume} cannot be resumed with other options than more --epochs: {pairs}. Leave them out, or "
+            "start a new run"
         )
 
 

@@ -13,6 +13,7 @@ from pipeline import compiler
 from pipeline.errors import UserError
 from pipeline.evaluation.cross_validation import means
 from pipeline.report import page
+from pipeline.training.checkpoints import extendable_step
 from pipeline.training.config import FoldsConfig
 from pipeline.training.run import Run, read_config
 from tasks.framework import summary
@@ -65,7 +66,17 @@ class CrossValidated(Task[F]):
             return
         self.prepare(first)  # raises what is wrong now, before a run is begun
         with open_run(self, config) as run, SIGNALS.resumable(run.directory):
+            self._extend_whole(config, run)
             self._train_parts(config, run)
+
+    def _extend_whole(self, config: F, run: Run) -> None:
+        """Gives a whole run that is resumed more epochs, where there are more; each model's own run follows later.
+
+        Raises UserError where a stop rule ended one of them.
+        """
+        if config.epochs > read_config(run.directory, self.config).epochs:
+            parts = [Run(folder) for folder in config.folders(run.directory)]
+            run.extend(config.epochs, sum(map(extendable_step, parts)))
 
     def _train_parts(self, config: F, run: Run) -> None:
         with compiler.compiled_once():
@@ -90,7 +101,7 @@ class CrossValidated(Task[F]):
         """Trains one model and tests it; or resumes it; or tests again what has been trained already."""
         folder = config.run_dir
         assert folder is not None
-        if (folder / "summary.json").is_file():
+        if (folder / "summary.json").is_file() and read_config(folder, self.config).epochs == config.epochs:
             _, data, evaluation = self.tested(folder)
             part = Part(name, folder, data, evaluation, Run.open(folder).summary())
         else:

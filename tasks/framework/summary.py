@@ -9,12 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import jax
+import numpy as np
 
 from pipeline import compiler
 from pipeline.display import visible_lines
 from pipeline.layers.base import PyTree
 from pipeline.options import differences, flag
 from pipeline.training.loop import Result
+from pipeline.training.optimizer import OptimizerConfig, make_schedule
 
 if TYPE_CHECKING:
     from pipeline.training.config import TaskConfig
@@ -66,6 +68,17 @@ def run_summary(
     }
 
 
+def extension(config: OptimizerConfig, step: int, old_steps: int, new_steps: int) -> str:
+    """What more epochs do to the learning rate after ``step`` steps. old_steps, new_steps: of all epochs."""
+    old = np.asarray(make_schedule(config, old_steps)(max(step - 1, 0))).item()
+    new = np.asarray(make_schedule(config, new_steps)(step)).item()
+    rate = f"stays {new:.3g}" if old == new else f"goes from {old:.3g} to {new:.3g}"
+    return (
+        f"extended from {old_steps:,} to {new_steps:,} steps, which the schedule ({config.schedule}) spans: after step "
+        f"{step:,} the learning rate {rate}"
+    )
+
+
 def cores() -> int:
     """The processor cores that this process may use: sums are split among them, and so rounded differently."""
     if hasattr(os, "sched_getaffinity"):
@@ -101,7 +114,12 @@ def facts(config: "TaskConfig", summary: Mapping[str, Any]) -> list[tuple[str, s
         ("precision", config.precision),
         ("leaves checked", str(check["leaves"])),
         ("worst leaf", check["worst_leaf"]),
+        *(("extended", _extended(extension)) for extension in summary.get("extensions", ())),
     ]
+
+
+def _extended(extension: Mapping[str, Any]) -> str:
+    return f"from {extension['old_epochs']} to {extension['new_epochs']} epochs after step {extension['step']:,}"
 
 
 def environment(config: "TaskConfig", summary: Mapping[str, Any]) -> Sequence[tuple[str, str]]:

@@ -27,7 +27,7 @@ from pipeline.layers.normalization import BatchNorm
 from pipeline.layers.objective import Objective
 from pipeline.report import page
 from pipeline.report.training import data_sections, gradient_sections, learning_sections
-from pipeline.training.checkpoints import check_run_files, load_params
+from pipeline.training.checkpoints import check_run_files, extendable_step, load_params
 from pipeline.training.config import TaskConfig
 from pipeline.training.gradient_check import gradient_check
 from pipeline.training.loop import fit
@@ -234,7 +234,27 @@ class Task(ABC, Generic[Config]):
         model, data, training, steps = self.prepare(config)
         with open_run(self, config) as run, SIGNALS.resumable(run.directory):
             self._record(run, model, data)
+            if config.resume:
+                self._extend(run, model.config, steps)
             return self._fit(run, self.initialized(model), data, training, steps)
+
+    def _extend(self, run: Run, config: Config, steps_per_epoch: int) -> None:
+        """Gives a run that is resumed more epochs, where there are more, and says what that does to its learning rate.
+
+        Raises UserError where there are fewer, or where a stop rule ended the run.
+        """
+        before = read_config(run.directory, self.config).epochs
+        if config.epochs == before:
+            return
+        if config.epochs < before:
+            raise UserError(
+                f"{run.directory} has {before} epochs, and cannot be resumed with {config.epochs}; give --epochs "
+                f"{before} or more"
+            )
+        step = extendable_step(run)
+        run.extend(config.epochs, step)
+        if not config.quiet:
+            print(summary.extension(config.optimizer, step, before * steps_per_epoch, config.epochs * steps_per_epoch))
 
     def _fit(self, run: Run, model: TaskModel, data: Any, training: Training, steps: int) -> Outcome:
         config, read = model.config, account(data, training.notes)
@@ -263,7 +283,7 @@ class Task(ABC, Generic[Config]):
         evaluation = self.test(model, data, run.directory)
         check = gradient_check(model.objective, model.params, self.check_batch(model, data))
         content = summary.run_summary(self, config, result, evaluation.metrics, check)
-        content |= {"account": read, **self.extra_summary(model, data)}
+        content |= {"account": read, "extensions": run.extensions(), **self.extra_summary(model, data)}
         run.finish(content)
         return Outcome(model, data, run, content, evaluation)
 

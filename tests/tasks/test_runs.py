@@ -6,15 +6,19 @@ The smallest task stands for all of them.
 import csv
 import io
 import json
+import shutil
 from functools import partial
 
 import numpy as np
 import pytest
 from PIL import Image
-from running import finished, refused_by, within
+from running import finished, refused_by, summary, within
 
+from pipeline.training.optimizer import make_schedule
+from pipeline.training.run import read_config
 from tasks.framework.answers import Answers, Predictions, print_answers
 from tasks.image_recognition import ImageRecognition
+from tasks.medical_diagnosis import MedicalDiagnosis
 
 TINY = ("--model", "mlp", "--batch-size", 256, "--epochs", 1, "--quiet")
 
@@ -70,6 +74,36 @@ def test_records_of_any_text_and_number_are_read_back_as_they_were(kind, capfdbi
         rows = [{**row, "words": row["word_1"]} for row in csv.DictReader(io.StringIO(read, newline=""))]
     assert [row["text"] for row in rows] == texts and [row["words"] for row in rows] == words
     assert all((row["value"], row["unknown"]) == (number, empty) for row in rows)
+
+
+def test_a_finished_run_is_given_more_epochs(run, task, refused, tmp_path):
+    longer = tmp_path / "run"
+    shutil.copytree(run, longer)
+    assert "than more --epochs: --seed was 0 and is now 1" in refused("--resume", longer, "--epochs", 2, "--seed", 1)
+    done = task("--resume", longer, "--epochs", 3, "--no-quiet", "--log-every", 1)
+    assert "extended from 4 to 12 steps" in done.out and "after step 4 the learning rate goes from" in done.out
+    assert summary(longer)["epochs"] == 3 and summary(longer)["extensions"][0]["old_epochs"] == 1
+    assert "from 1 to 3 epochs after step 4" in (longer / "report.html").read_text(encoding="utf-8")
+    lines = [json.loads(line) for line in (longer / "metrics.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines if line["kind"] == "step"] == [1, *range(4, 13)]
+    assert [line["epoch"] for line in lines if line["kind"] == "evaluation"] == [1, 2, 3]
+    rates = [line["learning_rate"] for line in lines if line["kind"] == "step"]
+    schedule = make_schedule(read_config(longer, ImageRecognition.config).optimizer, 12)
+    assert rates[2:] == pytest.approx([np.asarray(schedule(step)).item() for step in range(4, 12)], rel=1e-5)
+    scores = json.loads(task("evaluate", longer, "--json").out)
+    assert scores == summary(longer)["test"]
+    assert "--epochs was 3 and is now 2" in refused("--resume", longer, "--epochs", 2)
+
+
+def test_every_model_of_a_run_is_given_more_epochs(capsys, tmp_path):
+    task, run = partial(within, MedicalDiagnosis(), capsys), tmp_path / "run"
+    options = ("--model", "mlp", "--widths", 4, "--resamples", 20, "--folds", 2, "--quiet")
+    assert task(*options, "--epochs", 1, "--run-dir", run).code == 0
+    assert task("--resume", run / "fold_2", "--epochs", 2).code == 0
+    assert "fold_2 has 2 epochs, and cannot be resumed with 1" in task("--resume", run).err
+    assert task("--resume", run, "--epochs", 2).code == 0
+    assert [summary(run / f"fold_{fold}")["epochs"] for fold in (1, 2)] == [2, 2]
+    assert summary(run)["epochs"] == 4 and task("evaluate", run).code == 0
 
 
 def test_a_metric_that_the_task_does_not_have_is_refused_before_a_run_is_begun(refused, tmp_path):

@@ -16,10 +16,11 @@ from small_problem import BATCH, PLAIN, STEPS, Killed, initial, same_bytes, trai
 
 from pipeline.errors import UserError, explained
 from pipeline.training import checkpoints as module
-from pipeline.training.checkpoints import check_run_files, load_params
+from pipeline.training.checkpoints import check_run_files, extendable_step, load_params
 from pipeline.training.config import TrainingConfig
 from pipeline.training.loop import Interrupted
-from pipeline.training.run import Run
+from pipeline.training.run import Run, read_config
+from pipeline.training.stopping import StopConfig
 
 HOLDER = """
 import sys
@@ -189,6 +190,52 @@ def test_a_run_s_own_files_belong_to_its_checkpoints(copy):
     (copy / "config.json").unlink()
     with pytest.raises(UserError, match=r"config\.json is gone"):
         check_run_files(Run(copy))
+
+
+WRITES = ((module.storage, "write_json"), (Path, "unlink"), (module.storage, "write"))
+
+
+@pytest.mark.parametrize("survived", range(len(WRITES) + 1))
+def test_a_run_killed_as_it_is_given_more_epochs_can_be_resumed(copy, monkeypatch, survived):
+    def die(*arguments, **options):
+        raise Killed
+
+    (copy / "summary.json").touch()
+    with monkeypatch.context() as patched:
+        if survived < len(WRITES):
+            patched.setattr(*WRITES[survived], die)
+            with pytest.raises(Killed):
+                Run(copy).extend(5, extendable_step(Run(copy)))
+        else:
+            Run(copy).extend(5, extendable_step(Run(copy)))
+    assert read_config(copy, TrainingConfig).epochs == (5 if survived == len(WRITES) else 4)
+    check_run_files(Run(copy))
+    for epochs in (6, 7):
+        Run(copy).extend(epochs, extendable_step(Run(copy)))
+        check_run_files(Run(copy))
+    assert not (copy / "summary.json").exists()
+    applied = [extension["new_epochs"] for extension in Run(copy).extensions()]
+    assert applied == ([5, 6, 7] if survived == len(WRITES) else [6, 7])
+    train(copy, PLAIN, replace(CONFIG, epochs=7), resume=True)
+    check_run_files(Run(copy))
+    assert extendable_step(Run(copy)) == 7 * STEPS
+    edited = (copy / "config.json").read_text().replace('"epochs": 7', '"epochs": 8')
+    (copy / "config.json").write_text(edited)
+    with pytest.raises(UserError, match=r"config\.json is not as it was when training began"):
+        check_run_files(Run(copy))
+
+
+@pytest.mark.parametrize("content", ["", "null", "[5]", '[{"step": 1}]', '{"a": 1}'])
+def test_a_damaged_account_of_more_epochs_is_one_message(copy, content):
+    (copy / "extensions.json").write_text(content)
+    with pytest.raises(UserError, match=r"extensions\.json cannot be read .*restore it"):
+        check_run_files(Run(copy))
+
+
+def test_a_run_that_a_stop_rule_ended_gets_no_more_epochs(tmp_path):
+    train(tmp_path / "run", PLAIN, replace(CONFIG, epochs=1, stop=StopConfig(target=100.0)))
+    with pytest.raises(UserError, match=r"a stop rule ended it \(target met: validation loss"):
+        extendable_step(Run(tmp_path / "run"))
 
 
 def test_one_process_at_a_time_writes_into_a_run(tmp_path):
