@@ -4,6 +4,7 @@ import errno
 import os
 
 from .display import visible
+from .extras import MissingExtra
 
 LONGEST_LINE = 5_000
 """Number of characters after which the middle of a message's line is left out."""
@@ -46,7 +47,7 @@ def explained(error: BaseException) -> str | None:
     >>> explained(PermissionError(errno.EACCES, "Permission denied", "notes.csv"))
     'notes.csv: permission denied; change its permissions, or choose another'
     """
-    if isinstance(error, UserError):
+    if isinstance(error, UserError | MissingExtra):
         return str(error)
     if isinstance(error, MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
         return "there is not enough memory for this; lower --batch-size or the sizes of the model, or give fewer data"

@@ -8,8 +8,13 @@ EXTRAS = {
     "speech": ("soundfile", "soxr", "jiwer", "espeakng_loader"),
     "report": ("matplotlib", "jinja2", "markupsafe"),
     "tables": ("pandas", "openpyxl", "pyarrow"),
+    "export": ("safetensors",),
 }
 """Modules by the extra that installs them; ``all`` installs every one but ``tables``."""
+
+
+class MissingExtra(ModuleNotFoundError):
+    """An optional dependency is not installed; the message names the extra that installs it."""
 
 
 class extra:
@@ -18,7 +23,7 @@ class extra:
         with extra("speech"):
             import soundfile
 
-    Raises ModuleNotFoundError, whose message names the extra to install.
+    Raises MissingExtra, whose message names the extra to install.
     """
 
     def __init__(self, name: str) -> None:
@@ -31,6 +36,6 @@ class extra:
     ) -> None:
         missing = (error.name or "").partition(".")[0] if isinstance(error, ModuleNotFoundError) else ""
         if missing in EXTRAS[self._name]:
-            raise ModuleNotFoundError(
+            raise MissingExtra(
                 f"{missing} is not installed; it comes with: pip install 'backhand[{self._name}]'", name=missing
             ) from None

@@ -18,12 +18,14 @@ from tyro.conf import FlagCreatePairsOff, subcommand
 
 from pipeline import compiler
 from pipeline.errors import UserError, explained
+from pipeline.extras import MissingExtra
 from pipeline.options import differences, flag
 from pipeline.training.checkpoints import check_run_files
 from pipeline.training.config import TrainingConfig
 from pipeline.training.loop import Interrupted
 from pipeline.training.run import Run, read_config
 from tasks.framework.answers import Predictions, RunFolder, console, print_answers
+from tasks.framework.export import Format
 from tasks.framework.signals import SIGNALS
 from tasks.framework.summary import WITHOUT_EFFECT
 from tasks.framework.task import Task
@@ -55,10 +57,13 @@ class Verify(Generic[Model]):
 
 @dataclass(frozen=True)
 class Export:
-    """Write the trained forward pass to RUN/export, as a portable jax.export artifact for cpu, cuda and tpu."""
+    """Write the trained model to RUN/export."""
 
     run: RunFolder
     """Folder of the run."""
+    format: Format = "jax"
+    """What is written: jax (the forward pass, as a portable jax.export artifact for cpu, cuda and tpu) or safetensors
+    (the parameters by their paths)."""
 
 
 def main(task: Task[Any], arguments: Sequence[str] | None = None) -> None:
@@ -76,7 +81,7 @@ def main(task: Task[Any], arguments: Sequence[str] | None = None) -> None:
         except BrokenPipeError:  # whoever reads the output has seen enough, as in ... | head
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
             code = 0
-        except (UserError, OSError, MemoryError, jax.errors.JaxRuntimeError) as error:
+        except (UserError, MissingExtra, OSError, MemoryError, jax.errors.JaxRuntimeError) as error:
             message = explained(error)
             if message is None:
                 raise
@@ -100,8 +105,8 @@ def _run(task: Task[Any], arguments: Sequence[str]) -> int:
             report = task.verify(dataclasses.replace(recipe, model=model, seed=seed))
             console().print(report.leaf_table(), report)
             return 0 if report.ok else 1
-        case Export(run=run):
-            task.export(run)
+        case Export(run=run, format=kind):
+            task.export(run, kind)
         case config:
             task.train(config)
     return 0

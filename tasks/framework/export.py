@@ -1,14 +1,21 @@
-"""A trained forward pass as a file that runs wherever JAX does, without this project: an artifact of ``jax.export``."""
+"""A trained model as a file of its own, which needs nothing of this project.
 
-from collections.abc import Callable, Sequence
+``model.jax`` is the forward pass, an artifact of ``jax.export``; ``model.safetensors`` has the parameters alone.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import numpy as np
 
 from pipeline import compiler, storage
 from pipeline.display import visible
+from pipeline.extras import extra
+from pipeline.layers.base import PyTree
+
+Format = Literal["jax", "safetensors"]
 
 PLATFORMS = ("cpu", "cuda", "tpu")
 PREDICT = """\
@@ -27,12 +34,25 @@ np.save("outputs.npy", jax.jit(model.call)(*inputs))
 README = """\
 # An exported model
 
-`model.jax` is the trained forward pass, an artifact of `jax.export` for {platforms}. Nothing but JAX is needed to run
-it: `python predict.py {files}` reads its inputs from NumPy's files and writes `outputs.npy`.
-
 - Input: {takes}
 - Output: {gives}
 - Beside it: {beside}
+"""
+JAX_README = """
+`model.jax` is the trained forward pass, an artifact of `jax.export` for {platforms}. Nothing but JAX is needed to run
+it: `python predict.py {files}` reads its inputs from NumPy's files and writes `outputs.npy`.
+"""
+PARAMETERS_README = """
+`model.safetensors` has the parameters, arrays by their paths. A number in a path is a place in a list of layers. With
+`pip install safetensors`:
+
+```python
+from safetensors.numpy import load_file
+
+params = load_file("model.safetensors")
+for path, array in params.items():
+    print(path, array.shape)
+```
 """
 
 
@@ -80,11 +100,34 @@ def write_export(run_directory: Path, exported: Exported) -> Path:
     return folder
 
 
+def write_parameters(run_directory: Path, params: PyTree, names: Mapping[str, str]) -> Path:
+    """Writes RUN/export/model.safetensors, and returns that folder. names: its metadata.
+
+    Raises MissingExtra where safetensors is not installed.
+    """
+    with extra("export"):
+        from safetensors.numpy import save
+
+    arrays = {
+        jax.tree_util.keystr(path, simple=True, separator="/"): np.array(leaf, order="C")
+        for path, leaf in jax.tree_util.tree_leaves_with_path(params)
+    }
+    metadata = {name: text.encode("utf-8", "backslashreplace").decode() for name, text in names.items()}
+    folder = run_directory / "export"
+    folder.mkdir(exist_ok=True)
+    storage.write(folder / "model.safetensors", save(arrays, metadata=metadata))
+    print(f"exported        {visible(str(folder / 'model.safetensors'))}  ({len(arrays)} arrays)")
+    return folder
+
+
 def write_readme(folder: Path, exported: Exported) -> None:
     """Writes what the artifact takes and gives, and what else is in its folder."""
     files = " ".join(f"input_{i}.npy" for i in range(1, len(exported.shapes) + 1))
     names = sorted(path.name for path in folder.iterdir() if path.name[0] != ".")
-    beside = ", ".join(name for name in names if name not in ("README.md", "model.jax"))
-    platforms, takes, gives = ", ".join(PLATFORMS), exported.takes, exported.gives
-    text = README.format(platforms=platforms, files=files, takes=takes, gives=gives, beside=beside)
+    beside = ", ".join(name for name in names if name not in ("README.md", "model.jax", "model.safetensors"))
+    text = README.format(takes=exported.takes, gives=exported.gives, beside=beside)
+    if "model.jax" in names:
+        text += JAX_README.format(platforms=", ".join(PLATFORMS), files=files)
+    if "model.safetensors" in names:
+        text += PARAMETERS_README
     storage.write(folder / "README.md", text)

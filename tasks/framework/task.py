@@ -36,7 +36,7 @@ from pipeline.training.state import init_params, require_model_fits
 from pipeline.verify import Report, verify
 from tasks.framework import summary
 from tasks.framework.answers import Answers
-from tasks.framework.export import Exported, write_export, write_readme
+from tasks.framework.export import Exported, Format, write_export, write_parameters, write_readme
 from tasks.framework.signals import SIGNALS
 from tasks.framework.stages import Evaluation, Metric, Outcome, Story, TaskModel, Training
 
@@ -373,11 +373,15 @@ class Task(ABC, Generic[Config]):
         # In float32 rounding moves a few of so many units across their kinks, whoever differentiates.
         return verify(model.objective, model.params, batch, context, precisions=(), checks=())
 
-    def export(self, run_directory: Path) -> None:
-        """Writes the trained forward pass: the command ``export``."""
+    def export(self, run_directory: Path, kind: Format = "jax") -> None:
+        """Writes the trained forward pass, or its parameters: the command ``export``."""
         model = self.trained(run_directory)
         exported = self.exported(model, run_directory)
-        folder = write_export(run_directory, exported)
+        if kind == "jax":
+            folder = write_export(run_directory, exported)
+        else:
+            names = {"task": self.name, "model": model.config.model, "data": model.config.data}
+            folder = write_parameters(run_directory, model.params, names)
         self.write_export_files(folder, model, run_directory)
         write_readme(folder, exported)
 

@@ -7,12 +7,16 @@ import csv
 import io
 import json
 import shutil
+import sys
 from functools import partial
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
 from running import finished, refused_by, summary, within
+from safetensors import safe_open
+from safetensors.numpy import load_file
 
 from pipeline.training.optimizer import make_schedule
 from pipeline.training.run import read_config
@@ -104,6 +108,28 @@ def test_every_model_of_a_run_is_given_more_epochs(capsys, tmp_path):
     assert task("--resume", run, "--epochs", 2).code == 0
     assert [summary(run / f"fold_{fold}")["epochs"] for fold in (1, 2)] == [2, 2]
     assert summary(run)["epochs"] == 4 and task("evaluate", run).code == 0
+
+
+def test_exported_parameters_are_read_back_as_they_were(run, task, refused, tmp_path, monkeypatch):
+    shutil.copytree(run, tmp_path / "run")
+    assert "6 arrays" in task("export", tmp_path / "run", "--format", "safetensors").out
+    file = tmp_path / "run" / "export" / "model.safetensors"
+    params = ImageRecognition().trained(run).params
+    paths = jax.tree_util.tree_leaves_with_path(params)
+    stored = {jax.tree_util.keystr(path, simple=True, separator="/"): np.asarray(leaf) for path, leaf in paths}
+    read = load_file(file)
+    assert read.keys() == stored.keys() and "model/layers/1/kernel" in read
+    assert all(read[name].dtype == leaf.dtype and read[name].shape == leaf.shape for name, leaf in stored.items())
+    assert all(read[name].tobytes() == leaf.tobytes() for name, leaf in stored.items())
+    with safe_open(file, "numpy") as opened:
+        assert opened.metadata() == {"task": "image_recognition", "model": "mlp", "data": "digits"}
+    readme = (file.parent / "README.md").read_text(encoding="utf-8")
+    assert 'load_file("model.safetensors")' in readme and "model.jax" not in readme
+    before = file.read_bytes()
+    monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
+    message = refused("export", tmp_path / "run", "--format", "safetensors")
+    assert message == "error: safetensors is not installed; it comes with: pip install 'backhand[export]'"
+    assert file.read_bytes() == before
 
 
 def test_a_metric_that_the_task_does_not_have_is_refused_before_a_run_is_begun(refused, tmp_path):
