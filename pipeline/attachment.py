@@ -18,7 +18,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import lax
 from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
@@ -135,7 +134,8 @@ def _batched(args: Sequence[Any], dims: Sequence[Any], call: _Call) -> tuple[lis
     first, second = of_params.num_leaves, of_params.num_leaves + of_x.num_leaves
     context: Context = jax.tree.unflatten(of_context, args[second:])
     context_dims: Context = jax.tree.unflatten(of_context, dims[second:])
-    ranks = [np.ndim(arg) - (dim is not None) for arg, dim in zip(args[first:second], dims[first:second])]
+    shapes = [_without_axis(arg, dim).shape for arg, dim in zip(args[first:second], dims[first:second])]
+    ranks = [len(shape) for shape in shapes]
     # Rows without a batch, (features,), become a batch of rows; all other examples are joined along their batch axis.
     rows = max(ranks, default=0) == 1
     masks = {name: getattr(context, name) for name in ("mask", "memory_mask") if getattr(context, name) is not None}
@@ -144,6 +144,7 @@ def _batched(args: Sequence[Any], dims: Sequence[Any], call: _Call) -> tuple[lis
         or any(dim is not None for dim in dims[:first])
         or min(ranks, default=0) == 0
         or (rows and masks)
+        or (not rows and len({shape[0] for shape in shapes}) > 1)  # one array for all examples of a batch
     ):
         mapped = _Mapped(call.layer, size, call.structure, tuple(dims))
         y = _attached.bind(*args, call=replace(call, layer=mapped))

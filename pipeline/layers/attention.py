@@ -8,8 +8,9 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
+from .attention_tiles import Heads
 from .base import Context, Layer, PyTree
-from .blockwise_attention import DotProductAttention, Heads, attend, weights
+from .blockwise_attention import DotProductAttention, attend, weights
 from .initializers import Initializer, lecun_normal
 from .linear import Dense
 from .positions import Rotary
