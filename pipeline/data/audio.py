@@ -34,15 +34,15 @@ UNKNOWN_RIFF_SIZE = 0x7FFFF000
 
 
 def read_audio(
-    path: Path, rate: int, limit: int | None = None, rates: list[int] | None = None
+    path: Path, rate: int, limit: int | None = None, rates: list[int] | None = None, channels: list[int] | None = None
 ) -> Float[np.ndarray, " samples"]:
     """A WAV or FLAC file (or another that libsndfile reads) as a mono signal with ``rate`` samples per second.
 
     Integer samples are scaled to between -1 and 1, floats are not; channels are averaged; other sampling rates are
     resampled with soxr.
 
-    limit: bytes of memory that the signal may take; None: half of the machine's memory. rates: is extended by the
-    sampling rate of the file.
+    limit: bytes of memory that the signal may take; None: half of the machine's memory. rates, channels: are extended
+    by the sampling rate of the file and its number of channels.
     Raises UserError for a file that is not audio, is cut off or empty, announces a sampling rate outside ``RATES``, has
     samples that are not finite, or needs more memory than the limit.
     """
@@ -76,6 +76,8 @@ def read_audio(
         raise UserError(f"{path} is a recording without samples{at}; remove it")
     if rates is not None:
         rates.append(file_rate)
+    if channels is not None:
+        channels.append(file.channels)
     return signal
 
 

@@ -1,6 +1,7 @@
 """Lists of recordings and their texts as people have them: manifests of several kinds, and folders."""
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -16,7 +17,9 @@ from .text import read_encoded
 
 SUFFIXES = (".tsv", ".csv", *JSON)
 """Suffixes of the manifests that a folder is searched for. A manifest that a user names may also be a .txt file."""
-ENDINGS = (".wav", ".flac")
+ENDINGS = (".wav", ".flac", ".mp3", ".WAV", ".FLAC")
+TEXT_ENDINGS = (".txt", ".lab", ".TXT", ".normalized.txt")
+"""Endings of a file with the text of the one recording of the same name."""
 COLUMNS = (
     Column(
         "path",
@@ -41,6 +44,8 @@ class ManifestColumns:
     """Column with the texts. Empty: text, or another usual name, such as sentence or transcript."""
     encoding: str = ""
     """Encoding of the texts. Empty: UTF-8, or UTF-16 where a file shows it."""
+    delimiter: str = ""
+    """Delimiter of the fields: a character, or tab, semicolon, pipe or comma. Empty: recognised."""
 
     def columns(self) -> tuple[Column, ...]:
         """``COLUMNS`` with the names that were chosen."""
@@ -80,11 +85,15 @@ def read_manifests(
 ) -> dict[str, list[Entry]]:
     """The recordings of each part, which must exist; notes are extended by what is left out or guessed.
 
-    path: a manifest, or a folder: with manifests, or as LibriSpeech and Kaldi have them.
+    path: a manifest, or a folder: with manifests, as LibriSpeech, Kaldi and VoxForge have them, or with a file of text
+    beside each recording.
     Raises UserError for a path that is none of these, and for lines that name no file, or one outside of the folder.
     """
     if os.path.isdir(path):
         parts = _librispeech(path, options, notes) or _kaldi(path, options, allow_outside, notes)
+        parts = parts or _prompts(path, options, notes)
+        if not parts and not any(suffix_of(file) in SUFFIXES for file in list_folder(path)):
+            parts = _texts_beside(path, options, notes)
         if parts:
             return parts
         files = _find_manifests(path, notes)
@@ -120,7 +129,7 @@ def _read_manifest(path: Path, options: ManifestColumns, allow_outside: bool, no
     content = read_encoded(path, options.encoding, notes=notes)
     lines = _ljspeech(path, content, notes)
     if lines is None:
-        rows = read_rows(path, content, options.columns(), notes)
+        rows = read_rows(path, content, options.columns(), notes, options.delimiter)
         lines = [_Line(line, row["path"], row["text"], row.get("speaker", "")) for line, row in rows if row]
     return _entries(path, lines, allow_outside, notes)
 
@@ -174,6 +183,11 @@ def _kaldi(folder: Path, options: ManifestColumns, allow_outside: bool, notes: l
         return {}
     parts = {}
     for part, of_part in folders.items():
+        if os.path.isfile(of_part / "segments"):
+            raise UserError(
+                f"{of_part} has segments, which says what part of a recording each text is for, and is not read; write "
+                "each part into a file of its own, as extract_segments in Kaldi does"
+            )
 
         def table(name: str, of_part: Path = of_part) -> dict[str, tuple[int, str]]:
             lines = read_encoded(of_part / name, options.encoding, notes=notes).split("\n")
@@ -206,8 +220,55 @@ def _kaldi(folder: Path, options: ManifestColumns, allow_outside: bool, notes: l
     return parts
 
 
-def _entries(path: Path, lines: Sequence[_Line], allow_outside: bool, notes: list[str]) -> list[Entry]:
-    """The lines of a list whose recordings are there and have a text."""
+def _prompts(folder: Path, options: ManifestColumns, notes: list[str]) -> dict[str, list[Entry]]:
+    """The recordings that files named PROMPTS list, as VoxForge has them: lines "*/mfc/a0001 THE TEXT"."""
+    entries: list[Entry] = []
+    for file in sorted(path for path in folder.rglob("*") if path.name.lower() in ("prompts", "prompts-original")):
+        top = file.parent.parent if file.parent.name.lower() == "etc" else file.parent
+        if any(entry.path.is_relative_to(top) for entry in entries):
+            continue  # of PROMPTS and prompts-original, the first one counts
+        lines = []
+        for number, line in enumerate(read_encoded(file, options.encoding, notes=notes).split("\n"), 1):
+            name, _, text = line.strip().partition(" ")
+            if name:
+                last = name.rpartition("/")[2]
+                places = (place for inside in ("wav", "flac", "") if (place := _resolved(top / inside, last)))
+                lines.append(_Line(number, next(places, last), text, top.name.rpartition("-")[0] or top.name))
+        entries += _entries(file, lines, False, notes, top)
+    return {"train": entries} if entries else {}
+
+
+def _texts_beside(folder: Path, options: ManifestColumns, notes: list[str]) -> dict[str, list[Entry]]:
+    """The recordings that have a file of text beside them; TIMIT's texts begin with two numbers of samples."""
+    parts: dict[str, list[Entry]] = {}
+    lines: dict[str, list[_Line]] = {}
+    silent = []
+    for file in sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".wav", ".flac", ".mp3")):
+        beside = [file.with_suffix(ending) for ending in TEXT_ENDINGS if os.path.isfile(file.with_suffix(ending))]
+        if not beside:
+            silent.append(file)
+            continue
+        text = re.sub(r"^\d+ \d+ ", "", read_encoded(beside[0], options.encoding, notes=notes).strip())
+        below = file.relative_to(folder).parts
+        part = (part_of(below[0]) if len(below) > 1 else None) or "train"
+        speaker = file.parent.name if len(below) > 1 else ""
+        lines.setdefault(part, []).append(_Line(1, file.relative_to(folder), text, speaker))
+    for part, of_part in lines.items():
+        parts[part] = _entries(folder / "texts", of_part, False, notes)
+    if parts and "train" not in parts:
+        raise UserError(f"{folder} has recordings for {', '.join(parts)} alone; name the folder for training train")
+    if parts:
+        notes.append(f"texts are those in the files beside {sum(map(len, parts.values())):,} recordings")
+    if parts and silent:
+        first = visible(str(silent[0].relative_to(folder)))
+        notes.append(f"{len(silent)} recordings left out: no file beside them has their text (the first: {first})")
+    return parts
+
+
+def _entries(
+    path: Path, lines: Sequence[_Line], allow_outside: bool, notes: list[str], folder: Path | None = None
+) -> list[Entry]:
+    """The lines of a list whose recordings are there and have a text. folder: where they must be; None: the list's."""
     files = [_resolved(path.parent, str(line.path)) for line in lines]
     _refuse(
         [(line.number, str(path.parent / line.path)) for line, file in zip(lines, files) if file is None],
@@ -215,13 +276,13 @@ def _entries(path: Path, lines: Sequence[_Line], allow_outside: bool, notes: lis
         "which is not a file, nor is it one in clips/ or wavs/ there; correct the line, or remove it",
     )
     found = [(line, file) for line, file in zip(lines, files) if file is not None]
-    outside = [] if allow_outside else [pair for pair in found if not _is_below(pair[1], path.parent)]
+    outside = [] if allow_outside else [pair for pair in found if not _is_below(pair[1], folder or path.parent)]
     _refuse(
         [(line.number, str(file)) for line, file in outside],
         path,
         "which is outside the manifest's folder; move the recording there, or allow such paths with --allow-outside",
     )
-    elsewhere = [(line, file) for line, file in found if file != path.parent / line.path]
+    elsewhere = [(line, file) for line, file in found if file not in (path.parent / line.path, line.path)]
     if elsewhere:
         line, file = elsewhere[0]
         first = f"{visible(str(line.path))} is {visible(os.path.abspath(file))}"

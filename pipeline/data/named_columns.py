@@ -133,7 +133,9 @@ def _places(
                     f"{visible(path.name)}: column {name} is the {column.name} ({column.option} names another)"
                 )
         elif not column.optional:
-            remedy = f"it must name {' and '.join(c.known[0] for c in columns if not c.optional)}"
+            remedy = (
+                f"it must name {' and '.join(c.known[0] for c in columns if not c.optional)}: add such a first line"
+            )
             if column.option:
                 remedy += f" (known names: {', '.join(column.known)}); {column.option} chooses another column"
             raise UserError(f"{path} has no column {column.known[0]!r}: {names} {_listed(heading)}; {remedy}")

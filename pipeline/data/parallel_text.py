@@ -1,5 +1,6 @@
 """Parallel text: files with the same sentences in two languages, and their ids as training examples."""
 
+import html
 import os
 import random
 import re
@@ -14,17 +15,19 @@ from ..display import visible
 from ..errors import UserError
 from ..losses.base import Targets
 from .batches import padded
-from .delimited import suffix_of
+from .delimited import delimiter_option, is_number, suffix_of
 from .known import folder_of
 from .limits import list_folder
 from .named_columns import JSON, TABLES, Column, read_rows
-from .parts import notes_on_copies, part_of
+from .parts import NAMES, notes_on_copies, part_of
 from .text import read_encoded
 from .vocabulary import BEGIN, END, Subwords
 
 CLDR_SIZES = {"train": 20_000, "validation": 500, "test": 500}
 HELD_OUT_SHARE, HELD_OUT_MOST = 0.1, 1_000
 PARTS = ("train", "validation", "test")
+SIDES = ("src", "source"), ("tgt", "trg", "target")
+"""Words that stand for a language in the names of files, as in src-train.txt and tgt-train.txt."""
 MULTI30K = {
     "train.lc.norm.tok.en": "08925f8e0572bcd5a006702fc5fe20e2d77c6917d4eebd576fc20de6693c2119",
     "train.lc.norm.tok.de": "cb5a23529b65ec2061f1dc446192a9c37382b63cc75f81a0be59d34894b3a505",
@@ -39,6 +42,12 @@ KNOWN = ("cldr", "multi30k")
 
 Pairs = list[tuple[str, str]]
 
+_SEGMENT = re.compile(r"<seg\b[^>]*>(.*)</seg>")
+_MARKUP = re.compile(
+    r"</?(doc|url|keywords|speaker|talkid|title|description|reviewer|translator|srcset|refset|mteval|hl|p)\b.*>|<[?!].*>"
+)
+"""A line of IWSLT's files that is no sentence."""
+
 
 @dataclass(frozen=True, eq=False)
 class ParallelText:
@@ -51,11 +60,19 @@ class ParallelText:
     notes: tuple[str, ...] = ()
 
 
-def load(name_or_path: str, source: str = "en", target: str = "de", seed: int = 0, encoding: str = "") -> ParallelText:
+def load(
+    name_or_path: str,
+    source: str = "en",
+    target: str = "de",
+    seed: int = 0,
+    encoding: str = "",
+    delimiter: str = "",
+) -> ParallelText:
     """Loads known sentences by their name, "cldr" or "multi30k", or the user's own from a folder of files or a table.
 
     source, target: language codes, which are the suffixes of the files, or the columns of a table. seed: random seed of
-    the validation part, for data without one. encoding: of the files; "": see ``text.decoded``.
+    the validation part, for data without one. encoding: of the files; "": see ``text.decoded``. delimiter: of tables;
+    "": recognised.
 
     Raises UserError for files that are missing, are in another encoding, or have different numbers of lines.
     """
@@ -71,9 +88,15 @@ def load(name_or_path: str, source: str = "en", target: str = "de", seed: int = 
     path = _multi30k() if name_or_path == "multi30k" else Path(name_or_path)
     if os.path.isdir(path):
         own_notes = notes if name_or_path != "multi30k" else []
-        parts = _read_folder(path, source, target, encoding, own_notes)
+        parts = _read_folder(path, _Options(source, target, encoding, delimiter), own_notes)
     elif suffix_of(path) in (*TABLES, *JSON) and os.path.exists(path):
-        parts = {"train": _read_table(path, source, target, encoding, notes)}
+        parts = {"train": _read_table(path, _Options(source, target, encoding, delimiter), notes)}
+    elif os.path.isfile(path):
+        raise UserError(
+            f"{visible(str(path))} is one file, and no table with a pair in each line (.tsv, .csv, .txt, .jsonl): give "
+            f"the folder with the files of both languages, such as train.{source} and train.{target}; convert formats "
+            "such as .tmx to these"
+        )
     else:
         raise UserError(
             f"{visible(str(path))} is neither a known set of sentences (cldr, multi30k) nor a folder of files such as "
@@ -98,18 +121,28 @@ def _multi30k() -> Path:
     return folder_of(MULTI30K, MULTI30K_MIRRORS, shared="multi30k-en-de/tok", cached="multi30k")
 
 
-def _read_folder(folder: Path, source: str, target: str, encoding: str, notes: list[str]) -> dict[str, Pairs]:
+@dataclass(frozen=True)
+class _Options:
+    """How files are read: see ``load``."""
+
+    source: str
+    target: str
+    encoding: str
+    delimiter: str
+
+
+def _read_folder(folder: Path, options: _Options, notes: list[str]) -> dict[str, Pairs]:
     """The pairs of each part; notes are extended by what is left out, and by files that are not used."""
     files = [file for file in list_folder(folder) if not file.name.startswith(".") and not os.path.isdir(file)]
-    found = _find(files, source, target)
+    found = _find(files, options.source, options.target)
     tables = {part_of(file.name): file for file in reversed(files) if suffix_of(file) in (*TABLES, *JSON)}
     if not found["train"] and "train" in tables:
         used = {file for part, file in tables.items() if part}
-        parts = {part: _read_table(file, source, target, encoding, notes) for part, file in tables.items() if part}
+        parts = {part: _read_table(file, options, notes) for part, file in tables.items() if part}
     else:
         if not found["train"]:
             if len(found[""]) != 1:
-                raise _no_training_files(folder, files, found[""], source, target)
+                raise _no_training_files(folder, files, found[""], options.source, options.target)
             found["train"] = found[""]
             notes.append(f"{visible(found[''][0][0].name)} is taken for the training part, which its name does not say")
         parts, used = {}, set()
@@ -119,8 +152,14 @@ def _read_folder(folder: Path, source: str, target: str, encoding: str, notes: l
                 names = visible(", ".join(file.name for file, _ in pairs_of_files))
                 notes.append(f"the pairs of {len(pairs_of_files)} files are put together: {names}")
             for pair in pairs_of_files:
-                parts.setdefault(part, []).extend(_read_pairs(*pair, encoding, notes))
+                parts.setdefault(part, []).extend(_read_pairs(*pair, options.encoding, notes))
                 used.update(pair)
+        by_side = [file for file in used if _split(file)[1] in SIDES[0]]
+        if by_side and options.source not in SIDES[0]:
+            notes.append(
+                f"{visible(by_side[0].name)} is taken for {options.source} (--source), the files of the other side "
+                f"for {options.target} (--target)"
+            )
     others = [file.name for file in files if file not in used]
     if others:
         names = ", ".join(others[:5]) + (", ..." if len(others) > 5 else "")
@@ -147,9 +186,29 @@ def _no_training_files(
 
 
 def _split(file: Path) -> tuple[str, str]:
-    """A file's name without its language, and the language."""
-    stem, _, language = file.name.removesuffix(".gz").rpartition(".")
+    """A file's name without its language, and the language: a suffix, or one of ``SIDES`` at the beginning or end."""
+    name = re.sub(r"\.gz$", "", file.name, flags=re.IGNORECASE)
+    name = re.sub(r"\.(xml|sgm|txt)$", "", name, flags=re.IGNORECASE)
+    words = re.split(r"[._-]", name.lower())
+    for side in SIDES:
+        if len(words) > 1 and words[0] in side:
+            return name[len(words[0]) + 1 :], side[0]
+        if len(words) > 1 and words[-1] in side and not name.lower().endswith(f".{words[-1]}"):
+            return name[: -len(words[-1]) - 1], side[0]
+    stem, _, language = name.rpartition(".")
     return stem, language
+
+
+def _part(stem: str) -> str:
+    """The part that a name means: by its first word, or any other; "" if it says none.
+
+    >>> _part("train-clean"), _part("IWSLT16.TED.dev2010.en-de"), _part("newstest2014"), _part("europarl-v7")
+    ('train', 'validation', 'test', '')
+    """
+    words = [word.removeprefix("news") for word in re.split(r"[^a-z]+", stem.lower())]
+    return part_of(stem) or next(
+        (part for word in words for part, names in NAMES.items() if word in names and len(word) > 2), ""
+    )
 
 
 def _find(files: Sequence[Path], source: str, target: str) -> dict[str, list[tuple[Path, Path]]]:
@@ -157,9 +216,10 @@ def _find(files: Sequence[Path], source: str, target: str) -> dict[str, list[tup
     names = {(stem, language.lower()): file for file in files for stem, language in [_split(file)]}
     found: dict[str, list[tuple[Path, Path]]] = {part: [] for part in (*PARTS, "")}
     for (stem, language), file in names.items():
-        other = names.get((stem, target.lower()))
-        if language == source.lower() and other:
-            found[part_of(stem) or ""].append((file, other))
+        for own, its_other in ((source.lower(), target.lower()), (SIDES[0][0], SIDES[1][0])):
+            other = names.get((stem, its_other))
+            if language == own and other and (file, other) not in found[_part(stem)]:
+                found[_part(stem)].append((file, other))
     return found
 
 
@@ -172,7 +232,7 @@ def _different(pairs: Sequence[tuple[Path, Path]]) -> list[tuple[Path, Path]]:
 
 
 def _read_pairs(source: Path, target: Path, encoding: str, notes: list[str]) -> Pairs:
-    lines = [read_lines(file, None, encoding, notes) for file in (source, target)]
+    lines = [_sentences(file, read_lines(file, None, encoding, notes), notes) for file in (source, target)]
     if len(lines[0]) != len(lines[1]):
         lines = [_without_blank_end(file, of_file, notes) for file, of_file in zip((source, target), lines)]
     first, second = lines
@@ -182,6 +242,24 @@ def _read_pairs(source: Path, target: Path, encoding: str, notes: list[str]) -> 
             "same line in the other file: look for a sentence that is missing, or broken into two lines"
         )
     return _complete(list(zip(first, second)), f"{source} and {target}", source.name, notes)
+
+
+def _sentences(file: Path, lines: list[str], notes: list[str]) -> list[str]:
+    """The lines without the markup of IWSLT's and WMT's files, in which a sentence may stand between <seg> tags."""
+    if not any(line.startswith("<") for line in lines):
+        return lines
+    segments = [_SEGMENT.fullmatch(line) for line in lines]
+    if any(segments):
+        kept = [html.unescape(segment[1].strip()) for segment in segments if segment]
+        others = [i for i, segment in enumerate(segments, 1) if not segment]
+    else:
+        others = [i for i, line in enumerate(lines, 1) if _MARKUP.fullmatch(line)]
+        kept = [line for line in lines if not _MARKUP.fullmatch(line)]
+    if others:
+        notes.append(
+            f"{len(others)} lines of {visible(file.name)} left out: they are markup (the first: line {others[0]})"
+        )
+    return kept
 
 
 def _without_blank_end(file: Path, lines: list[str], notes: list[str]) -> list[str]:
@@ -205,27 +283,47 @@ def _complete(pairs: Pairs, where: str, name: str, notes: list[str]) -> Pairs:
     return complete
 
 
-def _read_table(path: Path, source: str, target: str, encoding: str, notes: list[str]) -> Pairs:
-    """The pairs in a table with columns named by the languages, or without a heading: the first two columns."""
-    content = read_encoded(path, encoding, notes=notes)
+def _read_table(path: Path, options: _Options, notes: list[str]) -> Pairs:
+    """The pairs in a table with columns named by the languages, or without a heading: the first two of texts."""
+    content, (source, target) = read_encoded(path, options.encoding, notes=notes), (options.source, options.target)
+    if not content.strip():
+        raise UserError(f"{path} is empty")
     columns = Column(source, (source.lower(),)), Column(target, (target.lower(),))
-    first = [name.strip().lower() for name in re.split("[\t,;|]", content.split("\n", 1)[0])]
-    if suffix_of(path) in JSON or {source.lower(), target.lower()} <= set(first) or "\t" not in content:
-        rows = [fields for _, fields in read_rows(path, content, columns, notes)]
+    line = content.split("\n", 1)[0]
+    first = [name.strip().strip('"').lower() for name in re.split("[\t,;|]", line)]
+    is_named = {source.lower(), target.lower()} <= set(first)
+    mark = "|||" if "|||" in line else delimiter_option(options.delimiter) or "\t"
+    if suffix_of(path) in JSON or (is_named and mark != "|||") or mark not in content:
+        rows = [fields for _, fields in read_rows(path, content, columns, notes, options.delimiter)]
         pairs = [(fields.get(source, "").strip(), fields.get(target, "").strip()) for fields in rows]
     else:
-        lines = [line.split("\t") for line in content.removesuffix("\n").split("\n")]
-        wrong = next((i for i, fields in enumerate(lines, 1) if len(fields) < 2 and any(fields)), None)
-        if wrong:
-            raise UserError(f"{path}: line {wrong} has no tab between two sentences; correct it")
-        notes.append(
-            f"{visible(path.name)} has no heading: its first column is taken for {source}, its second for {target} (a "
-            "first line with these names changes it)"
+        lines = [line.split(mark) for line in content.removesuffix("\n").split("\n")]
+        first, second = _columns_of_texts(lines, source, target)
+        wrong = next(
+            (i for i, fields in enumerate(lines, 1) if len(fields) <= max(first, second) and any(fields)), None
         )
+        if wrong:
+            what = "tab" if mark == "\t" else repr(mark)
+            raise UserError(f"{path}: line {wrong} has no {what} between two sentences; correct it")
+        if not is_named:
+            notes.append(
+                f"{visible(path.name)} has no heading: column {first + 1} is taken for {source}, column {second + 1} "
+                f"for {target} (--source 1 --target 2 and the like choose others)"
+            )
         if any(len(fields) > 2 for fields in lines):
-            notes.append(f"{visible(path.name)}: columns after the second are not used")
-        pairs = [(fields[0].strip(), fields[1].strip()) if any(fields) else ("", "") for fields in lines]
+            notes.append(f"{visible(path.name)}: the other columns are not used, such as {lines[0][-1].strip()!r}")
+        pairs = [(fields[first].strip(), fields[second].strip()) if any(fields) else ("", "") for fields in lines]
+        pairs = pairs[1:] if is_named else pairs
     return _complete(pairs, str(path), path.name, notes)
+
+
+def _columns_of_texts(lines: Sequence[Sequence[str]], source: str, target: str) -> tuple[int, int]:
+    """The places of two columns without names: by their numbers, or the first two that do not have numbers alone."""
+    if source.isdecimal() and target.isdecimal() and int(source) and int(target):
+        return int(source[:9]) - 1, int(target[:9]) - 1
+    rows, size = [fields for fields in lines if any(fields)], len(lines[0])
+    texts = [i for i in range(size) if not all(is_number(row[i]) for row in rows if len(row) > i)]
+    return (texts[0], texts[1]) if len(texts) > 1 else (0, 1)
 
 
 def read_lines(path: Path, limit: int | None = None, encoding: str = "", notes: list[str] | None = None) -> list[str]:

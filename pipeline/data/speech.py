@@ -195,10 +195,10 @@ def _fsdd(rate: int) -> tuple[dict[str, Recordings], list[str]]:
 
 def _recordings(entries: Sequence[Entry], rate: int, part: str, notes: list[str]) -> Recordings:
     """The recordings of entries. Raises one UserError for all those that cannot be read."""
-    signals, rates, errors, rest = [], [], [], default_limit()
+    signals, rates, channels, errors, rest = [], [], [], [], default_limit()
     for entry in entries:
         try:
-            signals.append(read_audio(entry.path, rate, rest, rates))
+            signals.append(read_audio(entry.path, rate, rest, rates, channels))
             rest -= signals[-1].nbytes
         except UserError as error:
             errors.append(f"{entry.place}{error}")
@@ -206,6 +206,13 @@ def _recordings(entries: Sequence[Entry], rate: int, part: str, notes: list[str]
         more = f"\n  and {len(errors) - MOST_NAMED} others" if len(errors) > MOST_NAMED else ""
         count = f"{len(errors)} of {len(entries)} recordings cannot be used:\n  " if len(errors) > 1 else ""
         raise UserError(count + "\n  ".join(errors[:MOST_NAMED]) + more)
+    several = [each > 1 for each in channels]
+    if any(several):
+        first = visible(str(entries[several.index(True)].path))
+        notes.append(
+            f"{sum(several)} of {len(several)} {part} recordings have several channels, of which the mean is taken "
+            f"(the first: {first})"
+        )
     low = [each < rate for each in rates]
     if any(low):
         first = visible(str(entries[low.index(True)].path))

@@ -11,8 +11,11 @@ import numpy as np
 
 from ..display import visible
 from ..errors import UserError
+from .delimited import suffix_of
 from .known import folder_of
-from .limits import TEXT_COST, read_content, require_unicode
+from .limits import TEXT_COST, list_folder, read_content, require_unicode
+from .named_columns import JSON, Column, read_rows
+from .parts import NAMES
 from .vocabulary import Characters, Subwords
 
 KNOWN = ("python", "shakespeare")
@@ -22,6 +25,9 @@ MOST_NAMED = 20
 """Number of unknown characters that a note names."""
 SHAKESPEARE = {"input.txt": "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"}
 SHAKESPEARE_MIRRORS = ("https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/",)
+
+TEXTS = (".txt", ".text", ".md", ".tokens", ".raw", "")
+MARKED = (".csv", ".tsv", ".html", ".htm", ".xml", ".tex", ".ipynb")
 
 _MARKS = {
     codecs.BOM_UTF32_LE: "UTF-32",  # before UTF-16's, with which it begins
@@ -97,10 +103,10 @@ class Corpus:
 
 
 def load(name_or_path: str, subwords: int = 0, encoding: str = "") -> Corpus:
-    """Loads a known text by its name, "python" or "shakespeare", or the user's own text file.
+    """Loads a known text by its name, "python" or "shakespeare", or the user's own text file, or a folder of such.
 
     The last tenth of the text is the test part, the twentieth before it the validation part, and the rest the training
-    part.
+    part; unless a folder has files of parts, such as wiki.train.txt, wiki.valid.txt and wiki.test.txt.
 
     subwords: largest size of a vocabulary of subwords, learnt from the training part. 0: a vocabulary of characters.
     encoding: of the file; "": see ``decoded``.
@@ -110,11 +116,11 @@ def load(name_or_path: str, subwords: int = 0, encoding: str = "") -> Corpus:
     notes: list[str] = []
     if name_or_path in KNOWN:
         text = python_library() if name_or_path == "python" else shakespeare()
+    elif os.path.isdir(name_or_path):
+        text = _read_folder(Path(name_or_path), encoding, notes)
     else:
         text = read_text(Path(name_or_path), encoding, notes)
-    end = round(len(text) * (1 - TEST_SHARE))
-    train_end = round(len(text) * (1 - TEST_SHARE - VALIDATION_SHARE))
-    parts = text[:train_end], text[train_end:end], text[end:]
+    parts = _in_parts(text) if isinstance(text, str) else text
     vocabulary = Subwords.learn(parts[:1], subwords) if subwords else Characters.of(parts[0])
     train, validation, test = (vocabulary.encode(part) for part in parts)
     for part, text, ids in (("validation", parts[1], validation), ("test", parts[2], test)):
@@ -128,6 +134,40 @@ def load(name_or_path: str, subwords: int = 0, encoding: str = "") -> Corpus:
     return Corpus(name_or_path, train, validation, test, vocabulary, len(parts[2]), tuple(notes))
 
 
+def _in_parts(text: str, last: str = "") -> tuple[str, str, str]:
+    """A text's beginning, middle and end; with a ``last`` part of its own, the first two are of the text alone."""
+    end = len(text) if last else round(len(text) * (1 - TEST_SHARE))
+    train_end = round(len(text) * (1 - VALIDATION_SHARE - (0 if last else TEST_SHARE)))
+    return text[:train_end], text[train_end:end], last or text[end:]
+
+
+def _read_folder(folder: Path, encoding: str, notes: list[str]) -> str | tuple[str, str, str]:
+    """The texts of a folder's files, one after the other, or in three parts if the names of files say so."""
+    files = [file for file in list_folder(folder) if not file.name.startswith(".") and not os.path.isdir(file)]
+    texts = [file for file in files if suffix_of(file) in (*TEXTS, *JSON)]
+    if not texts:
+        raise UserError(f"{folder} has no text files ({', '.join((*TEXTS, *JSON))}); give a file, or name the files so")
+    words = {file: set(re.split(r"[^a-z]+", file.name.lower())) for file in texts}
+    found = {part: [file for file in texts if words[file] & set(names)] for part, names in NAMES.items()}
+    used = [file for of_part in found.values() for file in of_part] if found["train"] and found["test"] else texts
+    others = [file.name for file in files if file not in used]
+    if others:
+        notes.append(f"{len(others)} files of {visible(folder.name)} are not read, such as {visible(others[0])}")
+    content = {file: read_text(file, encoding, notes) for file in used}
+    if used is texts:
+        names = ", ".join(file.name for file in texts[:3]) + (", ..." if len(texts) > 3 else "")
+        notes.append(f"{len(texts)} files are put together in the order of their names: {visible(names)}")
+        return "\n".join(content.values())
+    joined = {part: "\n".join(content[file] for file in of_part) for part, of_part in found.items()}
+    which = "; ".join(
+        f"{part}: {', '.join(file.name for file in of_part)}" for part, of_part in found.items() if of_part
+    )
+    notes.append(f"the parts are those that the names of files say: {visible(which)}")
+    if not joined["validation"]:
+        return _in_parts(joined["train"], joined["test"])
+    return joined["train"], joined["validation"], joined["test"]
+
+
 def read_text(path: Path, encoding: str = "", notes: list[str] | None = None) -> str:
     """The content of a text file, see ``decoded``, with "\\n" at the ends of all lines."""
     if not os.path.exists(path):
@@ -135,6 +175,17 @@ def read_text(path: Path, encoding: str = "", notes: list[str] | None = None) ->
             f"{visible(str(path))} is neither a known text (python, shakespeare) nor the path of a text file"
         )
     text = read_encoded(path, encoding, notes=notes)
+    if suffix_of(path) in JSON:
+        found_notes: list[str] = []
+        rows = read_rows(path, text, (Column("text", ("text", "content", "body", "sentence")),), found_notes)
+        text = "\n".join(fields["text"] for _, fields in rows if fields)
+        if notes is not None:
+            notes += [
+                *found_notes,
+                f"{visible(path.name)}: of {len(rows):,} JSON objects the text is read, a line each",
+            ]
+    elif suffix_of(path) in MARKED and notes is not None:
+        notes.append(f"{visible(path.name)} is read as plain text, with its marks and delimiters")
     if not text.strip():
         raise UserError(f"{path} has no text in it")
     return text.replace("\r\n", "\n").replace("\r", "\n")

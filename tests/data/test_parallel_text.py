@@ -49,7 +49,8 @@ def test_the_files_of_a_folder(folder):
 EN, DE = ([pair[i] for pair in PAIRS] for i in (0, 1))
 DASH, PLAIN = {"train-clean.en": EN, "train-clean.de": DE}, {"train.en": EN, "train.de": DE}
 TABLE = [f"{a}\t{b}" for a, b in PAIRS]
-GUESS = "a.tsv has no heading: its first column is taken for en, its second for de (a first line"
+OTHERS = "a.tsv: the other columns are not used, such as 'CC-BY'"
+GUESS = "a.tsv has no heading: column 1 is taken for en, column 2 for de (--source 1"
 
 
 @pytest.mark.parametrize(
@@ -97,7 +98,12 @@ GUESS = "a.tsv has no heading: its first column is taken for en, its second for 
         ({"train.en": EN, "train.de": EN}, "utf-8", list(zip(EN, EN)), ["32 of 32 training pairs have the same text"]),
         ({"train.tsv": ["en\tde", *TABLE]}, "utf-8", PAIRS, []),
         ({"a.tsv": TABLE}, "utf-8", PAIRS, [GUESS]),
-        ({"a.tsv": [f"{line}\tCC-BY" for line in TABLE]}, "utf-8", PAIRS, [GUESS, "a.tsv: columns after the second"]),
+        (
+            {"a.tsv": [f"{line}\tCC-BY" for line in TABLE]},
+            "utf-8",
+            PAIRS,
+            [GUESS, OTHERS],
+        ),
         (
             {"a.tsv": ["de\tEN\tby", *(f"{b}\t{a}\tme" for a, b in PAIRS)]},
             "utf-8",
@@ -141,7 +147,7 @@ def test_encoding_that_is_named(tmp_path):
     "files, message",
     [
         ({"a.en": ["a"], "a.de": ["b"], "b.en": ["a"], "b.de": ["b"]}, "has a.en, b.en, whose names do not begin with"),
-        ({"src-train.txt": ["a"], "tgt-train.txt": ["b"]}, "it has src-train.txt, tgt-train.txt. Name two"),
+        ({"src-train.txt": ["a"], "tgt-train.txt": ["b"]}, "its 1 training pairs are too few"),
         ({"train.tsv": ["a\tb", "c"]}, "train.tsv: line 2 has no tab"),
         ({"train.csv": ["en,fr", "a,b"]}, "no column 'de': its first line names 'en', 'fr'"),
     ],
