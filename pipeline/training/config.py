@@ -48,6 +48,8 @@ class TrainingConfig:
     keep: int = 2
     """Number of checkpoints that are kept: of the last states, and of the best parameters. Where one is found damaged,
     the one before it is used."""
+    profile: int = 0
+    """Number of steps to trace with jax.profiler, after the first few. 0: none."""
     quiet: bool = False
     """Print nothing during training."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)
@@ -56,7 +58,7 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         require_numbers(self)
         require_at_least(self, epochs=1, batch_size=1, accumulate=1, log_every=1, keep=1)
-        require_at_least(self, verify_every=0, save_seconds=0)
+        require_at_least(self, verify_every=0, save_seconds=0, profile=0)
         require_shares(self, "average")
         divides = self.batch_size % self.accumulate == 0
         require(divides, self, "accumulate", f"a divisor of --batch-size, which is {self.batch_size}")

@@ -25,6 +25,7 @@ from .gradient_check import make_comparison
 from .metric_logger import MetricLogger, PendingStep
 from .nonfinite import NonFiniteError, locate
 from .optimizer import make_optimizer, make_schedule
+from .profiling import FOLDER, Profiler
 from .progress import Display
 from .run import Run
 from .sparse_updates import SparseTable, with_sparse_updates
@@ -111,7 +112,9 @@ def fit(
     train_step = _compiled_step(objective, optimizer, config, augment, metrics, tables)
     compare = make_comparison(objective, config.seed, augment)
     batch_statistics = make_batch_statistics(objective)
-    with Checkpoints(run, config.keep) as checkpoints:
+    profiler = Profiler(run.directory / FOLDER, config.profile)
+    train_step = profiler.traced(train_step)
+    with Checkpoints(run, config.keep) as checkpoints, profiler:
         first = init_state(params, optimizer, config.average)
         state, stopping, seconds = _resumed(checkpoints, first, batches, config.stop, run)
         step = int(state.step)
