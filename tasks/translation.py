@@ -62,6 +62,8 @@ class Config(TaskConfig):
     and optionally val.* and test.*, or of a .tsv file with a pair in each line."""
     encoding: str = ""
     """Encoding of the files. Empty: UTF-8, or UTF-16 where a file shows it."""
+    delimiter: str = ""
+    """Delimiter of a table's fields: a character, or tab, semicolon, pipe or comma. Empty: recognised."""
     source: str = "en"
     """Language to translate from: the suffix of its files."""
     target: str = "de"
@@ -156,7 +158,7 @@ class Translation(Task[Config]):
         return dataclasses.replace(RECIPES.get(data, OWN), data=data)
 
     def load(self, config: Config) -> ParallelText:
-        return load(config.data, config.source, config.target, config.seed, config.encoding)
+        return load(config.data, config.source, config.target, config.seed, config.encoding, config.delimiter)
 
     def signature(self, config: Config, data: ParallelText) -> Subwords:
         """The vocabulary of the training sentences of both languages."""
