@@ -297,7 +297,7 @@ def test_columns_and_encoding_that_are_named(tmp_path):
     (tmp_path / "m.tsv").write_bytes(table(lines).encode("latin-1"))
     with pytest.raises(UserError, match="it may be latin-1"):
         load(str(tmp_path), rate=RATE, seed=0)
-    columns = ManifestColumns("where", "Said", "latin-1")
+    columns = ManifestColumns("where", "Said", encoding="latin-1")
     assert load(str(tmp_path), rate=RATE, seed=0, columns=columns).train.texts[0] == "grüß"
     with pytest.raises(UserError, match=r"--path-column is 'file', but .* names 'where', 'said'"):
         load(str(tmp_path), rate=RATE, seed=0, columns=ManifestColumns("file", encoding="latin-1"))

@@ -167,7 +167,7 @@ REFUSED: list[Any] = [
     ("other.zip", "x", {}, "breast-cancer, pneumoniamnist.*xlsx"),
     ("delimiter.csv", table(), {"delimiter": "colons"}, "--delimiter is 'colons'"),
     ("title.csv", "Ward 3\n" + table(), {}, "line 2 has 3 fields, and the first line 1; remove what stands before"),
-    ("two.ts", "@data\n1,2:3,4:slow\n", {}, "line 2 has 2 channels"),
+    ("two.ts", "@data\n1,2:3,4:slow\n1,2:fast\n", {}, "line 3 has 1 channel"),
     ("sparse.arff", HEART + "{1 5}\n", {}, "line 6 is sparse"),
     ("bare.arff", "1,2\n", {}, "no @attribute lines"),
     ("inf.csv", labels(*map(str, range(30)), "inf") + "50,1,3\n" * 40, {}, "31 different numbers.*regression"),

@@ -170,7 +170,7 @@ def test_what_a_user_does_wrong(refused, run, films, tmp_path):
     assert "the whole table" in refused(*data, "--model", "autoencoder", "--batch-size", 8, *where)
     untimed = tmp_path / "untimed.tsv"
     untimed.write_text("".join(f"u{i % 5}\ti{i // 5}\t{1 + i % 5}\n" for i in range(40)), encoding="utf-8")
-    assert "no column 'when'" in refused("--data", films / "films.csv", "--time-column", "when", *where)
+    assert "--time-column is 'when', but" in refused("--data", films / "films.csv", "--time-column", "when", *where)
     few = tmp_path / "few.csv"
     few.write_text("user,item,rating\n1,1,5\n1,2,3\n2,1,4\n", encoding="utf-8")
     assert "a single item with training ratings" in refused("--data", few, "--batch-size", 1, *where)
