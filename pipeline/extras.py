@@ -7,10 +7,12 @@ EXTRAS = {
     "text": ("tokenizers", "sacrebleu", "babel", "vaderSentiment"),
     "speech": ("soundfile", "soxr", "jiwer", "espeakng_loader"),
     "report": ("matplotlib", "jinja2", "markupsafe"),
+    "interop": ("flax", "equinox"),
     "tables": ("pandas", "openpyxl", "pyarrow"),
     "export": ("safetensors",),
+    "tensorboard": ("tensorboardX",),
 }
-"""Modules by the extra that installs them; ``all`` installs every one but ``tables``."""
+"""Modules by the extra that installs them; ``all`` installs every one but ``tables`` and ``tensorboard``."""
 
 
 class MissingExtra(ModuleNotFoundError):

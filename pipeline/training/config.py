@@ -50,6 +50,8 @@ class TrainingConfig:
     the one before it is used."""
     profile: int = 0
     """Number of steps to trace with jax.profiler, after the first few. 0: none."""
+    tensorboard: bool = False
+    """Also write the metrics as event files for TensorBoard."""
     quiet: bool = False
     """Print nothing during training."""
     optimizer: OptimizerConfig = field(default_factory=OptimizerConfig)

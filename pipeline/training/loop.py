@@ -32,6 +32,7 @@ from .sparse_updates import SparseTable, with_sparse_updates
 from .state import TrainState, init_state
 from .step import Augment, make_train_step, prepare_batch, split
 from .stopping import StopConfig, Stopping
+from .tensorboard import Events
 
 if TYPE_CHECKING:
     import optax
@@ -114,7 +115,7 @@ def fit(
     batch_statistics = make_batch_statistics(objective)
     profiler = Profiler(run.directory / FOLDER, config.profile)
     train_step = profiler.traced(train_step)
-    with Checkpoints(run, config.keep) as checkpoints, profiler:
+    with Checkpoints(run, config.keep) as checkpoints, Events(run, config.tensorboard) as events, profiler:
         first = init_state(params, optimizer, config.average)
         state, stopping, seconds = _resumed(checkpoints, first, batches, config.stop, run)
         step = int(state.step)
@@ -149,6 +150,7 @@ def fit(
                     logger.catch_up(state)
                     saved = time.monotonic()
                     run.sync()
+                    events.follow()
                     progress = {"batches": batches.get_state(), "stopping": stopping.state(), "seconds": saved - began}
                     checkpoints.save_last(state, progress)
                 if interrupted:

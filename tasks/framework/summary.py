@@ -18,6 +18,7 @@ from pipeline.options import differences, flag
 from pipeline.training.loop import Result
 from pipeline.training.optimizer import OptimizerConfig, make_schedule
 from pipeline.training.profiling import FOLDER
+from pipeline.training.tensorboard import EVENTS
 
 if TYPE_CHECKING:
     from pipeline.training.config import TaskConfig
@@ -30,7 +31,17 @@ BY = {
     "attached": "jax.grad through the manual gradients of its layers",
 }
 
-WITHOUT_EFFECT = ("resume", "quiet", "verify_every", "log_every", "save_seconds", "keep", "profile", "dry_run")
+WITHOUT_EFFECT = (
+    "resume",
+    "quiet",
+    "verify_every",
+    "log_every",
+    "save_seconds",
+    "keep",
+    "profile",
+    "tensorboard",
+    "dry_run",
+)
 """Options that change neither the parameters nor the result of a run, so that a resumed run may change them."""
 
 
@@ -144,17 +155,21 @@ def print_summary(summary: Mapping[str, Any], report: Path, *results: tuple[str,
             f"{check['worst_leaf']})",
         ),
         ("report", str(report)),
-        *_traces(report.parent),
+        *_opened(report.parent),
     ]
     width = max(15, *(len(name) for name, _ in lines))
     print(visible_lines("\n".join(f"{name:<{width}} {value}" for name, value in lines)))
 
 
-def _traces(run_directory: Path) -> list[tuple[str, str]]:
-    """How to open the traces of a run, or of the runs inside it."""
-    folders = sorted(folder for pattern in (FOLDER, f"*/{FOLDER}") for folder in run_directory.glob(pattern))
-    how = "open its perfetto_trace.json.gz on ui.perfetto.dev, or: pip install xprof; xprof --logdir"
-    return [("profile", f"{how} {shlex.quote(str(folder))}") for folder in folders]
+def _opened(run_directory: Path) -> list[tuple[str, str]]:
+    """How to open the traces and events of a run, or of the runs inside it."""
+    trace = "open its perfetto_trace.json.gz on ui.perfetto.dev, or: pip install xprof; xprof"
+    return [
+        (name, f"{how} --logdir {shlex.quote(str(folder))}")
+        for name, how in ((FOLDER, trace), (EVENTS, "pip install tensorboard; tensorboard"))
+        for pattern in (name, f"*/{name}")
+        for folder in sorted(run_directory.glob(pattern))
+    ]
 
 
 def command(task: "Task[Any]", config: Any) -> str:

@@ -33,6 +33,7 @@ from pipeline.training.gradient_check import gradient_check
 from pipeline.training.loop import fit
 from pipeline.training.run import Run, read_config
 from pipeline.training.state import init_params, require_model_fits
+from pipeline.training.tensorboard import require_tensorboard
 from pipeline.verify import Report, verify
 from tasks.framework import summary
 from tasks.framework.answers import Answers
@@ -198,6 +199,8 @@ class Task(ABC, Generic[Config]):
 
     def prepare(self, config: Config) -> tuple[TaskModel, Any, Training, int]:
         """Model, data, training and steps an epoch. Raises UserError where they do not fit, before a run is begun."""
+        if config.tensorboard:
+            require_tensorboard()
         data = self.load(config)
         signature = self.signature(config, data)
         model = TaskModel(config, signature, self.objective(config, signature))

@@ -132,6 +132,18 @@ def test_exported_parameters_are_read_back_as_they_were(run, task, refused, tmp_
     assert file.read_bytes() == before
 
 
+def test_a_run_ends_with_how_to_open_its_trace_and_events(task, refused, tmp_path, monkeypatch):
+    done = task(*TINY, "--profile", 1, "--tensorboard", "--run-dir", tmp_path / "run").out
+    assert f"xprof --logdir {tmp_path}/run/profile\n" in done and "perfetto_trace.json.gz" in done
+    assert f"tensorboard --logdir {tmp_path}/run/tensorboard\n" in done
+    assert all(list((tmp_path / "run" / name).iterdir()) for name in ("profile", "tensorboard"))
+    monkeypatch.setitem(sys.modules, "tensorboardX", None)
+    message = refused(*TINY, "--tensorboard", "--run-dir", tmp_path / "other")
+    assert message == "error: tensorboardX is not installed; it comes with: pip install 'backhand[tensorboard]'"
+    assert not (tmp_path / "other").exists()
+    assert "--profile is -1" in refused(*TINY, "--profile", -1, "--run-dir", tmp_path / "other")
+
+
 def test_a_metric_that_the_task_does_not_have_is_refused_before_a_run_is_begun(refused, tmp_path):
     message = refused(*TINY, "--stop.metric", "f1", "--run-dir", tmp_path / "run")
     assert "--stop.metric is 'f1'; this task has loss, accuracy" in message
