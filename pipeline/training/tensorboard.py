@@ -26,10 +26,10 @@ class Events:
     """Event files with the lines of a run's metrics.jsonl, where they are ``wanted``. A context manager.
 
     They are written anew from its first line on, so that a resumed run has each step once: the first ``follow`` comes
-    after ``Run.rewind``. Without a run there are none.
+    after ``Run.rewind``.
     """
 
-    def __init__(self, run: Run | None, wanted: bool) -> None:
+    def __init__(self, run: Run, wanted: bool) -> None:
         self._run = run if wanted else None
         self._files: tuple[SummaryWriter, BinaryIO] | None = None
 
