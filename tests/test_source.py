@@ -51,6 +51,7 @@ BELOW = {
     "attachment": {"layers"},
     "backprop": {"attachment", "layers"},
     "fused": {"attachment", "layers", "losses"},
+    "interop": {"attachment", "layers"},
     "attribution": {"compiler", "layers"},
     "data": {"compiler", "display", "errors", "losses", "options", "storage"},
     "decoding": {"attribution", "compiler", "data", "layers", "losses", "models"},
