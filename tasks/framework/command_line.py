@@ -17,6 +17,7 @@ import tyro
 from tyro.conf import FlagCreatePairsOff, subcommand
 
 from pipeline import compiler
+from pipeline.display import visible
 from pipeline.errors import UserError, explained
 from pipeline.extras import MissingExtra
 from pipeline.options import differences, flag
@@ -31,6 +32,8 @@ from tasks.framework.summary import WITHOUT_EFFECT
 from tasks.framework.task import Task
 
 Model = TypeVar("Model")
+
+ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z", ".rar")
 
 
 @dataclass(frozen=True)
@@ -187,7 +190,14 @@ def _joined(arguments: Sequence[str], options: Container[str]) -> list[str]:
 
 
 def _absolute(task: Task[Any], data: str) -> str:
-    """A path of data (or of their names' beginning) as it is found from any folder; a known name as it is."""
+    """A path of data (or of their names' beginning) as it is found from any folder; a known name as it is.
+
+    Raises UserError for an empty name, and for an archive.
+    """
+    if not data.strip():
+        raise UserError(f"--data is empty; it must be one of {', '.join(task.known)}, or the path of your data")
+    if data.lower().endswith(ARCHIVES) and os.path.isfile(data):
+        raise UserError(f"--data {visible(data)} is an archive; unpack it, and give the file or folder that was in it")
     is_path = data not in task.known and (os.path.exists(data) or bool(glob.glob(f"{glob.escape(data)}*")))
     return os.path.abspath(data) if is_path else data
 
