@@ -99,6 +99,54 @@ GUESS = "a.tsv has no heading: column 1 is taken for en, column 2 for de (--sour
         ({"train.tsv": ["en\tde", *TABLE]}, "utf-8", PAIRS, []),
         ({"a.tsv": TABLE}, "utf-8", PAIRS, [GUESS]),
         (
+            {"train.src": EN, "train.tgt": DE},
+            "utf-8",
+            PAIRS,
+            ["train.src is taken for en (--source), the files of the other side for de (--target)"],
+        ),
+        (
+            {"src-train.txt": EN, "tgt-train.txt": DE},
+            "utf-8",
+            PAIRS,
+            ["src-train.txt is taken for en (--source), the files of the other side for de (--target)"],
+        ),
+        (
+            {
+                f"IWSLT.train.en-de.{language}": ["<url>http://x</url>", *lines]
+                for language, lines in (("en", EN), ("de", DE))
+            },
+            "utf-8",
+            PAIRS,
+            [
+                f"1 lines of IWSLT.train.en-de.{language} left out: they are markup (the first: line 1)"
+                for language in ("en", "de")
+            ],
+        ),
+        (
+            {
+                f"train.{language}.xml": ["<doc>", *(f'<seg id="{i}"> {line} </seg>' for i, line in enumerate(lines))]
+                for language, lines in (("en", EN), ("de", DE))
+            },
+            "utf-8",
+            PAIRS,
+            [f"1 lines of train.{language}.xml left out: they are markup" for language in ("en", "de")],
+        ),
+        (
+            {"a.tsv": [f"{i}\t{a}\t{i + 7}\t{b}" for i, (a, b) in enumerate(PAIRS)]},
+            "utf-8",
+            PAIRS,
+            [
+                "a.tsv has no heading: column 2 is taken for en, column 4 for de",
+                "a.tsv: the other columns are not used",
+            ],
+        ),
+        (
+            {"a.txt": [f"{a} ||| {b}" for a, b in PAIRS]},
+            "utf-8",
+            PAIRS,
+            [GUESS.replace("a.tsv", "a.txt")],
+        ),
+        (
             {"a.tsv": [f"{line}\tCC-BY" for line in TABLE]},
             "utf-8",
             PAIRS,

@@ -263,6 +263,18 @@ UNUSED = "{}: columns that are not used: {}"
             "m.csv",
             ["m.csv: its fields are separated by ';'"],
         ),
+        (
+            {"anna-1/etc/PROMPTS": table([(f"*/mfc/{name}", "ONE") for name in NAMES], " ")},
+            "anna-1/wav",
+            "",
+            [],
+        ),
+        (
+            {f"train/anna/{name}.txt": "0 2400 One\n" for name in NAMES},
+            "train/anna",
+            "",
+            ["texts are those in the files beside 20 recordings"],
+        ),
         ({"M.TSV": table([("path", "text"), *((f"{n}.wav", "One") for n in NAMES)])}, "", "M.TSV", []),
         (
             {"m.tsv": table([("path", "text"), *((n, "One") for n in NAMES)]).encode("utf-16")},

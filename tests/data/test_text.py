@@ -131,3 +131,48 @@ def test_what_is_wrong_with_a_file(tmp_path, content, message):
         file.write_bytes(content)
     with pytest.raises(UserError, match=message):
         read_text(file)
+
+
+WORDS = "the cat sat on the mat. " * 20
+
+
+@pytest.mark.parametrize(
+    ("files", "lengths", "notes"),
+    [
+        (
+            {"b.txt": WORDS, "a.txt": WORDS, "notes.pdf": "%PDF"},
+            (817, 48, 96),
+            [
+                "1 files of {} are not read, such as notes.pdf",
+                "2 files are put together in the order of their names: a",
+            ],
+        ),
+        (
+            {"wiki.train.tokens": WORDS, "wiki.valid.tokens": WORDS[:48], "wiki.test.tokens": WORDS[:72]},
+            (480, 48, 72),
+            ["the parts are those that the names of files say: train: wiki.train.tokens; validation: wiki.valid.to"],
+        ),
+        (
+            {"train.txt": WORDS, "test.txt": WORDS[:72]},
+            (456, 24, 72),
+            ["the parts are those that the names of files say: train: train.txt; test: test.txt"],
+        ),
+    ],
+)
+def test_folders(tmp_path, files, lengths, notes):
+    for name, text in files.items():
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    corpus = load(str(tmp_path))
+    assert (len(corpus.train), len(corpus.validation), len(corpus.test)) == lengths
+    assert len(corpus.notes) == len(notes), corpus.notes
+    for note, beginning in zip(corpus.notes, notes):
+        assert note.startswith(beginning.format(tmp_path.name)), note
+
+
+def test_json_lines(tmp_path):
+    file = tmp_path / "a.jsonl"
+    file.write_text('{"text": "one", "id": 1}\n{"text": "two", "id": 2}\n', encoding="utf-8")
+    notes: list[str] = []
+    assert read_text(file, notes=notes) == "one\ntwo"
+    assert notes[-1] == "a.jsonl: of 2 JSON objects the text is read, a line each"
+    assert any("'id'" in note for note in notes), notes
