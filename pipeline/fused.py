@@ -110,58 +110,38 @@ def dot_product_attention(
     query (batch, queries, heads, features), key and value (batch, keys, key heads, features), all three also without
     the batch. The number of key heads divides that of query heads.
 
-    mask: bool, True where a query attends to a key; it must be the same for all heads and queries:
-        (batch or 1, 1, 1, keys).
-    bias: added to the scores; only None is supported.
+    bias: added to the scores; mask: bool, True where a query attends to a key. Both (batch, heads, queries, keys), or 1
+        in place of any of these, or without leading axes.
     scale: the factor of the scores; None: 1 / sqrt(features).
-    is_causal: whether a query attends only to keys at its own position and earlier ones; needs as many keys as queries.
+    is_causal: whether a query attends only to keys at its own position and earlier ones.
     query_seq_lengths, key_value_seq_lengths: int (batch,): positions from the length on are padding.
 
     Softmax is computed in float64 for float64, where ``jax.nn`` uses float32. Where all of a query's keys are masked
     the result is 0, where ``jax.nn`` gives the mean of all values.
     """
     query, key, value = (_float(array) for array in (query, key, value))
-    if query.ndim == 3:
-        lengths = query_seq_lengths, key_value_seq_lengths
-        y = dot_product_attention(
-            query[None],
-            key[None],
-            value[None],
-            bias,
-            mask,
-            scale=scale,
-            is_causal=is_causal,
-            query_seq_lengths=lengths[0],
-            key_value_seq_lengths=lengths[1],
-        )
-        return y[0]
-    layer, x = DotProductAttention(is_causal), (query, key, value)
-    layer.init(None, x)
-    if bias is not None:
-        raise ValueError("dot_product_attention: an additive bias is not supported; use jax.nn.dot_product_attention")
-    y_mask = None if query_seq_lengths is None else _before(query_seq_lengths, query.shape[1])
-    masks = [] if key_value_seq_lengths is None else [_before(key_value_seq_lengths, key.shape[1])]
-    masks += [] if mask is None else [_key_mask(jnp.asarray(mask), key)]
+    batched = query.ndim == 4
+    if not batched:
+        query, key, value = query[None], key[None], value[None]
+    queries, keys = query.shape[1], key.shape[1]
+    bias, mask = (None if part is None else jnp.asarray(part) for part in (bias, mask))
+    bias, mask = (None if part is None else part.reshape((1,) * (4 - part.ndim) + part.shape) for part in (bias, mask))
+    if is_causal and queries != keys:
+        causal = jnp.tril(jnp.ones((1, 1, queries, keys), bool))
+        mask = causal if mask is None else mask & causal
+    of_keys = None if key_value_seq_lengths is None else _before(key_value_seq_lengths, keys)
     if scale is not None:
         query = query * jnp.asarray(scale * math.sqrt(query.shape[-1]), query.dtype)
-    context = Context(mask=None if not masks else masks[0] & masks[-1])
-    y = attach(layer)({}, (query, key, value), context)
-    return y if y_mask is None else jnp.where(y_mask[..., None, None], y, jnp.zeros((), y.dtype))
+    layer = DotProductAttention(is_causal and queries == keys)
+    y = attach(layer)({}, (query, key, value, bias, mask), Context(mask=of_keys))
+    if query_seq_lengths is not None:
+        y = jnp.where(_before(query_seq_lengths, queries)[..., None, None], y, jnp.zeros((), y.dtype))
+    return y if batched else y[0]
 
 
 def _before(lengths: ArrayLike, size: int) -> Array:
     """bool (batch, size): True at the first ``length`` positions of each row."""
     return jnp.arange(size)[None] < jnp.asarray(lengths)[:, None]
-
-
-def _key_mask(mask: Array, key: Array) -> Array:
-    """(batch, keys), from a mask that broadcasts to (batch, heads, queries, keys)."""
-    if mask.dtype != bool or mask.ndim > 4 or any(size != 1 for size in mask.shape[-3:-1]):
-        raise ValueError(
-            f"dot_product_attention: mask is {mask.dtype}{list(mask.shape)}; it must be bool and the same for all "
-            "heads and queries, (batch or 1, 1, 1, keys). Causal attention is is_causal=True"
-        )
-    return jnp.broadcast_to(mask.reshape(-1, mask.shape[-1]), (key.shape[0], key.shape[1]))
 
 
 def softmax_cross_entropy_with_integer_labels(

@@ -25,11 +25,12 @@ def flax_norm(module):
 
 def attention(query, key, value, bias=None, mask=None, *, scale=None, is_causal=False, lengths=None):
     """The formula of ``jax.nn.dot_product_attention``, whose own softmax is in float32."""
-    del bias
     key, value = (jnp.repeat(array, query.shape[-2] // array.shape[-2], -2) for array in (key, value))
     scores = jnp.einsum("...qhd,...khd->...hqk", query, key) * (query.shape[-1] ** -0.5 if scale is None else scale)
     size = scores.shape[-1]
-    visible = jnp.tril(jnp.ones((size, size), bool)) if is_causal else jnp.ones((size, size), bool)
+    scores = scores if bias is None else scores + bias
+    visible = jnp.ones(scores.shape[-2:], bool)
+    visible = jnp.tril(visible) if is_causal else visible
     visible = visible if mask is None else visible & mask
     visible = visible if lengths is None else visible & (jnp.arange(size) < lengths[:, None])[:, None, None]
     p = jax.nn.softmax(jnp.where(visible, scores, -1e30))
@@ -78,6 +79,18 @@ CASES = {
         attention,
         (QUERY, KEYS, KEYS[::-1]),
         {"mask": VALID[:, None, None]},
+    ),
+    "attention/mask of every query, bias": (
+        fused.dot_product_attention,
+        attention,
+        (QUERY, KEYS, KEYS[::-1]),
+        {"mask": ids(2, 2, 1, 6, 6) + np.eye(6) > 0, "bias": normal(4, 6, 6)},
+    ),
+    "attention/causal, more keys than queries, one mask and bias": (
+        fused.dot_product_attention,
+        attention,
+        (QUERY[:, :4], KEYS, KEYS[::-1]),
+        {"mask": np.arange(6) != 2, "bias": normal(1, 1, 6), "is_causal": True},
     ),
     "cross entropy": (
         fused.softmax_cross_entropy_with_integer_labels,
