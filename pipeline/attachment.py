@@ -23,6 +23,7 @@ from jax.extend.core import Primitive
 from jax.interpreters import ad, batching, mlir
 
 from .layers.base import Context, Layer, PyTree, Wrapper, children, map_children, vary_like, varying_axes
+from .layers.checking import check
 
 
 @cache
@@ -97,7 +98,8 @@ def _replaced(flat: Sequence[Any], places: Sequence[int], new: Sequence[Any]) ->
 
 @lru_cache(maxsize=4096)
 def _outputs(call: _Call, *types: Any) -> tuple[tuple[Any, ...], Any]:
-    """The types of the outputs' leaves, and their structure."""
+    """The types of the outputs' leaves, and their structure. Raises LayerError for what the layer can't take."""
+    check(call.layer, *jax.tree.unflatten(call.structure, types))
     jaxpr, y = jax.make_jaxpr(call, return_shape=True)(*types)
     return tuple(jaxpr.out_avals), jax.tree.structure(y)
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from .attachment import attach_leaves
 from .layers.base import Context, PyTree
+from .layers.checking import check
 from .layers.objective import Objective
 
 Gradient = Literal["manual", "autodiff", "attached"]
@@ -34,12 +35,30 @@ def value_and_grad(
     ((4, 3), (5, 8))
     """
     if gradient == "manual":
-        return _manual(objective)
+        return _explained(objective, _manual(objective))
     if gradient == "autodiff":
-        return _by_autodiff(objective)
+        return _explained(objective, _by_autodiff(objective))
     if gradient == "attached":
-        return _by_autodiff(attach_leaves(objective))  # pyright: ignore[reportArgumentType]  (the same kind of layer)
+        attached = attach_leaves(objective)
+        return _explained(objective, _by_autodiff(attached))  # pyright: ignore[reportArgumentType]  (the same kind)
     raise ValueError(f"gradient is {gradient!r}; it must be one of {', '.join(get_args(Gradient))}")
+
+
+def _explained(objective: Objective, function: Callable) -> Callable:
+    """``function``, which raises LayerError for what a layer of the objective can't take; see ``layers.checking``.
+
+    The objective is checked where the function fails, and not before: ``with_sparse_updates`` calls it with fewer rows
+    of a table than the layer declares.
+    """
+
+    def explained(params: PyTree, batch: PyTree, context: Any, weight: Any = 1.0) -> Any:
+        try:
+            return function(params, batch, context, weight)
+        except (TypeError, ValueError, KeyError, IndexError, AttributeError):
+            check(objective, params, batch, context)
+            raise
+
+    return explained
 
 
 def _manual(objective: Objective) -> Callable:

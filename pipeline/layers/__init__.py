@@ -27,6 +27,7 @@ from .activations import (
 from .attention import CrossAttention, SelfAttention
 from .base import Context, Layer, Static, Wrapper
 from .blockwise_attention import DotProductAttention
+from .checking import LayerError, check
 from .combinators import Cast, EncoderDecoder, Parallel, Remat, Residual, Serial, Transposed
 from .convolution import Conv, ConvTranspose
 from .dropout import Dropout, DropPath
@@ -77,6 +78,7 @@ __all__ = [
     "GroupNorm",
     "Interaction",
     "Layer",
+    "LayerError",
     "LayerNorm",
     "LeakyReLU",
     "LearnedPositions",
@@ -110,4 +112,5 @@ __all__ = [
     "Tied",
     "Transposed",
     "Wrapper",
+    "check",
 ]

@@ -29,6 +29,7 @@ class _Cache(NamedTuple):
 class _MultiHead(Layer):
     """Four Dense layers around DotProductAttention: query, key, value and out."""
 
+    positionwise: ClassVar[bool] = False
     examplewise: ClassVar[bool] = True
 
     heads: int
