@@ -1,6 +1,7 @@
 """Training: the step, the loop that repeats it until a stop rule holds, and the folder of a run.
 
-``fit`` trains an objective; ``make_train_step`` is its step alone, for a loop of your own:
+``fit`` trains an objective, or any function that returns a loss. ``make_train_step`` is its step alone, for a loop of
+your own:
 
 >>> import jax, jax.numpy as jnp
 >>> from backhand.layers import Dense, Objective
@@ -19,7 +20,8 @@ True
 from .checkpoints import Checkpoints, load_params
 from .config import FoldsConfig, SeedsConfig, TaskConfig, TrainingConfig
 from .gradient_check import gradient_check, make_comparison
-from .loop import Batches, Interrupted, Result, fit
+from .loop import Batches, Callback, Interrupted, Result, fit
+from .loss_functions import LossFunction
 from .nonfinite import NonFiniteError
 from .optimizer import OptimizerConfig, make_optimizer, make_schedule
 from .precision import in_precision
@@ -32,9 +34,11 @@ from .stopping import StopConfig, Stopping
 __all__ = [
     "Augment",
     "Batches",
+    "Callback",
     "Checkpoints",
     "FoldsConfig",
     "Interrupted",
+    "LossFunction",
     "NonFiniteError",
     "OptimizerConfig",
     "Result",

@@ -10,6 +10,7 @@ from ..data.batches import Batch
 from .progress import Display
 from .run import Run
 from .state import TrainState
+from .unsaved import Unsaved
 
 
 class PendingStep(NamedTuple):
@@ -23,16 +24,17 @@ class PendingStep(NamedTuple):
 class MetricLogger:
     """Writes the metrics of steps into metrics.jsonl and onto the display, and detects a step that is not finite.
 
-    learning_rate: of a step, by its number from 1. log_every: number of steps between two lines. The first step and the
+    run: with a method ``log`` for each line. learning_rate: of a step, by its number from 1; None if it is not known.
+    log_every: number of steps between two lines. The first step and the
     last one of each epoch have a line in any case, so that the plots of a short run show something.
     on_non_finite: called with the first step that is not finite, and the state before it; raises an exception.
     """
 
     def __init__(
         self,
-        run: Run,
+        run: Run | Unsaved,
         display: Display,
-        learning_rate: Callable[[int], float],
+        learning_rate: Callable[[int], float] | None,
         steps_per_epoch: int,
         log_every: int,
         on_non_finite: Callable[[PendingStep, TrainState], None],
@@ -63,7 +65,7 @@ class MetricLogger:
         loss, finite = jax.device_get((step.metrics["loss"], step.metrics["finite"]))
         if not finite:
             self._on_non_finite(step, state)
-        self._time(len(jax.tree.leaves(step.batch)[0]))
+        self._time(_examples(step.batch))
         self._display.step(step.number, float(loss), self._pace)
         ends_epoch = step.number % self._steps_per_epoch == 0
         if step.number == 1 or ends_epoch or step.number % self._log_every == 0:
@@ -86,10 +88,15 @@ class MetricLogger:
             "step": step.number,
             "epoch": (step.number - 1) // self._steps_per_epoch + 1,
             **metrics,
-            "learning_rate": self._learning_rate(step.number),
+            **({} if self._learning_rate is None else {"learning_rate": self._learning_rate(step.number)}),
             "examples_per_second": round(self._pace, 1),
             "gradient_norm": {layer: norms[layer] for layer in sorted(norms, key=_in_order)},
         }
+
+
+def _examples(batch: Any) -> int:
+    """The number of examples in a batch: the first axis of its first array."""
+    return next((leaf.shape[0] for leaf in jax.tree.leaves(batch) if getattr(leaf, "shape", ())), 1)
 
 
 def _in_order(layer: str) -> list[tuple[int, str]]:

@@ -2,6 +2,7 @@
 
 import math
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,6 +51,20 @@ def locate(objective: Layer, params: PyTree, batch: Batch, context: Context) -> 
         if not _finite(norm):
             return f"the norm of the gradient of {layer}, whose squares overflow"
     return None
+
+
+def locate_in_step(batch: Any, metrics: Mapping[str, Any]) -> str | None:
+    """The first array of a step that is not finite, in words, where only the batch and the metrics are known.
+
+    metrics: those of ``make_train_step``'s step. None if all values are finite.
+    """
+    for path, leaf in jax.tree_util.tree_leaves_with_path(batch):
+        if not _finite(leaf):
+            return f"the batch's own {jax.tree_util.keystr(path, simple=True, separator='/') or 'array'}"
+    if not _finite(metrics["loss"]):
+        return "the loss that objective returned"
+    layers = [layer for layer, norm in metrics["gradient_norm"].items() if not _finite(norm)]
+    return f"the gradient of {layers[0] or 'params'}" if layers else None
 
 
 class _NonFiniteValue(Exception):

@@ -4,7 +4,7 @@ Layers declare which of their parameters weight decay applies to, and which are 
 """
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import jax
 
@@ -76,6 +76,27 @@ def make_optimizer(
     rule = _rule(config, objective, total_steps)
     rule = optax.partition({"trained": rule, "statistic": optax.set_to_zero()}, groups)
     return optax.chain(optax.clip_by_global_norm(config.clip), rule) if config.clip else rule
+
+
+def require_optimizer(optimizer: Any) -> None:
+    """Raises ValueError if ``optimizer`` is none of optax's kind: a pair of the functions init and update."""
+    if all(callable(getattr(optimizer, name, None)) for name in ("init", "update")) and not isinstance(optimizer, type):
+        return
+    what = "the function" if callable(optimizer) else f"a {type(optimizer).__name__}:"
+    value = getattr(optimizer, "__name__", optimizer)
+    remedy = "call it" if callable(optimizer) else "give an optax optimiser"
+    raise ValueError(f"optimizer is {what} {value!s:.60}; {remedy}, as in optimizer=optax.adam(1e-3)")
+
+
+def for_trained(optimizer: "optax.GradientTransformation", objective: Layer, params: PyTree) -> Any:
+    """``optimizer``, restricted to the parameters that it may change: those that are no statistics of BatchNorm."""
+    import optax
+
+    roles = parameter_roles(objective, params)
+    if "statistic" not in jax.tree.leaves(roles):
+        return optimizer
+    groups = jax.tree.map(lambda role: "statistic" if role == "statistic" else "trained", roles)
+    return optax.partition({"trained": optimizer, "statistic": optax.set_to_zero()}, groups)
 
 
 def _rule(config: OptimizerConfig, objective: Layer, total_steps: int) -> "optax.GradientTransformation":

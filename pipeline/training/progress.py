@@ -57,7 +57,7 @@ class Display:
             self._bar.update(self._task, completed=step, description=f"epoch {epoch}/{self._epochs}", facts=facts)
 
     def epoch(self, epoch: int, evaluation: Mapping[str, float], best: str = "") -> None:
-        """Shows an epoch that is over: the mean loss of its steps, and its validation metrics.
+        """Shows an epoch that is over: the mean loss of its steps, and its validation metrics, if any.
 
         best: the metric that chooses the checkpoint, with its best value so far.
         """
@@ -65,6 +65,7 @@ class Display:
         loss = self._losses / self._steps if self._steps else math.nan
         self._losses, self._steps = 0.0, 0
         if not self._quiet:
-            line = f"epoch {epoch}/{self._epochs}  loss {loss:.4f}  validation {values}  {self._pace}"
+            validation = f"validation {values}  " if values else ""
+            line = f"epoch {epoch}/{self._epochs}  loss {loss:.4f}  {validation}{self._pace}"
             self._console.print(visible(line, len(line)))
             self._bar.update(self._task, best=visible(f"best {best}") if best else "")
