@@ -10,7 +10,7 @@
 Equinox's modules read one example, with channels first; layers read batches, with channels last.
 
 >>> import equinox as eqx, jax, jax.numpy as jnp
->>> from backhand.interop.equinox import LayerModule, from_equinox
+>>> from backhand.interop.equinox import from_equinox
 >>> from backhand.layers import Dense
 >>> linear = eqx.nn.Linear(3, 4, key=jax.random.key(0))
 >>> from_equinox(Dense(4), linear)["kernel"].shape
