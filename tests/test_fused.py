@@ -9,6 +9,10 @@ import pytest
 
 from gradient_cases.case import ids, mask, normal, shares
 from pipeline import fused
+from pipeline.layers.linear import Dense
+from pipeline.layers.objective import Objective
+from pipeline.losses.cross_entropy import SoftmaxCrossEntropy
+from pipeline.losses.ctc import CTC
 
 SCALE, BIAS = normal(4), normal(4, scale=0.5)
 QUERY, KEYS = normal(2, 6, 4, 3), normal(2, 6, 2, 3)
@@ -221,8 +225,10 @@ def test_where_it_differs_from_its_namesake():
         lambda: fused.softmax_cross_entropy_with_integer_labels(LOGITS, LABELS[:, :4]),
         lambda: fused.fused_linear_cross_entropy(normal(3, 4), normal(4, 7), ids(7, 3)),
         lambda: fused.ctc_loss(normal(3, 7, 4), CTC_PADDINGS, ids(4, 3, 2), CTC_PADDINGS),
+        lambda: CTC(reduction="sum"),
+        lambda: Objective(Dense(4), SoftmaxCrossEntropy(reduction="none")),
     ],
 )
-def test_wrong_shapes_are_named(call):
+def test_what_does_not_fit_is_an_error(call):
     with pytest.raises(ValueError, match=r"must|need"):
         call()

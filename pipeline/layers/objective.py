@@ -34,7 +34,7 @@ class Objective(Layer):
 
     def __post_init__(self) -> None:
         if getattr(self.loss, "reduction", "mean") != "mean":
-            raise ValueError(f"Objective: a loss is one number, but {self.loss} gives one for each element")
+            raise ValueError(f"Objective: the loss must be one number, but {self.loss} gives one for each element")
 
     def init(self, key: Any, x: PyTree) -> PyTree:
         inputs, targets = x
