@@ -129,9 +129,12 @@ def _jvp(primals: Sequence[Any], tangents: Sequence[Any], call: _Call) -> tuple[
     return y, _replaced(none, places, list(y_tangents))
 
 
-def _batched(args: Sequence[Any], dims: Sequence[Any], call: _Call) -> tuple[list[Any], list[int]]:
+def _batched(axis: Any, args: Sequence[Any], dims: Sequence[Any], call: _Call) -> tuple[list[Any], list[Any]]:
     """One call for a batch of all examples, where the layer treats them independently; else an ordinary ``vmap``."""
-    size = next(arg.shape[dim] for arg, dim in zip(args, dims) if dim is not None)
+    if all(dim is None for dim in dims):
+        y = _attached.bind(*args, call=call)
+        return y, [None] * len(y)
+    size = axis.size
     of_params, of_x, of_context = call.structure.children()
     first, second = of_params.num_leaves, of_params.num_leaves + of_x.num_leaves
     context: Context = jax.tree.unflatten(of_context, args[second:])
@@ -148,7 +151,7 @@ def _batched(args: Sequence[Any], dims: Sequence[Any], call: _Call) -> tuple[lis
         or (rows and masks)
         or (not rows and len({shape[0] for shape in shapes}) > 1)  # one array for all examples of a batch
     ):
-        mapped = _Mapped(call.layer, size, call.structure, tuple(dims))
+        mapped = _Mapped(call.layer, size, axis.name, call.structure, tuple(dims))
         y = _attached.bind(*args, call=replace(call, layer=mapped))
         return y, [0] * len(y)
 
@@ -174,8 +177,12 @@ class _Mapped(Layer):
 
     layer: Layer
     size: int
+    axis_name: Any
     structure: Any
     dims: tuple[int | None, ...]
+
+    def _vmap(self, function: Callable[..., PyTree], axes: tuple[PyTree, ...]) -> Callable[..., PyTree]:
+        return jax.vmap(function, axes, axis_name=self.axis_name, axis_size=self.size)
 
     def _axes(self) -> tuple[PyTree, PyTree, PyTree]:
         return jax.tree.unflatten(self.structure, self.dims)
@@ -184,15 +191,15 @@ class _Mapped(Layer):
         raise NotImplementedError("the parameters are those of the layer that was attached")
 
     def apply(self, params: PyTree, x: PyTree, context: Context) -> PyTree:
-        return jax.vmap(self.layer.apply, self._axes(), axis_size=self.size)(params, x, context)
+        return self._vmap(self.layer.apply, self._axes())(params, x, context)
 
     def forward(self, params: PyTree, x: PyTree, context: Context) -> tuple[PyTree, PyTree]:
-        return jax.vmap(self.layer.forward, self._axes(), axis_size=self.size)(params, x, context)
+        return self._vmap(self.layer.forward, self._axes())(params, x, context)
 
     def backward(self, params: PyTree, residuals: PyTree, d_y: PyTree) -> tuple[PyTree, PyTree]:
         """The cotangents of all examples; their sum for what all of them share."""
         axes = self._axes()
-        d = jax.vmap(self.layer.backward, (axes[0], 0, 0), axis_size=self.size)(params, residuals, d_y)
+        d = self._vmap(self.layer.backward, (axes[0], 0, 0))(params, residuals, d_y)
 
         def gathered(d: Any, axis: int | None) -> Any:
             return d if d is None else d.sum(0) if axis is None else jnp.moveaxis(d, 0, axis)
@@ -221,7 +228,7 @@ _attached.def_impl(_apply)
 _attached.def_abstract_eval(_types)
 mlir.register_lowering(_attached, mlir.lower_fun(_apply, multiple_results=True))
 ad.primitive_jvps[_attached] = _jvp
-batching.primitive_batchers[_attached] = _batched
+batching.fancy_primitive_batchers[_attached] = _batched
 
 
 # The derivative: y's tangents for those of params and x. Its operands are these three, the residuals and the tangents.
@@ -314,9 +321,14 @@ def _derivative_jvp(primals: Sequence[Any], tangents: Sequence[Any], **options: 
     )
 
 
-def _derivative_batched(args: Sequence[Any], dims: Sequence[Any], **options: Any) -> tuple[list[Any], list[int]]:
-    size = next(arg.shape[dim] for arg, dim in zip(args, dims) if dim is not None)
-    y = jax.vmap(partial(_differentiate, **options), in_axes=tuple(dims), axis_size=size)(*args)
+def _derivative_batched(
+    axis: Any, args: Sequence[Any], dims: Sequence[Any], **options: Any
+) -> tuple[list[Any], list[Any]]:
+    if all(dim is None for dim in dims):
+        y = _derivative.bind(*args, **options)
+        return y, [None] * len(y)
+    function = partial(_differentiate, **options)
+    y = jax.vmap(function, in_axes=tuple(dims), axis_name=axis.name, axis_size=axis.size)(*args)
     return y, [0] * len(y)
 
 
@@ -327,7 +339,7 @@ _derivative.def_abstract_eval(_derivative_types)
 mlir.register_lowering(_derivative, mlir.lower_fun(_differentiate, multiple_results=True))
 ad.primitive_jvps[_derivative] = _derivative_jvp
 ad.primitive_transposes[_derivative] = _transpose
-batching.primitive_batchers[_derivative] = _derivative_batched
+batching.fancy_primitive_batchers[_derivative] = _derivative_batched
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,9 @@ class BatchNorm(Layer):
 
     Parameters: scale, bias, mean, mean_square, each (channels,).
 
+    axis_name: the name of a mapped axis (of ``jax.vmap`` or ``jax.shard_map``) over which the batch is spread: the
+        statistics are those of the whole batch. Each part must have as many rows as every other one.
+
     >>> layer, x = BatchNorm(), jnp.array([[1.0, 10.0], [3.0, 30.0]])
     >>> params = layer.init(jax.random.key(0), x)
     >>> layer.apply(params, x, Context(train=True)).round(3).tolist()
@@ -45,6 +48,7 @@ class BatchNorm(Layer):
     batch_statistics: ClassVar[tuple[str, ...]] = ("mean", "mean_square")
 
     epsilon: float = 1e-5
+    axis_name: str | None = None
 
     def init(self, key: Any, x: Float[Array | jax.ShapeDtypeStruct, "*batch channels"]) -> dict[str, Array]:
         del key
@@ -56,10 +60,14 @@ class BatchNorm(Layer):
     ) -> tuple[Float[Array, " channels"], Float[Array, " channels"]]:
         """The mean and variance of every channel: of the batch in training, else of the population."""
         if context.train:
-            mean = rows.mean(0)
-            return mean, jnp.square(rows - mean[None]).mean(0)
+            mean = self._over_parts(rows.mean(0))
+            return mean, self._over_parts(jnp.square(rows - mean[None]).mean(0))
         mean, mean_square = (lax.stop_gradient(params[name]).astype(rows.dtype) for name in ("mean", "mean_square"))
         return mean, jnp.maximum(mean_square - jnp.square(mean), 0.0)
+
+    def _over_parts(self, mean: Array) -> Array:
+        """The mean over all parts of the batch, from that of this part."""
+        return mean if self.axis_name is None else lax.pmean(mean, self.axis_name)
 
     def normalise(self, params: dict[str, Array], rows: Array, mean: Array, variance: Array) -> Array:
         scale, bias = params["scale"].astype(rows.dtype), params["bias"].astype(rows.dtype)
@@ -95,7 +103,8 @@ class BatchNorm(Layer):
             d_x = r (d_n - sum(d_n)/N - n sum(d_n n)/N) = scale r (d_y - d_bias/N - n d_scale/N)
 
         The second term of (4) comes through the mean, the third through the variance (the same paper, section 3). Both
-        sums are those of (1) and (2).
+        sums are those of (1) and (2). Where the batch is spread over a mapped axis, those in (4) run over all of its
+        parts, and N with them; (1) and (2) remain the part's own, as the parameters are.
 
         The residuals are x and two numbers per channel. Saving n would cost as much memory as x, and so would y, from
         which n cannot be computed where scale is 0.
@@ -109,7 +118,7 @@ class BatchNorm(Layer):
         slope = params["scale"].astype(mean.dtype) * r
         if train.value:
             d_bias, d_scale = lax.optimization_barrier((d_bias, d_scale))
-            mean_d, mean_d_n = d_bias / rows.shape[0], d_scale / rows.shape[0]
+            mean_d, mean_d_n = (self._over_parts(total / rows.shape[0]) for total in (d_bias, d_scale))
             d_x = slope[None] * (d_rows - mean_d[None] - (rows - mean[None]) * (r * mean_d_n)[None])  # (4)
         else:
             d_x = slope[None] * d_rows  # (3)
