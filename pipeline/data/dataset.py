@@ -109,7 +109,7 @@ class Split:
     labels: int32, (examples,).
     """
 
-    pixels: np.ndarray | Streamed
+    pixels: Any  # np.ndarray, or a Streamed with the same shape and items
     labels: np.ndarray
     scaling: Scaling
 

@@ -1,5 +1,6 @@
 """Tables of findings: each row is an example, each column a finding, and one column the diagnosis."""
 
+import shlex
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -395,7 +396,7 @@ def _doubts(name: str, values: np.ndarray) -> list[str]:
     numbers = numbers[~np.isnan(numbers)]
     if len(numbers) < max(2, len(values) / 2):
         return []
-    ignore, called = f"--ignore {visible(name)} leaves it out", f"column {quoted(name)}"
+    ignore, called = f"--ignore {shlex.quote(visible(name))} leaves it out", f"column {quoted(name)}"
     if numbers.min() == numbers.max():
         return [f"{called} has the same number in all rows, {numbers[0]:g} ({ignore})"]
     if len(set(numbers.tolist())) == len(numbers) >= FEWEST_ROWS and (numbers % 1 == 0).all():

@@ -123,7 +123,8 @@ class DiagnosisSignature(ArraySignature):
 class TextSignature(ClassifierSignature):
     """The signature of a classifier of texts.
 
-    vocabulary: of words and their n-grams, stored as ``vocabulary.json``; longest: number of words of a text that the model reads.
+    vocabulary: of words and their n-grams, stored as ``vocabulary.json``; longest: number of words of a text that the
+    model reads.
     """
 
     vocabulary: SpelledWords

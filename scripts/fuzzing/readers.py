@@ -192,7 +192,7 @@ def labelled_lines() -> dict[str, bytes]:
 
 def read_labelled(name: str, folder: Path) -> list[np.ndarray]:
     data = labelled_text.load(str(folder / name), seed=0, words=50, longest=20)
-    return [ids for split in (data.train, data.validation, data.test) for ids in split.ids]
+    return [ids for split in (data.train, data.validation, data.test) for ids in (*split.words, split.bags)]
 
 
 def parallel_files(suffix: str) -> dict[str, bytes]:

@@ -3,6 +3,7 @@
 import json
 import random
 import time
+from typing import Any
 
 import numpy as np
 import pytest
@@ -92,7 +93,7 @@ def test_a_file_that_holds_none(content, tmp_path):
 
 
 def stored(kind: int) -> dict:
-    content = VOCABULARIES[kind].content()
+    content: Any = VOCABULARIES[kind].content()
     return content["tokenizer"] if kind == 2 else content
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ TASKS = {
     "medical_diagnosis": MedicalDiagnosis(),
     "recommendation": Recommendation(),
 }
-Maker = Callable[[Path], None]
+Maker = Callable[[Path], object]
 
 
 def table(
@@ -59,11 +60,12 @@ def arrays(**changes: Callable[[np.ndarray], np.ndarray]) -> Maker:
     """An .npz file of 40 pictures, whose images and labels are changed."""
 
     def make(path: Path) -> None:
-        own = {
+        own: dict[str, Any] = {
             "images": np.random.default_rng(0).integers(0, 256, (40, 12, 12, 3), np.uint8),
             "labels": np.arange(40) % 2,
         }
-        np.savez(path, **{f"train_{kind}": changes.get(kind, np.asarray)(value) for kind, value in own.items()})
+        changed: dict[str, Any] = {f"train_{kind}": changes.get(kind, np.asarray)(own[kind]) for kind in own}
+        np.savez(path, **changed)
 
     return make
 
