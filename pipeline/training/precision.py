@@ -4,11 +4,11 @@ from dataclasses import replace
 
 from ..layers.base import Layer
 from ..layers.combinators import Cast, EncoderDecoder, Serial
-from ..layers.embedding import Embedding
+from ..layers.embedding import Embedding, EmbeddingBag
 from ..layers.factorization import BiasedFactorization, Interaction, SVDPlusPlus
 from ..layers.masking import Masked, MaskedByLength
 
-INPUTS_ARE_IDS = (Embedding, BiasedFactorization, SVDPlusPlus, Interaction)
+INPUTS_ARE_IDS = (Embedding, EmbeddingBag, BiasedFactorization, SVDPlusPlus, Interaction)
 
 
 def in_precision(model: Layer, precision: str) -> Layer:

@@ -5,6 +5,7 @@ import json
 import os
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
@@ -57,7 +58,8 @@ def finished(factory: pytest.TempPathFactory, task: str, *arguments: object) -> 
         assert done.code == 0, done.out + done.err
         (folder / "run" / "output.txt").write_text(done.out + done.err, encoding="utf-8")
 
-    return once(factory, task, train) / "run"
+    which = zlib.crc32(repr(arguments).encode())  # other arguments, another run
+    return once(factory, f"{task}-{which}", train) / "run"
 
 
 def summary(run: Path) -> dict:

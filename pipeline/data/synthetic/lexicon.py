@@ -235,7 +235,7 @@ def kinds_of(word: str) -> tuple[str, ...]:
     A verb is a word with a past, a third person and a present participle in the lexicon. It is taken for a noun too, as
     most are ("a laugh"), and its participles for adjectives. An adjective is a word whose adverb is in the lexicon.
 
-    >>> kinds_of("laugh"), kinds_of("amused"), kinds_of("superb"), kinds_of("happiness"), kinds_of("loser")
+    >>> kinds_of("laugh"), kinds_of("amused"), kinds_of("beautiful"), kinds_of("happiness"), kinds_of("loser")
     (('verb', 'noun'), ('verb -ed', 'adjective'), ('adjective',), ('noun',), ('any',))
     """
     words = _lexicon()
