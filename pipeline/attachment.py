@@ -74,15 +74,6 @@ class _Call:
     def flat(self, *flat: Any) -> list[Any]:
         return jax.tree.leaves(self(*flat))
 
-    def of_floats(self, flat: Sequence[Any]) -> tuple[Callable[..., tuple[Any, ...]], list[Any]]:
-        """The outputs as a function of the operands that have a derivative, and these operands."""
-        places = _float_places(flat)
-
-        def function(*floats: Any) -> tuple[Any, ...]:
-            return tuple(self.flat(*_replaced(flat, places, floats)))
-
-        return function, [flat[i] for i in places]
-
 
 def _float_places(flat: Sequence[Any]) -> list[int]:
     return [i for i, leaf in enumerate(flat) if jnp.issubdtype(jax.typeof(leaf).dtype, jnp.inexact)]
@@ -94,6 +85,15 @@ def _replaced(flat: Sequence[Any], places: Sequence[int], new: Sequence[Any]) ->
     for place, leaf in zip(places, new):
         result[place] = leaf
     return result
+
+
+def _jvp_of_floats(
+    function: Callable[..., list[Any]], flat: Sequence[Any], tangents: Sequence[Any]
+) -> tuple[list[Any], list[Any]]:
+    """The outputs of ``function(*flat)`` and their tangents. tangents: of the operands that have a derivative."""
+    places = _float_places(flat)
+    floats = tuple(flat[i] for i in places)
+    return jax.jvp(lambda *new: function(*_replaced(flat, places, new)), floats, tuple(tangents))
 
 
 @lru_cache(maxsize=4096)
@@ -250,8 +250,7 @@ def _differentiate(*operands: Any, call: _Call, sizes: tuple[int, int], residual
             f"attach({call.layer}, forward_mode=False) has the manual rule alone, which is one of reverse mode: use "
             "jax.grad or jax.vjp, or attach the layer with forward_mode=True"
         )
-    function, floats = call.of_floats(primals)
-    d_y = jax.jvp(function, tuple(floats), tuple(tangents))[1]
+    d_y = _jvp_of_floats(call.flat, primals, tangents)[1]
     return [d for d in d_y if d.dtype != jax.dtypes.float0]
 
 
@@ -311,14 +310,8 @@ def _checked(layer: Layer, name: str, primal: PyTree, cotangent: PyTree) -> list
 
 
 def _derivative_jvp(primals: Sequence[Any], tangents: Sequence[Any], **options: Any) -> tuple[list[Any], list[Any]]:
-    floats = _float_places(primals)
-
-    def function(*new: Any) -> list[Any]:
-        return _differentiate(*_replaced(primals, floats, new), **options)
-
-    return jax.jvp(
-        function, tuple(primals[i] for i in floats), tuple(ad.instantiate_zeros(tangents[i]) for i in floats)
-    )
+    floats = [ad.instantiate_zeros(tangents[i]) for i in _float_places(primals)]
+    return _jvp_of_floats(partial(_differentiate, **options), primals, floats)
 
 
 def _derivative_batched(

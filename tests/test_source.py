@@ -33,8 +33,7 @@ AUTODIFF = {
 LIBRARIES = {"optax", "flax", "equinox", "haiku", "torch", "tensorflow", "autograd"}
 """What may hide a rule of its own."""
 WHERE_IT_BELONGS = {
-    ("attachment.py", "_differentiate", "jvp"),  # forward mode, from the definition
-    ("attachment.py", "_derivative_jvp", "jvp"),
+    ("attachment.py", "_jvp_of_floats", "jvp"),  # forward mode, from the definition
     ("backprop.py", "_by_autodiff", "value_and_grad"),
 }
 
