@@ -36,7 +36,7 @@ def drawn(layer: Layer, x: Any) -> Any:
 
 
 def largest_error(ours: Any, theirs: Any) -> float:
-    """Of the numbers, on the scale of the largest: some leaves are zero but for rounding."""
+    """The largest error of any number over the largest number: some leaves are zero but for rounding."""
     pairs = list(zip(jax.tree.leaves(ours), jax.tree.leaves(theirs), strict=True))
     scale = max(float(jnp.abs(b).max()) for _, b in pairs if b.size)
     return max(float(jnp.abs(a - b).max()) for a, b in pairs if a.size) / scale

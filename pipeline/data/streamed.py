@@ -81,7 +81,7 @@ class Streamed:
 
     @property
     def moments(self) -> Moments:
-        """Of all pixels, without decoding them again."""
+        """Returns the moments of all pixels, without decoding them again."""
         total, squares = (self.sums[:, i].astype(object).sum(0).tolist() for i in range(2))  # which cannot overflow
         count = len(self) * self.example_shape[0] * self.example_shape[1]
         return Moments(count, total, squares, self.sums[:, 2].max(0).tolist())
