@@ -71,7 +71,7 @@ def _read_archive(path: Path, limit: int) -> tuple[dict[tuple[str, str], tuple[s
     with open_file(path) as file, parsing(problem, "write it with numpy.savez"), zipfile.ZipFile(file) as archive:
         members = {member.filename.removesuffix(".npy"): member for member in archive.infolist()}
         for place, key in _places(members).items():
-            arrays[place] = key, _read_member(archive, members[key], f"{path}: {key}", rest)
+            arrays[place] = key, read_member(archive, members[key], f"{path}: {key}", rest)
             rest -= arrays[place][1].nbytes
     unused = sorted(set(members) - {key for key, _ in arrays.values()})
     notes = [f"{path.name} has {len(unused)} more arrays, which are not used: {visible(', '.join(unused), 80)}"]
@@ -93,7 +93,8 @@ def _places(names: Iterable[str]) -> dict[tuple[str, str], str]:
     return places
 
 
-def _read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str, limit: int) -> np.ndarray:
+def read_member(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str, limit: int) -> np.ndarray:
+    """The array in a member of an archive. name: for messages. limit, errors: see ``read_array``."""
     # Others, which NumPy does not write, are unpacked whole by zipfile, whatever their size.
     if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise UserError(f"{name} is compressed by another method than numpy.savez_compressed's; write it with that")
