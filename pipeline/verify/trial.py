@@ -10,7 +10,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .. import compiler
 from .checks.finite_differences import FiniteDifferences
 from .checks.probes import Probe
 from .faults import describe_error, is_own, run
@@ -100,7 +99,8 @@ class Trial:
     limit: the largest relative error in float64. native: enters the caller's own setting of float64.
     traceable: whether the rule can be traced; one written in NumPy cannot.
     manual_program: the rule's own derivative, without the leaves that it leaves out.
-    noisy: autodiff's program and the rule's, with random rounding errors.
+    noisy: autodiff's program and the rule's, with random rounding errors; coarse_rule: the rule's, with those of the
+        precisions that it passes through.
     reference_dtype: the narrowest dtype below float64 that the definition itself passes through.
     """
 
@@ -119,11 +119,12 @@ class Trial:
         self.traceable = True
         self.reference_dtype: str | None = None
         self.manual_program = _without_missing_leaves(rule.manual)
-        self._autodiff = compiler.jit(rule.autodiff)
-        self._both = compiler.jit(lambda arrays, d_y: (rule.autodiff(arrays, d_y), self.manual_program(arrays, d_y)))
-        self.noisy = [compiler.jit(jaxprs.noisy(rule.autodiff, own_precision=True))]
+        self._autodiff = rule.jit(rule.autodiff)
+        self._both = rule.jit(lambda arrays, d_y: (rule.autodiff(arrays, d_y), self.manual_program(arrays, d_y)))
+        self.noisy = [rule.jit(jaxprs.noisy(rule.autodiff, own_precision=True))]
         if rule.must_jit:
-            self.noisy.append(compiler.jit(jaxprs.noisy(self.manual_program, own_precision=False)))
+            self.noisy.append(rule.jit(jaxprs.noisy(self.manual_program, own_precision=False)))
+        self.coarse_rule = rule.jit(jaxprs.noisy(self.manual_program, own_precision=True))
         self.differences = FiniteDifferences(rule)
         self.judgement = Judgement(rule, self.reference, self.manual, self.both)
 
@@ -132,12 +133,16 @@ class Trial:
         if self.traceable:
             reference, manual = run(self._both, list(arrays), list(d_y))
             return _as_pair(reference), _as_pair(manual)
-        return _as_pair(run(self._autodiff, list(arrays), list(d_y))), self.manual(arrays, d_y, eager=True)
+        return self.autodiff_alone(arrays, d_y), self.manual(arrays, d_y, eager=True)
 
     def reference(self, arrays: Sequence[Any], d_y: Sequence[Any]) -> tuple[Values, Values]:
         """Values and cotangents by autodiff alone."""
         if self.traceable:
             return self.both(arrays, d_y)[0]  # the program is there
+        return self.autodiff_alone(arrays, d_y)
+
+    def autodiff_alone(self, arrays: Sequence[Any], d_y: Sequence[Any]) -> tuple[Values, Values]:
+        """Values and cotangents by autodiff, in a program without the rule."""
         return _as_pair(run(self._autodiff, list(arrays), list(d_y)))
 
     def manual(self, arrays: Sequence[Any], d_y: Sequence[Any], eager: bool = False) -> tuple[Values, Values]:
@@ -186,6 +191,15 @@ class Trial:
         if bits(narrow) == 64 or not self.traceable:
             return []
         return [(narrow, arrays)]
+
+    def shown_precision(self) -> str | None:
+        """The precision below float64 that the function, or a rule for arguments of that precision, passes through."""
+        dtypes = [self.reference_dtype]
+        narrow = self.judgement.rule_dtype
+        if narrow is not None and self.rule.layer is None and self.traceable:
+            native = self.native_arrays()
+            dtypes += [narrow] if native and bits(native[0][0]) <= bits(narrow) else []
+        return min(filter(None, dtypes), key=bits, default=None)
 
     def cast(self, i: int, array: Any, dtype: str) -> Any:
         """The rule's array number ``i`` in a dtype; parameters stay in float32 where it is narrower."""

@@ -9,7 +9,6 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from ... import compiler
 from ..faults import raise_if_own, run
 from ..measure import to_float64
 from ..rule import MISSING, is_float, is_key, spread
@@ -93,7 +92,7 @@ def vmap(trial: Trial, arrays: list[Any]) -> None:
         array if is_key(array) else np.stack([s.probe.arrays[i] for s in pair]) for i, array in enumerate(arrays)
     ]
     d_y = [np.stack(both) for both in zip(*(s.probe.d_y for s in pair))]
-    mapped = compiler.jit(jax.vmap(trial.manual_program, in_axes=(axes, 0)))
+    mapped = trial.rule.jit(jax.vmap(trial.manual_program, in_axes=(axes, 0)))
     manual = as_numpy(run(mapped, stacked, d_y)["d"])
     for leaf in trial.rule.floats:
         expected = np.stack([s.reference[leaf] for s in pair])
@@ -117,7 +116,7 @@ def devices(trial: Trial, arrays: list[Any]) -> None:
         divides = np.ndim(array) and array.shape[0] % len(devices) == 0 and not is_key(array)
         return jax.device_put(array, NamedSharding(mesh, PartitionSpec("examples") if divides else PartitionSpec()))
 
-    program = compiler.jit(trial.manual_program)
+    program = trial.rule.jit(trial.manual_program)
     manual = run(program, [placed(array) for array in arrays], [placed(jnp.asarray(d)) for d in observation.probe.d_y])
     for leaf in trial.rule.floats:
         around = size_around(trial, leaf, observation.reference)

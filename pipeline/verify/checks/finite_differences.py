@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ... import compiler
 from ..faults import run
 from ..rule import Rule, outputs, paired, replaced
 from .probes import Probe, meaning
@@ -44,7 +43,7 @@ class FiniteDifferences:
 
     def __init__(self, rule: Rule) -> None:
         self.rule = rule
-        self._value = compiler.jit(lambda arrays, d_y: paired(list(outputs(rule.define(arrays)).values()), d_y))
+        self._value = rule.jit(lambda arrays, d_y: paired(list(outputs(rule.define(arrays)).values()), d_y))
 
     def slope(self, probe: Probe, place: int, random: np.random.Generator) -> Slope:
         """Along a random direction within the array at ``place``."""

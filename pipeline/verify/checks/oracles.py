@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from ... import compiler
 from ..faults import raise_if_own, run
 from ..measure import largest
 from ..programs import jaxprs
@@ -63,7 +62,7 @@ def consult(trial: Trial) -> None:
 def _bypassed(trial: Trial, observation: Observation) -> Values:
     """Autodiff of the definition's operations, without the custom rules in it."""
     plain = jaxprs.plain(trial.rule.define)
-    program = compiler.jit(lambda arrays, d_y: autodiff(plain, trial.rule.leaves, arrays, d_y)["d"])
+    program = trial.rule.jit(lambda arrays, d_y: autodiff(plain, trial.rule.leaves, arrays, d_y)["d"])
     try:
         return as_numpy(run(program, list(observation.probe.arrays), list(observation.probe.d_y)))
     except Exception as error:  # the operations alone may have no derivative
@@ -116,7 +115,7 @@ def _forward_mode(trial: Trial, observation: Observation, random: np.random.Gene
     floats = [jnp.asarray(arrays[i]) for i in places]
     try:
         forward = float(
-            run(compiler.jit(slope), floats, [jnp.asarray(v, array.dtype) for v, array in zip(directions, floats)])
+            run(trial.rule.jit(slope), floats, [jnp.asarray(v, array.dtype) for v, array in zip(directions, floats)])
         )
     except (TypeError, NotImplementedError, ValueError) as error:
         raise_if_own(error)

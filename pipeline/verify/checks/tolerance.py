@@ -21,6 +21,9 @@ from ..trial import Observation, Trial, Values, bits
 _EXCUSED = 1e-5
 """The largest relative error that an ill-conditioned input explains; a larger one is a jump, not rounding."""
 
+_COARSEST = 1e-2
+"""The largest relative error that a lower precision explains."""
+
 
 def comparison_row(
     trial: Trial,
@@ -40,19 +43,21 @@ def comparison_row(
     apart = difference(manual, expected, around)
     if apart.relative_error <= trial.limit:
         return Row(leaf, check, "float64", apart.relative_error, trial.limit, probe=observation.probe.name)
+    shown = trial.shown_precision()
+    if shown and apart.distance <= coarse_limit(shown) * scale(expected, around):
+        if shown == trial.judgement.rule_dtype:
+            _note_precision(trial)
+        limit = coarse_limit(shown)
+        return Row(leaf, check, "float64", apart.relative_error, limit, probe=observation.probe.name)
     if not np.isfinite(expected).all():
         finite = np.isfinite(manual)
         if (np.isfinite(expected) <= finite).all() and _agree_where_finite(manual, expected, trial.limit):
             message = f"autodiff of the function is not finite {_where(~np.isfinite(expected))}"
             return Row(leaf, check, "float64", math.inf, trial.limit, "inconclusive", message, observation.probe.name)
     allowed = _allowed(trial, leaf, observation, part, apart, scale(expected, around))
-    excused = apart.distance <= allowed
+    excused = apart.distance <= allowed or _excused_by_precision(trial, leaf, observation, apart, part)
     if not excused and part == "d":
-        excused = (
-            _excused_by_precision(trial, leaf, observation, apart)
-            or _is_convention(trial, leaf, observation)
-            or _reference_is_at_fault(trial, leaf, observation)
-        )
+        excused = _is_convention(trial, leaf, observation) or _reference_is_at_fault(trial, leaf, observation)
     verdict: Verdict = "pass" if excused else "fail"
     size = largest(expected)
     limit = max(allowed / size, trial.limit) if excused and size else trial.limit
@@ -97,8 +102,8 @@ def require_equal(
     size = max(scale(expected, around), around) or 1.0  # where all is zero, noise is measured beside the cotangents
     scaled = apart.distance / size
     ok = min(apart.relative_error, scaled) <= allowed
-    if not ok and trial.judgement.rule_dtype and trial.rule.layer is None:
-        ok = scaled <= 64 * float(jnp.finfo(trial.judgement.rule_dtype).eps)
+    if not ok and (shown := trial.shown_precision()):
+        ok = scaled <= coarse_limit(shown)
     trial.row(
         leaf, check, dtype, apart.relative_error, allowed, "pass" if ok else "fail", "" if ok else f"worst {apart}"
     )
@@ -117,20 +122,25 @@ def size_around(trial: Trial, leaf: str, beside: Values) -> float:
 
 def _rounding(trial: Trial, leaf: str, observation: Observation, part: str) -> float:
     """How far rounding alone may move the two derivatives apart, from runs with random rounding errors."""
-    moved = 0.0
     before = {"d": (observation.reference, observation.manual), "y": (observation.y, observation.manual_y)}[part]
-    arguments = list(observation.probe.arrays), list(observation.probe.d_y)
-    for function, values in zip(trial.noisy, before):
-        for draw in range(4):
-            try:
-                after = np.asarray(run(function, draw, *arguments)[part][leaf])
-            except Exception as error:
-                raise_if_own(error)
-                return 0.0
-            with np.errstate(invalid="ignore"):
-                change = np.abs(values[leaf] - after)
-            moved = max(moved, largest(change))
-    return 16 * moved
+    return 16 * max(
+        _movement(program, leaf, observation, part, values[leaf]) for program, values in zip(trial.noisy, before)
+    )
+
+
+def _movement(program: Any, leaf: str, observation: Observation, part: str, value: np.ndarray) -> float:
+    """How far a program's value of a leaf moves in runs with random rounding errors; 0 where it does not run so."""
+    moved = 0.0
+    for draw in range(4):
+        try:
+            after = np.asarray(
+                run(program, draw, list(observation.probe.arrays), list(observation.probe.d_y))[part][leaf]
+            )
+        except Exception as error:
+            raise_if_own(error)
+            return 0.0
+        moved = max(moved, largest(value - after))
+    return moved
 
 
 def _is_noise(trial: Trial, leaf: str, observation: Observation) -> bool:
@@ -140,18 +150,32 @@ def _is_noise(trial: Trial, leaf: str, observation: Observation) -> bool:
     return max(largest(observation.reference[leaf]), largest(observation.manual[leaf])) <= 1e-6 * usual
 
 
-def _excused_by_precision(trial: Trial, leaf: str, observation: Observation, apart: Difference) -> bool:
+def _excused_by_precision(trial: Trial, leaf: str, observation: Observation, apart: Difference, part: str) -> bool:
     """Whether it errs as a rule does that is written for float32, which is checked in its own precision later."""
     narrow = trial.judgement.rule_dtype
-    native = trial.native_arrays() if narrow is not None and trial.rule.layer is None else []
-    if narrow is None or not native or bits(native[0][0]) > bits(narrow):
+    if narrow is None or trial.shown_precision() is None or bits(trial.shown_precision()) > bits(narrow):
         return False
-    if apart.distance > 64 * float(jnp.finfo(narrow).eps) * largest(observation.reference[leaf]):
+    right, manual = {
+        "d": (observation.reference, observation.manual), "y": (observation.y, observation.manual_y)
+    }[part]  # fmt: skip
+    if apart.distance > _COARSEST * largest(right[leaf]):
         return False
+    if apart.distance > 16 * _movement(trial.coarse_rule, leaf, observation, part, manual[leaf]):
+        return False
+    _note_precision(trial)
+    return True
+
+
+def coarse_limit(dtype: str) -> float:
+    """How far a result may be off that passes through a precision below float64, however well-conditioned it is."""
+    return (64 if bits(dtype) >= 32 else 2) * float(jnp.finfo(dtype).eps)
+
+
+def _note_precision(trial: Trial) -> None:
+    narrow = trial.judgement.rule_dtype
     trial.judgement.note(
         f"the rule passes through {narrow}, the precision of the arguments, so it is judged at that precision"
     )
-    return True
 
 
 def _is_convention(trial: Trial, leaf: str, observation: Observation) -> bool:

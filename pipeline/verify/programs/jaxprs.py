@@ -171,6 +171,7 @@ _ROUNDED = {
     "asin", "acos", "atan", "atan2", "sinh", "cosh", "sqrt", "rsqrt", "cbrt", "pow", "integer_pow", "square", "erf",
     "erfc", "erf_inv", "lgamma", "digamma", "dot_general", "conv_general_dilated", "reduce_sum", "cumsum",
     "cumprod", "reduce_prod", "add_any", "scatter-add", "scatter_add", "reduce_window_sum", "cumlogsumexp", "fft",
+    "convert_element_type", "reduce_precision",
 }  # fmt: skip
 """The operations whose results are rounded; those that compare and move numbers are exact."""
 
