@@ -14,11 +14,13 @@ import numpy as np
 import pytest
 import running
 from PIL import Image
-from running import finished, refused_by, summary, within
+from running import finished, summary
 from sklearn.datasets import load_digits
 
 from pipeline.training.signatures import ArraySignature
 from tasks.image_recognition import ImageRecognition
+
+TASK = ImageRecognition()
 
 PLOTS = {"curves", "confusion", "gradient_norms", "agreement", "filters", "mistakes"}
 CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
@@ -26,16 +28,6 @@ SHORT = ("--model", "convnet", "--epochs", 2, "--batch-size", 64, "--seed", 3)
 
 
 process = partial(running.process, "image_recognition")
-
-
-@pytest.fixture
-def task(capsys):
-    return partial(within, ImageRecognition(), capsys)
-
-
-@pytest.fixture
-def refused(capsys):
-    return partial(refused_by, ImageRecognition(), capsys)
 
 
 @pytest.fixture(scope="session")

@@ -7,25 +7,16 @@ import signal
 import subprocess
 import sys
 import time
-from functools import partial
 
 import numpy as np
 import pytest
-from running import ROOT, refused_by, within
+from running import ROOT
 
 from tasks.image_recognition import ImageRecognition
 
+TASK = ImageRecognition()
+
 ENDLESS = ("--model", "mlp", "--epochs", "100000", "--log-every", "1", "--quiet")
-
-
-@pytest.fixture
-def task(capsys):
-    return partial(within, ImageRecognition(), capsys)
-
-
-@pytest.fixture
-def refused(capsys):
-    return partial(refused_by, ImageRecognition(), capsys)
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import running
-from running import finished, once, refused_by, summary, within
+from running import finished, once, summary
 
 from pipeline.decoding.sampling import make_continuation
 from pipeline.layers.base import Context
@@ -20,19 +20,11 @@ from pipeline.losses.vocabulary import VocabularyCrossEntropy
 from pipeline.models.language import language_objective, lstm, transformer
 from tasks.language_model import LanguageModel
 
+TASK = LanguageModel()
+
 process = partial(running.process, "language_model")
 SIZES = ("--context", 16, "--layers", 2, "--width", 16, "--heads", 2)
 SHORT = (*SIZES, "--epochs", 3, "--batch-size", 8, "--seed", 3)
-
-
-@pytest.fixture
-def task(capsys):
-    return partial(within, LanguageModel(), capsys)
-
-
-@pytest.fixture
-def refused(capsys):
-    return partial(refused_by, LanguageModel(), capsys)
 
 
 @pytest.fixture(scope="session")

@@ -11,27 +11,19 @@ import numpy as np
 import pytest
 import running
 from PIL import Image
-from running import finished, refused_by, summary, within
+from running import finished, summary
 from sklearn.datasets import load_breast_cancer
 
 from pipeline.evaluation.operating_point import OperatingPoint
 from pipeline.training.signatures import DiagnosisSignature
 from tasks.medical_diagnosis import MedicalDiagnosis
 
+TASK = MedicalDiagnosis()
+
 process = partial(running.process, "medical_diagnosis")
 SHORT = ("--epochs", 4, "--widths", 8, "--resamples", 50)
 TINY = ("--epochs", 1, "--batch-size", 8, "--resamples", 20, "--quiet")
 METRICS = ("accuracy", "auc", "sensitivity", "specificity")
-
-
-@pytest.fixture
-def task(capsys):
-    return partial(within, MedicalDiagnosis(), capsys)
-
-
-@pytest.fixture
-def refused(capsys):
-    return partial(refused_by, MedicalDiagnosis(), capsys)
 
 
 @pytest.fixture(scope="session")

@@ -10,24 +10,16 @@ import jax
 import numpy as np
 import pytest
 import running
-from running import finished, once, refused_by, summary, within
+from running import finished, once, summary
 
 from tasks.framework.summary import command
 from tasks.recommendation import Recommendation
 
+TASK = Recommendation()
+
 process = partial(running.process, "recommendation")
 SHORT = ("--features", 4, "--epochs", 12, "--batch-size", 32, "--optimizer.learning-rate", 0.03)
 RATE = (*SHORT, "--optimizer.weight-decay", 0.3)
-
-
-@pytest.fixture
-def task(capsys):
-    return partial(within, Recommendation(), capsys)
-
-
-@pytest.fixture
-def refused(capsys):
-    return partial(refused_by, Recommendation(), capsys)
 
 
 def write_ratings(path: Path) -> None:

@@ -14,7 +14,7 @@ import jax
 import numpy as np
 import pytest
 from PIL import Image
-from running import finished, refused_by, summary, within
+from running import finished, summary, within
 from safetensors import safe_open
 from safetensors.numpy import load_file
 
@@ -24,22 +24,14 @@ from tasks.framework.answers import Answers, Predictions, print_answers
 from tasks.image_recognition import ImageRecognition
 from tasks.medical_diagnosis import MedicalDiagnosis
 
+TASK = ImageRecognition()
+
 TINY = ("--model", "mlp", "--batch-size", 256, "--epochs", 1, "--quiet")
 
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
     return finished(tmp_path_factory, "image_recognition", *TINY)
-
-
-@pytest.fixture
-def task(capsys):
-    return partial(within, ImageRecognition(), capsys)
-
-
-@pytest.fixture
-def refused(capsys):
-    return partial(refused_by, ImageRecognition(), capsys)
 
 
 def test_predict_answers_programs_and_people_alike(run, task, refused, tmp_path):

@@ -10,27 +10,19 @@ import jax
 import numpy as np
 import pytest
 import running
-from running import finished, once, refused_by, summary, within
+from running import finished, once, summary
 
 from pipeline.data import labelled_text
 from pipeline.data.vocabulary import BAG
 from pipeline.training.signatures import TextSignature
 from tasks.sentiment import Sentiment
 
+TASK = Sentiment()
+
 process = partial(running.process, "sentiment")
 SIZES = ("--width", 8, "--features", 4, "--windows", 2, 3, "--words", 60)
 SHORT = (*SIZES, "--epochs", 8, "--batch-size", 8, "--optimizer.learning-rate", 0.03, "--dropout", 0)
 WORDS = {True: ("good", "great", "fine", "warm"), False: ("bad", "dull", "slow", "cold")}
-
-
-@pytest.fixture
-def task(capsys):
-    return partial(within, Sentiment(), capsys)
-
-
-@pytest.fixture
-def refused(capsys):
-    return partial(refused_by, Sentiment(), capsys)
 
 
 @pytest.fixture(scope="session")

@@ -14,11 +14,13 @@ import pytest
 import running
 import soundfile
 import soxr
-from running import finished, once, refused_by, summary, within
+from running import finished, once, summary
 
 from pipeline.data import vocabulary
 from pipeline.data.synthetic.espeak import Spoken, synthesise
 from tasks.speech_recognition import SpeechRecognition
+
+TASK = SpeechRecognition()
 
 process = partial(running.process, "speech_recognition")
 RATE = 8_000
@@ -26,16 +28,6 @@ WORDS = ("yes", "no", "maybe")
 VOICES = ("en-us", "en-us+f3", "en-us+m2", "en-gb-x-rp+f1")
 SIZES = ("--width", 32, "--layers", 1, "--mels", 20, "--stride", 2, "--rate", RATE)
 SHORT = (*SIZES, "--epochs", 12, "--batch-size", 16, "--dropout", 0, "--seed", 3)
-
-
-@pytest.fixture
-def task(capsys):
-    return partial(within, SpeechRecognition(), capsys)
-
-
-@pytest.fixture
-def refused(capsys):
-    return partial(refused_by, SpeechRecognition(), capsys)
 
 
 def said(texts: list[str], speeds: list[int]) -> list[np.ndarray]:

@@ -12,27 +12,19 @@ import numpy as np
 import pytest
 import running
 from PIL import Image
-from running import finished, once, refused_by, summary, within
+from running import finished, once, summary
 
 from pipeline.data import vocabulary
 from pipeline.data.parallel_text import encode
 from pipeline.data.vocabulary import BEGIN, END
 from tasks.translation import Config, Translation
 
+TASK = Translation()
+
 process = partial(running.process, "translation")
 WORDS = dict(zip("one two three four five six".split(), "eins zwei drei vier fünf sechs".split()))  # noqa: SIM905
 SIZES = ("--layers", 1, "--width", 32, "--heads", 2, "--vocabulary", 300, "--dropout", 0, "--label-smoothing", 0)
 SHORT = (*SIZES, "--epochs", 12, "--batch-size", 32, "--seed", 3)
-
-
-@pytest.fixture
-def task(capsys):
-    return partial(within, Translation(), capsys)
-
-
-@pytest.fixture
-def refused(capsys):
-    return partial(refused_by, Translation(), capsys)
 
 
 @pytest.fixture(scope="session")
