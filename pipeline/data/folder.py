@@ -1,6 +1,7 @@
 """Files in class-named folders, and in the folders that are given to predict."""
 
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -35,7 +36,7 @@ def find_class_folders(path: Path, suffixes: tuple[str, ...], kind: str = "image
     Raises UserError if a class has no such file in the train part, or if the train part lacks a class.
     """
     root, notes = path, []
-    while inner := _only_folder(root, suffixes):
+    while (inner := _only_folder(root, suffixes)) and inner.name.lower() not in PARTS:
         root = inner
     if root != path:
         notes.append(f"the classes are the folders in {visible(str(root.relative_to(path)))}")
@@ -85,7 +86,7 @@ def find_class_folders(path: Path, suffixes: tuple[str, ...], kind: str = "image
 def _only_folder(root: Path, suffixes: tuple[str, ...]) -> Path | None:
     """The only folder in a folder, if that has folders of its own, and files in neither of the two."""
     folders = _folders(root)
-    if len(folders) != 1 or folders[0].name.lower() in PARTS or not _folders(folders[0]):
+    if len(folders) != 1 or not _folders(folders[0]):
         return None
     files = [file for folder in (root, folders[0]) for file in list_folder(folder) if file.suffix.lower() in suffixes]
     return None if any(not os.path.isdir(file) for file in files) else folders[0]
@@ -93,16 +94,16 @@ def _only_folder(root: Path, suffixes: tuple[str, ...]) -> Path | None:
 
 def _part_folders(root: Path, suffixes: tuple[str, ...], kind: str, notes: list[str]) -> dict[str, Path]:
     """The folders of the parts, which have class-named folders in them; or ``root`` as the train part."""
+    named = _parts_of(_folders(root))
     parts: dict[str, Path] = {}
-    for folder in _folders(root):
-        part = PARTS.get(folder.name.lower())
+    for folder, part in named.items():
         if not part or not _folders(folder):
             continue
         if part in parts:
             raise UserError(f"{parts[part]} and {folder} are both the {part} part; merge them, or rename one")
         parts[part] = folder
-    loose = {} if parts else {folder: _files_below(folder) for folder in _folders(root)}
-    if loose and all(folder.name.lower() in PARTS for folder in loose):
+    loose = {} if parts else {folder: _files_below(folder) for folder in named}
+    if loose and all(named.values()):
         files = [file for of_folder in loose.values() for file in of_folder if file.suffix.lower() in suffixes]
         if files:
             raise UserError(
@@ -114,19 +115,51 @@ def _part_folders(root: Path, suffixes: tuple[str, ...], kind: str, notes: list[
             f"{next(iter(parts.values()))} has class-named folders in it, but {root} has no folder train; add one, or "
             "rename that folder if it is a class"
         )
-    for folder in _folders(root) if parts else ():
+    for folder, part in named.items() if parts else ():
         if folder in parts.values():
             continue
         files = [file for file in _files_below(folder) if file.suffix.lower() in suffixes]
-        if files and len(parts) == 1 and folder.name.lower() not in PARTS:
+        if files and len(parts) == 1 and not part:
             raise UserError(
                 f"{parts['train']} has class-named folders in it, and beside it is {folder}, which is none of train, "
                 "val and test; move or rename one of the two"
             )
-        what = "has no class-named folders" if folder.name.lower() in PARTS else "is none of train, val and test"
+        what = "has no class-named folders" if part else "is none of train, val and test"
         if files:
             notes.append(f"not used: {counted(len(files), kind)} in {visible(folder.name)}, which {what}")
-    return parts or {"train": root}
+    inner = {part: _innermost(folder, suffixes) for part, folder in parts.items()}
+    if any(folder.name.lower() not in PARTS or inner[part] != folder for part, folder in parts.items()):
+        which = ", ".join(f"{folder.relative_to(root)} for {part}" for part, folder in inner.items())
+        notes.append(f"the parts are the folders {visible(which)}")
+    return inner or {"train": root}
+
+
+def _parts_of(folders: Sequence[Path]) -> dict[Path, str | None]:
+    """The part that each folder is named like; by a word of its name, as in seg_train, where two parts are so found."""
+    exact = {folder: PARTS.get(folder.name.lower()) for folder in folders}
+    if any(part and _folders(folder) for folder, part in exact.items()):
+        return exact
+    by_word = {folder: _part_in(folder.name) for folder in folders}
+    is_split = {"train"} < set(by_word.values()) - {None}
+    has_classes = any(_folders(folder) for folder, part in by_word.items() if part)
+    return by_word if is_split and (has_classes or all(by_word.values())) else exact
+
+
+def _part_in(name: str) -> str | None:
+    """The only part that a word of a name says.
+
+    >>> _part_in("20news-bydate-train"), _part_in("Test_set"), _part_in("strain"), _part_in("train_test")
+    ('train', 'test', None, None)
+    """
+    parts = {PARTS[word] for word in re.split(r"[^a-z]+", name.lower()) if word in PARTS}
+    return parts.pop() if len(parts) == 1 else None
+
+
+def _innermost(folder: Path, suffixes: tuple[str, ...]) -> Path:
+    """The folder with the classes of a part, which some archives have once more inside: seg_train/seg_train/CLASS."""
+    while (inner := _only_folder(folder, suffixes)) and _part_in(inner.name) == _part_in(folder.name):
+        folder = inner
+    return folder
 
 
 def _require_no_parts_inside(path: Path, nested: Sequence[Path]) -> None:

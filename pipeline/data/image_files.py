@@ -12,12 +12,16 @@ from ..extras import extra
 from .limits import open_file, parsing, read_content
 from .sizes import Size, resized
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif")
-FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF")
+SUFFIXES = (
+    *(".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".webp", ".bmp", ".tif", ".tiff", ".gif"),
+    *(".ppm", ".pgm", ".pbm", ".pnm"),
+)
+FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "TIFF", "GIF", "PPM")
 """Pillow's names of the formats, whatever a file's suffix: it would try dozens of others."""
-FORMATS_IN_WORDS = "PNG, JPEG, WebP, BMP, TIFF or GIF"
+FORMATS_IN_WORDS = "PNG, JPEG, WebP, BMP, TIFF, GIF or PPM"
 MOST_PIXELS = 1 << 25
 """Pixels of one image, as in 8192x4096: a small file can announce any number."""
+_OTHER_COLOURS = ("CMYK", "YCbCr", "LAB", "HSV")
 _TURNED = (5, 6, 7, 8)
 _ORIENTATION = 0x0112
 """EXIF's key of how a camera was held, and those of its values for which height and width change places."""
@@ -57,11 +61,10 @@ class Form(NamedTuple):
 
 
 class Decoded(NamedTuple):
-    """An image. is_transparent, has_frames: whether parts were transparent, and whether it had more frames or pages."""
+    """An image, and notes on what of its file is not used as it is: the same texts for all images of that kind."""
 
     pixels: np.ndarray
-    is_transparent: bool
-    has_frames: bool
+    notes: tuple[str, ...]
 
 
 def read_header(path: Path) -> Header:
@@ -99,7 +102,7 @@ def _decode(path: Path, channels: int | None, size: Size | None, fit: str) -> De
     content = io.BytesIO(read_content(path))  # of which Pillow cannot read more bytes than there are
     with _image_errors(path):
         image = _opened(path, content)
-        has_frames = getattr(image, "n_frames", 1) > 1 and image.format != "MPO"  # which has previews of a photograph
+        notes = _notes_on(image)
         if size and image.format == "JPEG":  # which is decoded faster at a half, a quarter or an eighth of its size
             is_turned = image.getexif().get(_ORIENTATION) in _TURNED
             image.draft(None, size if is_turned else size[::-1])
@@ -107,7 +110,6 @@ def _decode(path: Path, channels: int | None, size: Size | None, fit: str) -> De
             from PIL import ImageOps
 
         upright = ImageOps.exif_transpose(image)
-        is_transparent = False
         if _is_deep(upright.mode):
             pixels = np.asarray(upright)
             if pixels.min() < 0 or pixels.max() > np.iinfo(np.uint16).max:
@@ -118,11 +120,26 @@ def _decode(path: Path, channels: int | None, size: Size | None, fit: str) -> De
         else:
             grey = _is_grey(upright.mode) if channels is None else channels == 1
             upright, is_transparent = _on_white(upright)
+            notes += ("transparent parts become white",) if is_transparent else ()
             pixels = np.asarray(upright.convert("L" if grey else "RGB"))
     pixels = pixels if pixels.ndim == 3 else pixels[..., None]
     pixels = resized(pixels, size, fit) if size else pixels
     pixels = np.repeat(pixels, 3, axis=2) if channels == 3 and pixels.shape[2] == 1 else pixels
-    return Decoded(pixels, is_transparent, has_frames)
+    return Decoded(pixels, notes)
+
+
+def _notes_on(image: Any) -> tuple[str, ...]:
+    """Notes on what is lost or changed when an image that is not yet decoded is read, but for its transparency."""
+    notes = []
+    if getattr(image, "n_frames", 1) > 1 and image.format != "MPO":  # which has previews of a photograph
+        notes.append("the first of several frames or pages is read")
+    if image.mode in _OTHER_COLOURS:
+        notes.append(f"{image.mode} colours become RGB")
+    if _is_deep(image.mode):
+        notes.append("grey values of 16 bits are read with 65535 as white")
+    elif f"{image.mode};16" in str([tile[3] for tile in image.tile]):  # as Pillow's decoders name it
+        notes.append("of the 16 bits of each colour the upper 8 are read")
+    return tuple(notes)
 
 
 def _is_grey(mode: str) -> bool:

@@ -37,8 +37,7 @@ _NO_SUMS = np.empty(0, np.uint64)
 class _Seen(NamedTuple):
     """What is kept of an image that has been decoded. digest, sums: of its pixels, if they are streamed."""
 
-    is_transparent: bool
-    has_frames: bool
+    notes: tuple[str, ...]
     digest: bytes = b""
     sums: np.ndarray = _NO_SUMS
 
@@ -61,12 +60,18 @@ def read_class_folders(path: Path, size: str = "", fit: str = "resize", stream: 
             f"({FORMATS_IN_WORDS}), or give IDX files (train-images-idx3-ubyte, train-labels-idx1-ubyte, ...)"
         )
     files = [file for pairs in found.files.values() for file, _ in pairs]
-    headers = [header for header in _each(read_header, files) if isinstance(header, Header)]
+    found_headers = _each(read_header, files)
+    headers = [header for header in found_headers if isinstance(header, Header)]
     sizes = [header.size for header in headers] or [(1, 1)]  # of no image: each is refused when it is decoded
     chosen, notes = parse_size(size) if size else default_size(sizes), list(found.notes)
     if chosen and not size:
         notes.append(size_note(sizes, chosen, fit))
     form = Form.of(headers, chosen or sizes[0], fit)
+    grey = [file for file, header in zip(files, found_headers) if isinstance(header, Header) and header.is_grey]
+    if grey and form.channels == 3:
+        notes.append(
+            f"greyscale becomes colour, which others have: {counted(len(grey), 'image')}{first_of(path, grey)}"
+        )
     needed = len(files) * int(np.prod(form.shape)) * form.dtype.itemsize
     is_streamed = stream == "always" or (stream == "auto" and needed > HELD_BYTES)
     if is_streamed:
@@ -100,7 +105,7 @@ def _each(function: Callable[[Path], T], files: Sequence[Path]) -> list[T | User
 
 def _look_at(form: Form, file: Path) -> _Seen:
     image = decode(file, form)
-    return _Seen(image.is_transparent, image.has_frames, digest(image.pixels), sums_of(image.pixels))
+    return _Seen(image.notes, digest(image.pixels), sums_of(image.pixels))
 
 
 def _streamed(files: Sequence[Path], seen: Sequence[_Seen | UserError], form: Form) -> Streamed:
@@ -125,7 +130,7 @@ def _read_all(files: Sequence[Path], form: Form) -> tuple[np.ndarray, list[_Seen
     def read(file: Path) -> _Seen:
         image = decode(file, form)
         pixels[rows[file]] = image.pixels
-        return _Seen(image.is_transparent, image.has_frames)
+        return _Seen(image.notes)
 
     return pixels, _each(read, files)
 
@@ -167,12 +172,8 @@ def _image_notes(root: Path, files: Sequence[Path], seen: Sequence[_Seen | UserE
     if errors:
         number = f"{len(errors):,} of {counted(len(seen), 'image')}"
         notes.append(f"left out: {number} (the first: {visible(str(errors[0]))})")
-    kinds = {
-        "is_transparent": "transparent parts become white",
-        "has_frames": "the first of several frames or pages is read",
-    }
-    for kind, text in kinds.items():
-        which = [file for file, image in zip(files, seen) if getattr(image, kind, False)]
-        if which:
-            notes.append(f"{text}: {counted(len(which), 'image')}{first_of(root, which)}")
-    return notes
+    kinds: dict[str, list[Path]] = {}
+    for file, image in zip(files, seen):
+        for note in () if isinstance(image, UserError) else image.notes:
+            kinds.setdefault(note, []).append(file)
+    return notes + [f"{note}: {counted(len(which), 'image')}{first_of(root, which)}" for note, which in kinds.items()]

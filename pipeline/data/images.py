@@ -17,7 +17,7 @@ from .image_folders import Streaming, read_class_folders
 from .limits import LARGEST, default_limit, in_range, open_file, parsing
 from .npz import read_array, read_npz
 from .parts import notes_on_copies
-from .pixels import with_pixel_range
+from .pixels import ChannelAxis, with_pixel_range
 from .sizes import Fit, Size, default_size, parse_size, resized, size_note
 from .streamed import Streamed, digests_of
 
@@ -37,13 +37,18 @@ class ImageOptions:
     pixels: str = ""
     """Values of black and white in arrays (.npz, IDX): LOW:HIGH, as in 0:255. Empty: guessed from the training images,
     and printed where that is not certain."""
+    channel_axis: ChannelAxis = ""
+    """Axis of the channels in arrays of images (.npz): first, as (examples, channels, height, width), or last. Empty:
+    last, or first where that has at most 4 values and the others more."""
     stream: Streaming = "auto"
     """When to decode the image files of a folder batch by batch instead of holding all in memory: auto (where their
     pixels take more than 512 MiB), always or never. The results are the same."""
 
-    def unused(self, source: Source) -> tuple[str, ...]:
-        """Notes on options that these data have no use for."""
+    def unused(self, source: Source, path: Path | None = None) -> tuple[str, ...]:
+        """Notes on options that these data have no use for. path: of the user's own data."""
         notes = []
+        if self.channel_axis and (path is None or path.suffix.lower() != ".npz"):
+            notes.append(f"--channel-axis {self.channel_axis} is not used: it is for arrays of images in .npz files")
         if self.size and not source.fit:
             notes.append(f"--size {self.size} is not used: it is for images")
         elif self.fit != "resize" and not source.fit:
@@ -84,9 +89,9 @@ def read(path: Path, options: ImageOptions = DEFAULTS) -> Source:
     if not find_idx(path) and os.path.isdir(path):
         source = read_class_folders(path, options.size, options.fit, options.stream)
     else:
-        source = with_pixel_range(path, _read_arrays(path), options.pixels)
+        source = with_pixel_range(path, _read_arrays(path, options.channel_axis), options.pixels)
         source = _with_size(source, options.size, options.fit)
-    return source._replace(notes=source.notes + options.unused(source))
+    return source._replace(notes=source.notes + options.unused(source, path))
 
 
 def known_images(make: Callable[[], Source], options: ImageOptions) -> Source:
@@ -96,11 +101,11 @@ def known_images(make: Callable[[], Source], options: ImageOptions) -> Source:
     return source._replace(notes=source.notes + options.unused(source))
 
 
-def _read_arrays(path: Path) -> Source:
+def _read_arrays(path: Path, channel_axis: ChannelAxis) -> Source:
     if find_idx(path):
         return read_idx_files(path)
     if path.suffix.lower() == ".npz" and os.path.exists(path):
-        return read_npz(path)
+        return read_npz(path, channel_axis=channel_axis)
     raise UserError(
         f"{path} is {'not a data set' if os.path.exists(path) else 'neither a known data set nor an existing path'}; "
         f"known data sets are {', '.join(KNOWN)}, and a path may be a folder of class-named folders of "

@@ -12,7 +12,7 @@ from ..display import visible
 from ..errors import UserError
 from .dataset import Source, with_numbers_as_classes
 from .limits import Readable, default_limit, open_file, parsing, read_at_most, require_memory
-from .pixels import channels_last
+from .pixels import ChannelAxis, channels_last
 
 PARTS = {
     "train": ("train",),
@@ -30,14 +30,15 @@ LONGEST_HEADER = 1_000
 """Bytes of an array's header; one of numbers needs about 100."""
 
 
-def read_npz(path: Path, limit: int | None = None) -> Source:
+def read_npz(path: Path, limit: int | None = None, channel_axis: ChannelAxis = "") -> Source:
     """The labelled images in a NumPy archive; the classes are the numbers or texts that occur as labels.
 
     Images are (examples, height, width), or with channels as the last or the second axis; with floats, integers from 0
     to 255 or 65535, or bools. Labels are whole numbers, texts or bools of shape (examples,) or (examples, 1), or rows
     (examples, classes) that are one-hot.
 
-    limit: bytes of memory that the arrays may take; None: half of the machine's memory.
+    limit: bytes of memory that the arrays may take; None: half of the machine's memory. channel_axis: see
+    ``channels_last``.
     Raises UserError for an archive that cannot be read, or whose arrays are not of this kind.
     """
     arrays, names, notes = _read_archive(path, default_limit() if limit is None else limit)
@@ -53,7 +54,7 @@ def read_npz(path: Path, limit: int | None = None) -> Source:
                     "Name them train_images and train_labels (or x_train and y_train), and likewise val_ and test_ if "
                     "there are such splits"
                 )
-        images, moved = channels_last(path, *arrays[part, "images"])
+        images, moved = channels_last(path, *arrays[part, "images"], channel_axis)
         labels, guessed = _labels(path, *arrays[part, "labels"])
         parts[part] = images, labels
         notes += moved + guessed
@@ -146,7 +147,7 @@ def _labels(path: Path, key: str, labels: np.ndarray) -> tuple[np.ndarray, tuple
                 f"{where}, and its rows are not one-hot; labels are one whole number or text an example (several for "
                 "one image are not supported): (examples,) or (examples, 1)"
             )
-        return labels.argmax(1), (f"{key} has the shape {labels.shape}: taken for one-hot rows, a column a class",)
+        return labels.argmax(1), (f"{key} has one-hot rows of {labels.shape[1]}: the place of a row's 1 is its class",)
     labels = labels.reshape(-1)
     if labels.dtype.kind in "US":
         if labels.dtype.kind == "S":

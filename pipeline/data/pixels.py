@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -10,15 +11,19 @@ from ..errors import UserError
 from .dataset import Arrays, Source
 from .limits import in_range
 
+ChannelAxis = Literal["", "first", "last"]
 MOST_CHANNELS = 15
 """Arrays with more values at each place are volumes or videos, not images."""
 _FEW_LEVELS = 16
 _COMMON_WHITES = (255.0, 65_535.0)
 
 
-def channels_last(path: Path, key: str, images: np.ndarray) -> tuple[np.ndarray, tuple[str, ...]]:
+def channels_last(
+    path: Path, key: str, images: np.ndarray, axis: ChannelAxis = ""
+) -> tuple[np.ndarray, tuple[str, ...]]:
     """Images as (examples, height, width, channels), and a note where their axes were moved.
 
+    axis: of the channels, after the examples; "": the first one if it has at most 4 values and the others more.
     Raises UserError for arrays of other shapes and types, such as volumes. key: of the array, for messages.
 
     >>> images, notes = channels_last(Path("a.npz"), "x_train", np.zeros((5, 3, 8, 8)))
@@ -32,18 +37,23 @@ def channels_last(path: Path, key: str, images: np.ndarray) -> tuple[np.ndarray,
         )
     if images.ndim == 3:
         return images[..., None], ()
-    first, last = images.shape[1], images.shape[3]
-    if first <= 4 < min(images.shape[2:]):
-        note = f"{key} has the shape {images.shape}: taken for (examples, channels, height, width)"
-        return np.moveaxis(images, 1, 3), (note,)
-    if last > MOST_CHANNELS:
-        raise UserError(
-            f"{path}: {key} has the shape {images.shape}, which are volumes or videos, and this task takes images of 1 "
-            f"to {MOST_CHANNELS} channels; save slices or frames of shape (examples, height, width)"
+    shape, notes = images.shape, ()
+    if axis == "first" or (not axis and shape[1] <= 4 < min(shape[2:])):
+        images = np.moveaxis(images, 1, 3)
+        notes = (
+            f"{key} has the shape {shape}: taken for (examples, channels, height, width) (--channel-axis last: it is "
+            "not)",
         )
-    if last not in (1, 3):
-        return images, (f"{key} has {last} channels: image files, which have 1 or 3, cannot be predicted",)
-    return images, ()
+    channels = images.shape[3]
+    if channels > MOST_CHANNELS:
+        raise UserError(
+            f"{path}: {key} has the shape {shape}, which are volumes or videos, and this task takes images of 1 to "
+            f"{MOST_CHANNELS} channels; save slices or frames of shape (examples, height, width), or name the axis of "
+            "the channels with --channel-axis"
+        )
+    if channels not in (1, 3):
+        notes += (f"{key} has {channels} channels: image files, which have 1 or 3, cannot be predicted",)
+    return images, notes
 
 
 def with_pixel_range(path: Path, source: Source, pixels: str = "") -> Source:

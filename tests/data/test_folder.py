@@ -114,13 +114,13 @@ def test_a_broken_image_file(tmp_path, suffix, keep):
     contains(message(load, str(tmp_path), seed=0), "no image of class 'class-1' can be read", f"001{suffix}")
 
 
-@pytest.mark.parametrize("kind", ["EPS", "PPM", "ICO"])
+@pytest.mark.parametrize("kind", ["EPS", "TGA", "ICO"])
 def test_other_formats_are_not_opened_whatever_their_suffix(tmp_path, kind):
     Image.fromarray(random_images(1)[0]).save(tmp_path / "a.png", kind)
     contains(
         message(read_image, tmp_path / "a.png"),
         "a.png cannot be read as an image (it is of none of these formats)",
-        "PNG, JPEG, WebP, BMP, TIFF or GIF",
+        "PNG, JPEG, WebP, BMP, TIFF, GIF or PPM",
     )
 
 
@@ -239,11 +239,19 @@ TAKEN = {
     "upper case": (partial(classes, suffix=".JPG"), (10, 2, 4), (8, 6, 1), []),
     **{
         f"{suffix} alone": (partial(classes, suffix=suffix), (10, 2, 4), (8, 6, channels), [])
-        for suffix, channels in ((".webp", 3), (".bmp", 1), (".tif", 1), (".TIFF", 1), (".gif", 3))
+        for suffix, channels in ((".webp", 3), (".bmp", 1), (".tif", 1), (".TIFF", 1), (".gif", 3), (".pgm", 1))
     },
-    "some in WebP": (lambda root: (classes(root, count=4), classes(root, ".webp")), (13, 2, 5), (8, 6, 3), []),
-    "16 bits": (partial(classes, suffix=".tif", mode="I;16"), (10, 2, 4), (8, 6, 1), []),
-    "colours of print": (partial(classes, suffix=".jpg", mode="CMYK"), (10, 2, 4), (8, 6, 3), []),
+    "some in WebP": (
+        lambda root: (classes(root, count=4), classes(root, ".webp")), (13, 2, 5), (8, 6, 3),
+        ["greyscale becomes colour, which others have: 4 images (the first: cat/00.png)"],
+    ),
+    "16 bits": (
+        partial(classes, suffix=".tif", mode="I;16"), (10, 2, 4), (8, 6, 1),
+        ["grey values of 16 bits are read with 65535 as white: 16 images"],
+    ),
+    "colours of print": (
+        partial(classes, suffix=".jpg", mode="CMYK"), (10, 2, 4), (8, 6, 3), ["CMYK colours become RGB: 16 images"],
+    ),
     "one bit": (partial(classes, mode="1"), (10, 2, 4), (8, 6, 1), []),
     "palettes": (partial(classes, mode="P"), (10, 2, 4), (8, 6, 3), []),
     "held upright": (turned, (10, 2, 4), (8, 6, 1), []),
@@ -268,6 +276,18 @@ TAKEN = {
     "parts in capitals": (lambda root: in_parts(root, "Train", "TEST"), (14, 2, 16), (8, 6, 1), []),
     "Training, Testing": (lambda root: in_parts(root, "Training", "Testing"), (14, 2, 16), (8, 6, 1), []),
     "train, dev, eval": (lambda root: in_parts(root, "train", "dev", "eval"), (16, 16, 16), (8, 6, 1), []),
+    "parts in longer names": (
+        lambda root: in_parts(root, "20news-bydate-train", "20news-bydate-test"), (14, 2, 16), (8, 6, 1),
+        ["the parts are the folders 20news-bydate-test for test, 20news-bydate-train for train"],
+    ),
+    "parts in parts": (
+        lambda root: (in_parts(root, "seg_train/seg_train", "seg_test/seg_test"), save(root / "seg_pred/0.png")),
+        (14, 2, 16), (8, 6, 1),
+        ["not used: 1 image in seg_pred", "seg_test/seg_test for test, seg_train/seg_train for train"],
+    ),
+    "classes that are called nearly like parts": (
+        partial(classes, names=("street", "train station")), (10, 2, 4), (8, 6, 1), [],
+    ),
     "a part without classes": (
         lambda root: (in_parts(root, "train"), save(root / "test" / "0.png"), save(root / "test" / "1.png")),
         (10, 2, 4), (8, 6, 1), ["not used: 2 images in test, which has no class-named folders"],
@@ -339,6 +359,10 @@ REFUSED = {
     ),
     "files in parts": (
         lambda root: [save(root / part / f"{number}.png") for part in ("Train", "Test") for number in range(8)],
+        "has no class-named folders in it",
+    ),
+    "files in parts with longer names": (
+        lambda root: [save(root / part / "0.png") for part in ("train_images", "test_images")],
         "has no class-named folders in it",
     ),
     "a tenth is broken": (

@@ -209,7 +209,7 @@ TAKEN = {
     "bools as labels": (arrays(labels=LABELS > 0), UNIT, ("False", "True"), []),
     "texts as labels": (arrays(labels=np.array(["cat", "d\x1bog"])[LABELS]), UNIT, ("cat", "d\\x1bog"), []),
     "bytes as labels": (arrays(labels=np.array([b"cat", b"dog"])[LABELS]), UNIT, ("cat", "dog"), []),
-    "one-hot": (arrays(labels=np.eye(2)[LABELS]), UNIT, "01", ["(24, 2): taken for one-hot rows"]),
+    "one-hot": (arrays(labels=np.eye(2)[LABELS]), UNIT, "01", ["one-hot rows of 2: the place of a row's 1"]),
     "another scale in the test part": (
         arrays(UNIT[:18], LABELS[:18], test_images=GREY[18:] * 1.0, test_labels=LABELS[18:]),
         np.concatenate([UNIT[:18], GREY[18:, ..., None]]), "01", ["pixels from 0 to 255 in its test part"],
