@@ -12,6 +12,7 @@ To adopt one is a change of an import. Each works under the transformations that
 import math
 from collections.abc import Sequence
 
+import jax
 import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array
@@ -110,8 +111,8 @@ def dot_product_attention(
     query (batch, queries, heads, features), key and value (batch, keys, key heads, features), all three also without
     the batch. The number of key heads divides that of query heads.
 
-    bias: added to the scores; mask: bool, True where a query attends to a key. Both (batch, heads, queries, keys), or 1
-        in place of any of these, or without leading axes.
+    bias: added to the scores; mask: True where a query attends to a key, or numbers 1 and 0, as Flax makes them. Both
+        (batch, heads, queries, keys), or 1 in place of any of these, or without leading axes.
     scale: the factor of the scores; None: 1 / sqrt(features).
     is_causal: whether a query attends only to keys at its own position and earlier ones.
     query_seq_lengths, key_value_seq_lengths: int (batch,): positions from the length on are padding.
@@ -124,7 +125,7 @@ def dot_product_attention(
     if not batched:
         query, key, value = query[None], key[None], value[None]
     queries, keys = query.shape[1], key.shape[1]
-    bias, mask = (None if part is None else jnp.asarray(part) for part in (bias, mask))
+    bias, mask = None if bias is None else jnp.asarray(bias), None if mask is None else _bool(mask)
     bias, mask = (None if part is None else part.reshape((1,) * (4 - part.ndim) + part.shape) for part in (bias, mask))
     if is_causal and queries != keys:
         causal = jnp.tril(jnp.ones((1, 1, queries, keys), bool))
@@ -137,6 +138,18 @@ def dot_product_attention(
     if query_seq_lengths is not None:
         y = jnp.where(_before(query_seq_lengths, queries)[..., None, None], y, jnp.zeros((), y.dtype))
     return y if batched else y[0]
+
+
+def _bool(mask: ArrayLike) -> Array:
+    """A mask of bools, or of numbers 1 and 0, as bools. Raises ValueError for other numbers, where they are known."""
+    mask = jnp.asarray(mask)
+    if mask.dtype == bool:
+        return mask
+    if not isinstance(mask, jax.core.Tracer) and not bool(((mask == 0) | (mask == 1)).all()):
+        raise ValueError(
+            "dot_product_attention: a mask of numbers must be of 0 and 1; what is added to the scores is bias"
+        )
+    return mask != 0
 
 
 def _before(lengths: ArrayLike, size: int) -> Array:

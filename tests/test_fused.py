@@ -35,7 +35,7 @@ def attention(query, key, value, bias=None, mask=None, *, scale=None, is_causal=
     scores = scores if bias is None else scores + bias
     visible = jnp.ones(scores.shape[-2:], bool)
     visible = jnp.tril(visible) if is_causal else visible
-    visible = visible if mask is None else visible & mask
+    visible = visible if mask is None else visible & (mask != 0)
     visible = visible if lengths is None else visible & (jnp.arange(size) < lengths[:, None])[:, None, None]
     p = jax.nn.softmax(jnp.where(visible, scores, -1e30))
     return jnp.einsum("...hqk,...khd->...qhd", p, value)
@@ -83,6 +83,12 @@ CASES = {
         attention,
         (QUERY, KEYS, KEYS[::-1]),
         {"mask": VALID[:, None, None]},
+    ),
+    "attention/mask of numbers": (
+        fused.dot_product_attention,
+        attention,
+        (QUERY, KEYS, KEYS[::-1]),
+        {"mask": VALID[:, None, None].astype(np.float32)},
     ),
     "attention/mask of every query, bias": (
         fused.dot_product_attention,
@@ -221,6 +227,7 @@ def test_where_it_differs_from_its_namesake():
         lambda: fused.layer_norm(normal(2, 4), normal(3)),
         lambda: fused.rms_norm(normal(2, 4), normal(2, 4)),
         lambda: fused.dot_product_attention(QUERY, normal(2, 6, 3, 3), normal(2, 6, 3, 3)),
+        lambda: fused.dot_product_attention(QUERY, KEYS, KEYS, mask=np.where(VALID, 0.0, -1e9)[:, None, None]),
         lambda: fused.softmax_cross_entropy_with_integer_labels(LOGITS, shares(3, 5)),
         lambda: fused.softmax_cross_entropy_with_integer_labels(LOGITS, LABELS[:, :4]),
         lambda: fused.fused_linear_cross_entropy(normal(3, 4), normal(4, 7), ids(7, 3)),

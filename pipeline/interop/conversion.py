@@ -69,7 +69,7 @@ def to_framework(table: Table, layer: Layer, params: PyTree) -> tuple[PyTree, Py
     """``params`` under the framework's names: (parameters, statistics). The statistics are {} if there are none."""
     if type(layer) in table:
         conversion = table[type(layer)]
-        tree = conversion.to(layer, params)
+        tree = conversion.to(layer, jax.tree.map(jnp.asarray, params))
         return (
             {name: value for name, value in tree.items() if name not in conversion.statistics},
             {name: value for name, value in tree.items() if name in conversion.statistics},
@@ -89,7 +89,7 @@ def to_framework(table: Table, layer: Layer, params: PyTree) -> tuple[PyTree, Py
 def from_framework(table: Table, layer: Layer, parameters: PyTree, statistics: PyTree) -> PyTree:
     """The layer's params, from the result of ``to_framework``. Raises ValueError for missing or unknown names."""
     if type(layer) in table:
-        tree = {**parameters, **statistics}
+        tree = jax.tree.map(jnp.asarray, {**parameters, **statistics})  # a restored checkpoint has NumPy's arrays
         try:
             params = table[type(layer)].back(layer, tree)
             known = jax.tree.structure(table[type(layer)].to(layer, params))
