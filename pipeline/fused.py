@@ -146,9 +146,7 @@ def _bool(mask: ArrayLike) -> Array:
     if mask.dtype == bool:
         return mask
     if not isinstance(mask, jax.core.Tracer) and not bool(((mask == 0) | (mask == 1)).all()):
-        raise ValueError(
-            "dot_product_attention: a mask of numbers must be of 0 and 1; what is added to the scores is bias"
-        )
+        raise ValueError("dot_product_attention: a mask of numbers must be of 0 and 1; bias adds to the scores")
     return mask != 0
 
 
