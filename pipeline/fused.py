@@ -12,8 +12,8 @@ To adopt one is a change of an import. Each works under the transformations that
 import math
 from collections.abc import Sequence
 
-import jax
 import jax.numpy as jnp
+from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
@@ -145,7 +145,7 @@ def _bool(mask: ArrayLike) -> Array:
     mask = jnp.asarray(mask)
     if mask.dtype == bool:
         return mask
-    if not isinstance(mask, jax.core.Tracer) and not bool(((mask == 0) | (mask == 1)).all()):
+    if not isinstance(mask, Tracer) and not bool(((mask == 0) | (mask == 1)).all()):
         raise ValueError("dot_product_attention: a mask of numbers must be of 0 and 1; bias adds to the scores")
     return mask != 0
 
