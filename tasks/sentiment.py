@@ -21,7 +21,7 @@ from tyro.conf import Positional
 from pipeline.attribution import word_contributions
 from pipeline.data.augmentation import drop_words
 from pipeline.data.batches import padded
-from pipeline.data.labelled_text import KNOWN, LabelledText, Texts, load
+from pipeline.data.labelled_text import KNOWN, LabelledText, TextOptions, Texts, load
 from pipeline.data.vocabulary import BAG, UNKNOWN_WORD
 from pipeline.display import print_notes
 from pipeline.errors import UserError
@@ -44,21 +44,15 @@ HEADS = 4  # of the transformer's attention
 
 
 @dataclass(frozen=True)
-class Config(SeedsConfig):
+class Config(TextOptions, SeedsConfig):
     """Train a text classifier and write a run folder with its report."""
 
     data: str = "lexicon"
-    """Data set: lexicon (composed sentences), movie-review; or the path of a .tsv, .csv or .jsonl file with the columns
-    label and text, of a folder with train.csv and test.csv, of class-named folders of .txt files, or with files *.pos
-    and *.neg."""
+    """Data set: lexicon (composed sentences), movie-review; or the path of a file (.tsv, .csv, .jsonl and others) with
+    the columns label and text, of a folder with train.csv and test.csv, of class-named folders of .txt files, or with
+    files *.pos and *.neg."""
     model: Literal["cnn", "gru", "transformer"] = "cnn"
     """Kind of model: cnn (convolutions over words), gru (a recurrent network in both directions) or transformer."""
-    encoding: str = ""
-    """Encoding of the files. Empty: UTF-8, or UTF-16 where a file shows it; and latin-1 for movie-review."""
-    text_column: str = ""
-    """Column with the texts. Empty: text, or another usual name, such as sentence or review."""
-    label_column: str = ""
-    """Column with the classes. Empty: label, or another usual name, such as sentiment or stars."""
     words: int = 20_000
     """Number of words in the vocabulary: the most frequent ones of the training texts."""
     ngrams: int = 20_000
@@ -145,9 +139,7 @@ class Sentiment(CrossValidatedClassification[Config, TextSignature]):
             words=config.words,
             ngrams=config.ngrams,
             longest=config.longest,
-            encoding=config.encoding,
-            text_column=config.text_column,
-            label_column=config.label_column,
+            options=config,
             folds=config.folds,
             fold=config.fold or 1,
         )

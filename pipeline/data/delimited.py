@@ -5,6 +5,7 @@ Readers of tables and ratings recognise the delimiter by the first lines instead
 
 import csv
 import io
+import re
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from pathlib import Path, PurePath
@@ -45,9 +46,12 @@ def rows(path: Path, content: str) -> Iterator[tuple[int, list[str]]]:
     yield from ((i, line.removesuffix("\r").split("\t")) for i, line in enumerate(lines, 1))
 
 
-def comma_separated(path: Path, content: str, delimiter: str = ",") -> Iterator[tuple[int, list[str]]]:
-    """``rows`` of fields that may be quoted, separated by commas or another character, whatever the file's suffix."""
-    reader = csv_reader(io.StringIO(content or "\n", newline=""), delimiter=delimiter, strict=True)
+def comma_separated(path: Path, content: str, delimiter: str = ",", **dialect: Any) -> Iterator[tuple[int, list[str]]]:
+    """``rows`` of fields that may be quoted, separated by commas or another character, whatever the file's suffix.
+
+    dialect: further options of ``csv.reader``.
+    """
+    reader = csv_reader(io.StringIO(content or "\n", newline=""), delimiter=delimiter, strict=True, **dialect)
     try:
         yield from ((reader.line_num, row) for row in reader)
     except csv.Error as error:
@@ -107,6 +111,8 @@ def note_on_delimiter(path: Path, content: str, chosen: str, notes: list[str], o
     named = delimiter_option(chosen)
     if named:
         return named
+    if given := without_separator_line(content)[1]:
+        return given
     usual = {".csv": ",", ".tsv": "\t"}.get(suffix_of(path), "")
     first = next((line for line in content.split("\n") if line.strip()), "")
     if usual == "\t" and usual in first:
@@ -135,6 +141,16 @@ def without_comments(path: Path, content: str, notes: list[str]) -> tuple[str, s
             count, last, lines[place] = count + 1, line.lstrip("#").rstrip("\r"), ""
     notes.append(f"{count} lines at the beginning of {visible(path.name)} left out: they begin with #")
     return "\n".join(lines), last
+
+
+def without_separator_line(content: str) -> tuple[str, str]:
+    """A file's content with an empty first line, if that is Excel's ``sep=;``, and the delimiter that it names.
+
+    >>> without_separator_line("sep=;\\nage;dose\\n")
+    ('\\nage;dose\\n', ';')
+    """
+    match = re.match(r"\"?sep=(.)\"?[ ]*\r?(?=\n)", content, re.IGNORECASE)
+    return (content[match.end() :], match[1]) if match else (content, "")
 
 
 def is_number(text: str) -> bool:

@@ -7,6 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from tyro.conf import FlagCreatePairsOff
 
 from ..display import quoted, visible
 from ..errors import UserError
@@ -17,8 +18,9 @@ from .delimited import suffix_of
 from .folder import ClassFolders, find_class_folders
 from .known import folder_of
 from .limits import TEXT_COST, list_folder, require_memory
-from .named_columns import JSON, TABLES, Column, Row, read_rows
+from .named_columns import JSON, TABLES, Column, Row, has_column, read_rows
 from .parts import notes_on_copies, part_of
+from .sheet import WORKBOOKS, read_workbook_rows
 from .text import read_encoded
 from .vocabulary import PADDING, UNKNOWN_WORD, SpelledWords, Words
 
@@ -34,13 +36,51 @@ MOVIE_REVIEW = {
 MOVIE_REVIEW_MIRRORS = ("https://raw.githubusercontent.com/yoonkim/CNN_sentence/master/",)
 KNOWN = ("lexicon", "movie-review")
 COLUMNS = (
-    Column("label", ("label", "sentiment", "target", "class", "polarity", "stars"), "--label-column"),
-    Column("text", ("text", "sentence", "review", "comment", "content", "tweet", "phrase"), "--text-column"),
+    Column(
+        "label",
+        ("label", "sentiment", "target", "class", "polarity", "stars", "labels", "category", "emotion"),
+        "--label-column",
+    ),
+    Column(
+        "text",
+        (
+            *("text", "sentence", "review", "comment", "content", "tweet", "phrase", "message", "utterance"),
+            *("document", "body"),
+        ),
+        "--text-column",
+    ),
 )
+FILES = (*TABLES, *JSON, *WORKBOOKS)
+"""Suffixes of files with a text in each row. A file without a suffix is read as a .tsv file."""
 FASTTEXT = "__label__"
 """The beginning of a line with a label in fastText's files."""
 UNLABELLED = "unsup"
 """The name of the folder that has aclImdb's texts without labels."""
+
+
+@dataclass(frozen=True)
+class TextOptions:
+    """How files of labelled texts are read."""
+
+    encoding: str = ""
+    """Encoding of the files. Empty: UTF-8, or UTF-16 where a file shows it; and latin-1 for movie-review."""
+    text_column: str = ""
+    """Column with the texts: its name, or its number, from 1, where the first line names none. Empty: text, or another
+    usual name, such as sentence or review."""
+    label_column: str = ""
+    """Column with the classes. Empty: label, or another usual name, such as sentiment or stars."""
+    delimiter: str = ""
+    """Delimiter of the fields: a character, or tab, semicolon, pipe or comma. Empty: recognised."""
+    keep_spellings: FlagCreatePairsOff[bool] = False
+    """Take spellings such as good and Good, or 1 and 1.0, for different classes."""
+
+    def columns(self) -> tuple[Column, Column]:
+        """``COLUMNS`` with the names that were chosen."""
+        label, text = COLUMNS
+        return replace(label, chosen=self.label_column), replace(text, chosen=self.text_column)
+
+
+USUAL = TextOptions()
 
 
 @dataclass(frozen=True, eq=False)
@@ -109,30 +149,26 @@ def load(
     words: int,
     longest: int,
     ngrams: int = 20_000,
-    encoding: str = "",
-    text_column: str = "",
-    label_column: str = "",
+    options: TextOptions = USUAL,
     folds: int = 0,
     fold: int = 1,
 ) -> LabelledText:
     """Loads known texts by their name, or the user's own texts from a path.
 
-    name_or_path: "lexicon" or "movie-review"; a ``.tsv``, ``.csv`` or ``.jsonl`` file with the columns ``label`` and
-        ``text``, or a folder with train.csv, test.csv and the like; a folder of class-named folders of ``.txt`` files
-        (or of folders train/, val/ and test/ with such folders in them); a folder with a file ``*.pos`` and a file
-        ``*.neg``, with one text in each line, or with train.pos, train.neg, test.pos and test.neg.
+    name_or_path: "lexicon" or "movie-review"; a file of ``FILES`` with the columns ``label`` and ``text``, or a folder
+        with train.csv, test.csv and the like; a folder of class-named folders of files (or of folders train/, val/ and
+        test/ with such folders in them), whose suffix is ``.txt`` unless none has that; a folder with a file ``*.pos``
+        and a file ``*.neg``, with one text in each line, or with train.pos, train.neg, test.pos and test.neg.
     seed: random seed of the validation split, for data without one.
     words: largest number of words in the vocabulary; all others become one unknown word, with their n-grams.
     longest: number of words after which a text is cut off.
     ngrams: largest number of character n-grams in the vocabulary.
-    encoding: of the files; "": see ``text.decoded``, and latin-1 for Movie Review.
-    text_column, label_column: names of the columns; "": the first of ``COLUMNS`` that a file has.
+    options: how files are read.
     folds, fold: the test split is part ``fold`` of a cross-validation with ``folds`` parts; 0 folds: none.
 
     Raises UserError, with file and line, for data that cannot be trained on.
     """
-    columns = replace(COLUMNS[0], chosen=label_column), replace(COLUMNS[1], chosen=text_column)
-    source = _read(name_or_path, encoding, columns)
+    source = _read(name_or_path, options)
     parts = in_folds(name_or_path, source.parts, source.classes, folds, fold) if folds else source.parts
     parts = with_held_out(name_or_path, parts, source.classes, seed)
     vocabulary = SpelledWords.learn(parts["train"][0].tolist(), words, ngrams)
@@ -162,21 +198,21 @@ def load(
     return LabelledText(name_or_path, **splits, classes=source.classes, vocabulary=vocabulary, notes=tuple(notes))
 
 
-def _read(name: str, encoding: str, columns: Sequence[Column]) -> TextSource:
+def _read(name: str, options: TextOptions) -> TextSource:
     if name == "lexicon":
         return lexicon_sentences()
     if name == "movie-review":
-        return movie_review(encoding or "latin-1")
+        return movie_review(options.encoding or "latin-1")
     path = Path(name)
     if os.path.isdir(path):
-        return read_folder(path, encoding, columns)
-    if suffix_of(path) in (*TABLES, *JSON) and os.path.exists(path):
-        return read_tables({"train": path}, encoding, columns)
+        return read_folder(path, options)
+    if suffix_of(path) in (*FILES, "") and os.path.exists(path):
+        return read_tables({"train": path}, options)
     what = "not a set of texts" if os.path.exists(path) else "neither a known set of texts nor an existing path"
     raise UserError(
-        f"{visible(str(path))} is {what}; known ones are {', '.join(KNOWN)}, and a path may be a .tsv, .csv or .jsonl "
-        "file with the columns label and text, a folder of class-named folders of .txt files, or a folder with a file "
-        "*.pos and a file *.neg, one text a line"
+        f"{visible(str(path))} is {what}; known ones are {', '.join(KNOWN)}, and a path may be a file "
+        f"({', '.join(FILES)}) with the columns label and text, a folder of class-named folders of .txt files, or a "
+        "folder with a file *.pos and a file *.neg, one text a line"
     )
 
 
@@ -196,44 +232,63 @@ def movie_review(encoding: str) -> TextSource:
     Read from ``$PIPELINE_DATA/mr-polarity`` or the user's cache; otherwise downloaded into the cache.
     """
     folder = folder_of(MOVIE_REVIEW, MOVIE_REVIEW_MIRRORS, shared="mr-polarity", cached="mr-polarity")
-    return read_folder(folder, encoding)
+    return read_folder(folder, TextOptions(encoding))
 
 
-def read_folder(path: Path, encoding: str = "", columns: Sequence[Column] = COLUMNS) -> TextSource:
+def read_folder(path: Path, options: TextOptions = USUAL) -> TextSource:
     """The texts of tables of each part, of ``*.pos`` and ``*.neg`` files, or of the files in class-named folders."""
     inside = [file for file in list_folder(path) if not file.name.startswith(".")]
-    tables = [file for file in inside if suffix_of(file) in (*TABLES, *JSON) and part_of(file.name)]
+    tables = [file for file in inside if suffix_of(file) in FILES and part_of(file.name)]
     if any(part_of(file.name) == "train" for file in tables):
-        return _read_part_tables(path, inside, encoding, columns)
+        return _read_part_tables(path, inside, options)
     files = {name: [file for file in inside if file.suffix.lower() == f".{end}"] for name, end in POLARITY.items()}
     if all(files.values()):
-        return _read_lines(path, inside, files, encoding)
+        return _read_lines(path, inside, files, options.encoding)
     if any(files.values()):
         has, lacks = sorted(POLARITY, key=lambda name: not files[name])
         raise UserError(f"{path} has {files[has][0].name} but no file *.{POLARITY[lacks]}; both classes need one")
-    folders = find_class_folders(path, (".txt",), "text")
+    suffixes = _suffixes_below(path)
+    folders = find_class_folders(path, suffixes, "text")
     if not folders.classes:
         raise UserError(
             f"{path} has no folders in it, and no files *.pos and *.neg; put the texts of each class into a folder "
             "with its name, as .txt files, or the texts of all into a .tsv file with the columns label and text"
         )
-    return _read_class_folders(path, folders, encoding)
+    source = _read_class_folders(path, folders, options.encoding)
+    if suffixes == (".txt",):
+        return source
+    note = f"no file of {visible(path.name)} has the suffix .txt: those with any suffix or none are read as texts"
+    return replace(source, notes=(*source.notes, note))
 
 
-def _read_part_tables(path: Path, inside: Sequence[Path], encoding: str, columns: Sequence[Column]) -> TextSource:
-    """The texts of train.csv, test.csv and the like."""
+def _suffixes_below(path: Path) -> tuple[str, ...]:
+    """The suffixes of the texts in a folder and below it: .txt, or all that there are if no file has that."""
+    suffixes = {os.path.splitext(name)[1].lower() for _, _, names in os.walk(path) for name in names}
+    return (".txt",) if ".txt" in suffixes else tuple(sorted(suffixes))
+
+
+def _read_part_tables(path: Path, inside: Sequence[Path], options: TextOptions) -> TextSource:
+    """The texts of train.csv, test.csv and the like; of test files without labels none, as competitions give them."""
     tables: dict[str, Path] = {}
     for file in inside:
         part = part_of(file.name)
-        if part and suffix_of(file) in (*TABLES, *JSON):
+        if part and suffix_of(file) in FILES:
             if part in tables:
                 raise UserError(
                     f"{path} has {tables[part].name} and {file.name}, both of the {part} part; put them into one file, "
                     "or move one elsewhere"
                 )
             tables[part] = file
-    source = read_tables(tables, encoding, columns)
-    return replace(source, notes=(*source.notes, *_unused(path, inside, tables.values())))
+    label, notes, looked_at = options.columns()[0], [], [*tables.items()]
+    for part, file in looked_at:
+        if part == "train" or suffix_of(file) in WORKBOOKS:
+            continue
+        content = read_encoded(file, options.encoding)
+        if not content.startswith(FASTTEXT) and not has_column(file, content, label, options.delimiter):
+            notes.append(f"{visible(file.name)} is not read: it has no column of classes, as competitions give them")
+            del tables[part]
+    source = read_tables(tables, options)
+    return replace(source, notes=(*source.notes, *notes, *_unused(path, inside, [file for _, file in looked_at])))
 
 
 def _read_class_folders(path: Path, folders: ClassFolders, encoding: str) -> TextSource:
@@ -287,7 +342,7 @@ def _first(files: Sequence[Path]) -> str:
     return visible(", ".join(file.name for file in files[:3])) + (", ..." if len(files) > 3 else "")
 
 
-def read_tables(files: Mapping[str, Path], encoding: str = "", columns: Sequence[Column] = COLUMNS) -> TextSource:
+def read_tables(files: Mapping[str, Path], options: TextOptions = USUAL) -> TextSource:
     """The texts in a file of each part: a table, see ``read_rows``, or lines such as ``__label__good Fine.``"""
     texts: dict[str, list[str]] = {}
     names: dict[str, list[str]] = {}
@@ -296,7 +351,7 @@ def read_tables(files: Mapping[str, Path], encoding: str = "", columns: Sequence
     for part, path in files.items():
         place = visible(str(path))
         texts[part], names[place], numbers[place] = [], [], []
-        for line, fields in _fields(path, read_encoded(path, encoding, notes=notes), columns, notes):
+        for line, fields in _fields(path, options, notes):
             if not fields:
                 blank += 1
                 continue
@@ -305,8 +360,11 @@ def read_tables(files: Mapping[str, Path], encoding: str = "", columns: Sequence
             texts[part].append(fields["text"])
             names[place].append(fields["label"])
             numbers[place].append(line)
-    names, merged = merge_spellings(names, numbers)
-    notes += merged
+    if options.keep_spellings:
+        names = {place: [name.strip() for name in column] for place, column in names.items()}
+    else:
+        names, merged = merge_spellings(names, numbers, "--keep-spellings")
+        notes += merged
     parts = {part: list(zip(texts[part], names[place])) for part, place in zip(texts, names)}
     labels = {name: label for label, name in enumerate(sorted({name for _, name in parts["train"]}))}
     for part, pairs in parts.items():
@@ -318,9 +376,12 @@ def read_tables(files: Mapping[str, Path], encoding: str = "", columns: Sequence
     return _without_empty(path, numbered, tuple(labels), "lines", blank, notes)
 
 
-def _fields(path: Path, content: str, columns: Sequence[Column], notes: list[str]) -> Iterable[Row]:
+def _fields(path: Path, options: TextOptions, notes: list[str]) -> Iterable[Row]:
+    if suffix_of(path) in WORKBOOKS:
+        return read_workbook_rows(path, options.columns(), notes)
+    content = read_encoded(path, options.encoding, notes=notes)
     if not content.startswith(FASTTEXT):
-        return read_rows(path, content, columns, notes)
+        return read_rows(path, content, options.columns(), notes, options.delimiter)
     rows: list[Row] = []
     for line, text in enumerate(content.removesuffix("\n").split("\n"), 1):
         label, _, rest = text.removeprefix(FASTTEXT).partition(" ")

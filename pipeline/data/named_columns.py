@@ -4,22 +4,30 @@ import csv
 import io
 import json
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ..display import quoted, visible
 from ..errors import UserError
-from .delimited import comma_separated, delimiter_option, suffix_of
+from .delimited import comma_separated, delimiter_option, suffix_of, without_separator_line
 from .limits import require_unicode
 
 JSON = (".jsonl", ".ndjson", ".json")
 TABLES = (".tsv", ".csv", ".txt")
-DELIMITERS = {".tsv": "\t,;|", ".csv": ",;\t|", ".txt": "\t,;|"}
+DELIMITERS = {".tsv": "\t,;|", ".csv": ",;\t|", ".txt": "\t,;|", "": "\t,;|"}
 """Delimiters that are tried, by suffix: the first one under which the heading has the columns is taken."""
 
 Row = tuple[int, dict[str, str]]
+
+_DIALECTS: dict[str, dict[str, Any]] = {
+    "spaces after delimiters are left out": {"skipinitialspace": True},
+    "a quotation mark after a backslash is read as one inside a field": {"doublequote": False, "escapechar": "\\"},
+}
+"""Options of ``csv.reader`` for files that are not written as usual, by the note on them."""
 
 
 @dataclass(frozen=True)
@@ -39,12 +47,19 @@ class Column:
     is_path: bool = False
 
     def place_in(self, heading: Sequence[str]) -> int | None:
-        """Its place among the names of a heading, None if it is not there."""
+        """Its place among the names of a heading, None if it is not there.
+
+        If no name is known, the words after the last point are looked at: of "review.text" it is "text".
+        """
         if self.chosen:
             names, wanted = [name.strip().lower() for name in heading], [self.chosen.strip().lower()]
         else:
-            names, wanted = list(map(_plain, heading)), map(_plain, self.known)
-        return next((names.index(name) for name in wanted if name in names), None)
+            names, wanted = list(map(_plain, heading)), list(map(_plain, self.known))
+        place = next((names.index(name) for name in wanted if name in names), None)
+        if place is None and not self.chosen and any("." in name for name in heading):
+            names = [_plain(name.rpartition(".")[2]) for name in heading]
+            place = next((names.index(name) for name in wanted if name in names), None)
+        return place
 
     def place_chosen(self, path: Path, heading: Sequence[str], names: str = "its first line names") -> int | None:
         """``place_in``. Raises UserError if there is no column with the chosen name.
@@ -75,30 +90,35 @@ def read_rows(
 
     notes: are extended by what was guessed, and by the columns that are not used. chosen_delimiter: the value of the
     option --delimiter, "" for a guess; None if there is no such option.
-    Raises UserError if a column is missing, or if a row does not have the heading's fields.
+    The file may lack a heading if the options choose its columns by their numbers, from 1.
+    Raises UserError if a column is missing, or if a row does not have as many fields as the first.
     """
     if "\n" not in content:
         content = content.replace("\r", "\n")
+    if not content.strip():
+        raise UserError(f"{path} is empty")
     if suffix_of(path) in JSON:
         return _json_rows(path, content, columns, notes)
-    usual = DELIMITERS.get(suffix_of(path), DELIMITERS[".csv"])
+    content, given = without_separator_line(content)
+    content = content.lstrip("\r\n") if given else content
+    usual = given or DELIMITERS.get(suffix_of(path), DELIMITERS[".csv"])
     delimiters = delimiter_option(chosen_delimiter) if chosen_delimiter else usual
-    for delimiter in delimiters:
-        heading = _heading(path, content, delimiter)
-        if all(column.optional or column.place_in(heading) is not None for column in columns):
-            break
-    else:
-        delimiter = delimiters[0]
-        heading = _heading(path, content, delimiter)
+    delimiter, is_numbered = _delimiter(path, content, columns, delimiters), False
+    if not delimiter:
+        delimiter = _delimiter_by_numbers(path, content, columns, delimiters)
+        is_numbered = bool(delimiter)
+    delimiter = delimiter or delimiters[0]
     if delimiter != delimiters[0]:
         option = "" if chosen_delimiter is None else " (--delimiter names another)"
         notes.append(f"{visible(path.name)}: its fields are separated by {delimiter!r}{option}")
-    places = _places(path, heading, columns, notes, "its first line names")
-    lines = _tab_separated(path, content, len(heading), notes) if delimiter == "\t" else None
-    lines = comma_separated(path, content, delimiter) if lines is None else lines
-    next(lines)
+    heading = _heading(path, content, delimiter)
+    if is_numbered:
+        heading = [str(number) for number, _ in enumerate(heading, 1)]
+    places = find_places(path, heading, columns, notes, "its first line names")
+    lines = _lines(path, content, delimiter, len(heading), notes)
     result = []
-    for line, row in lines:
+    for line, row in islice(lines, int(not is_numbered), None):
+        line += bool(given)
         if any(row) and len(row) != len(heading):
             raise UserError(
                 f"{path}: line {line} has {len(row)} fields, and the first line {len(heading)}; correct it: a field "
@@ -108,17 +128,75 @@ def read_rows(
     return result
 
 
+def has_column(path: Path, content: str, column: Column, chosen_delimiter: str = "") -> bool:
+    """Whether a file has a column, under any of the delimiters."""
+    if suffix_of(path) in JSON:
+        fields = next((fields for _, fields in json_objects(path, content)), {})
+        return isinstance(fields, dict) and column.place_in(list(dict(flattened(fields)))) is not None
+    usual = DELIMITERS.get(suffix_of(path), DELIMITERS[".csv"])
+    delimiters = delimiter_option(chosen_delimiter) if chosen_delimiter else usual
+    return bool(_delimiter(path, content, [column], delimiters)) or column.chosen.isdecimal()
+
+
+def _delimiter(path: Path, content: str, columns: Sequence[Column], delimiters: str) -> str:
+    """The first delimiter under which the heading has all columns that a file must have, "" if there is none."""
+    for delimiter in delimiters:
+        with suppress(UserError):
+            heading = _heading(path, content, delimiter)
+            if all(column.optional or column.place_in(heading) is not None for column in columns):
+                return delimiter
+    return ""
+
+
+def _delimiter_by_numbers(path: Path, content: str, columns: Sequence[Column], delimiters: str) -> str:
+    """The first delimiter under which the first line has the columns that are chosen by numbers, "" if there is none.
+
+    It is the heading's names that count if the options do not choose all columns by numbers.
+    """
+    needed = [column.chosen for column in columns if column.chosen or not column.optional]
+    if not all(chosen.isdecimal() and int(chosen[:9]) for chosen in needed):
+        return ""
+    for delimiter in delimiters:
+        with suppress(UserError):
+            if len(_heading(path, content, delimiter)) >= max(int(chosen[:9]) for chosen in needed):
+                return delimiter
+    return ""
+
+
 def _heading(path: Path, content: str, delimiter: str) -> list[str]:
     if delimiter == "\t":
         return [_unquoted(name) for name in content.split("\n", 1)[0].removesuffix("\r").split("\t")]
     return next(comma_separated(path, content, delimiter))[1]
 
 
+def _lines(path: Path, content: str, delimiter: str, width: int, notes: list[str]) -> Iterable[tuple[int, list[str]]]:
+    """All rows with their lines' numbers: as the format has it, or in another dialect if that alone fits all lines."""
+    if delimiter == "\t":
+        return _tab_separated(path, content, width, notes)
+    try:
+        rows = list(comma_separated(path, content, delimiter))
+        error = None
+    except UserError as raised:
+        rows, error = [], raised
+    has_quotes = any(field.startswith(' "') and field.endswith('"') for _, row in rows for field in row)
+    if rows and not has_quotes and all(len(row) == width or not any(row) for _, row in rows):
+        return rows
+    for note, dialect in _DIALECTS.items():
+        with suppress(UserError):
+            others = list(comma_separated(path, content, delimiter, **dialect))
+            if all(len(row) == width or not any(row) for _, row in others):
+                notes.append(f"{visible(path.name)}: {note}")
+                return others
+    if error:
+        raise error
+    return rows
+
+
 def _unquoted(name: str) -> str:
     return name[1:-1] if len(name) > 1 and name[0] == name[-1] == '"' else name
 
 
-def _places(
+def find_places(
     path: Path, heading: Sequence[str], columns: Sequence[Column], notes: list[str], names: str
 ) -> dict[str, int]:
     """The place of each column in a heading, and notes on guesses and on columns that are not used."""
@@ -138,8 +216,12 @@ def _places(
             )
             if column.option:
                 remedy += f" (known names: {', '.join(column.known)}); {column.option} chooses another column"
+                numbers = (f"{c.option} {i}" for i, c in enumerate((c for c in columns if not c.optional), 1))
+                remedy += f"; in a file without such a line by their numbers, as in {' '.join(numbers)}"
             raise UserError(f"{path} has no column {column.known[0]!r}: {names} {_listed(heading)}; {remedy}")
-    unused = [name.strip() for place, name in enumerate(heading) if place not in places.values()]
+    unused = [
+        name.strip() or f"column {place + 1}" for place, name in enumerate(heading) if place not in places.values()
+    ]
     if unused:
         notes.append(f"{visible(path.name)}: columns that are not used: {visible(', '.join(map(repr, unused)))}")
     return places
@@ -169,6 +251,8 @@ def _json_rows(path: Path, content: str, columns: Sequence[Column], notes: list[
     for number, fields in json_objects(path, content):
         if not isinstance(fields, dict):
             raise UserError(f"{path}: line {number} must be an object with {needed}")
+        if any(not column.optional and column.place_in(list(fields)) is None for column in columns):
+            fields = dict(flattened(fields))
         seen |= dict.fromkeys(fields)
         heading = list(fields)
         if not names:
@@ -177,7 +261,7 @@ def _json_rows(path: Path, content: str, columns: Sequence[Column], notes: list[
         row = {}
         for column in columns:
             name = names.get(column.name)
-            if name in fields:
+            if name is not None and name in fields:
                 row[column.name] = _json_text(path, number, column, fields[name])
             elif not column.optional:
                 wanted = column.chosen or name or column.known[0]
@@ -188,7 +272,7 @@ def _json_rows(path: Path, content: str, columns: Sequence[Column], notes: list[
                 )
         result.append((number, row))
     if names:
-        _places(path, list(seen), [c for c in columns if c.name in names], notes, "it has")
+        find_places(path, list(seen), [c for c in columns if c.name in names], notes, "it has")
     return result
 
 
@@ -204,6 +288,15 @@ def json_objects(path: Path, content: str) -> Iterator[tuple[int, Any]]:
         except (ValueError, RecursionError) as error:
             raise UserError(f"{path}: line {number} is not JSON ({visible(str(error))}); correct it") from error
         yield from enumerate(value, 1) if whole and isinstance(value, list) else [(number, value)]
+
+
+def flattened(value: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, Any]]:
+    """The fields of a JSON object; those of objects inside it have names such as "user.id"."""
+    for name, field in value.items():
+        if isinstance(field, dict):
+            yield from flattened(field, f"{before}{name}.")
+        else:
+            yield before + name, field
 
 
 def _json_text(path: Path, number: int, column: Column, value: Any) -> str:

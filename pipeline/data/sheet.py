@@ -15,6 +15,7 @@ from ..extras import extra
 from .decimals import DecimalMark, with_decimal_points
 from .delimited import csv_reader, is_number, note_on_delimiter, split_rows, suffix_of, without_comments
 from .limits import parsing, read_content, require_memory
+from .named_columns import Column, Row, find_places
 from .text import read_guessed
 
 TEXT_SUFFIXES = (".csv", ".tsv", ".txt", ".data", ".ts", ".arff")
@@ -79,6 +80,17 @@ def read_sheet(path: Path, options: SheetOptions = USUAL, most: int | None = Non
         notes[-1] += "; the last one names the columns"
     notes += with_decimal_points(path, rows, options.decimal)
     return Sheet(rows, notes=tuple(notes))
+
+
+def read_workbook_rows(path: Path, columns: Sequence[Column], notes: list[str]) -> list[Row]:
+    """The rows of an Excel or Parquet file by the columns that its first row names: see ``named_columns.read_rows``."""
+    sheet = read_sheet(path)
+    notes += sheet.notes
+    if not sheet.rows:
+        raise UserError(f"{path} is empty")
+    (_, heading), *rows = sheet.rows
+    places = find_places(path, heading, columns, notes, "its first row names")
+    return [(line, {name: row[place] for name, place in places.items()}) for line, row in rows]
 
 
 def _filled(rows: Iterator[tuple[int, list[str]]]) -> Iterator[tuple[int, list[str]]]:

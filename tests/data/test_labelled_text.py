@@ -4,7 +4,6 @@ import gzip
 import json
 import os
 import time
-from functools import partial
 from pathlib import Path
 
 import jax
@@ -13,7 +12,7 @@ import pytest
 
 from pipeline.data.augmentation import drop_words
 from pipeline.data.batches import evaluation_batches
-from pipeline.data.labelled_text import load, read_tables
+from pipeline.data.labelled_text import TextOptions, load, read_tables
 from pipeline.data.synthetic import lexicon
 from pipeline.data.vocabulary import UNKNOWN_WORD
 from pipeline.errors import UserError
@@ -22,7 +21,9 @@ DATA = Path(os.environ.get("PIPELINE_DATA", Path(__file__).parents[3] / "shared"
 CLASSES = ("bad", "good")
 NUMBERS = ("one", "two", "three")
 
-read = partial(load, seed=0, words=100, longest=20)
+
+def read(path: str, words: int = 100, folds: int = 0, fold: int = 1, **options):
+    return load(path, seed=0, words=words, longest=20, folds=folds, fold=fold, options=TextOptions(**options))
 
 
 def pairs(data) -> set[tuple[str, str]]:
@@ -135,6 +136,22 @@ QUOTES = ["a.tsv: fields in quotation marks are read as in a .csv file"]
             ["1 rows with the class 'Good ', the first in line 3 of {}, count as 'good'"],
         ),
         ("a.ft.txt", "".join(f"__label__{label} {text}\n" for text, label in ROWS), {}, []),
+        ("a.csv", table(",")[11:], {"label_column": "1", "text_column": "2"}, []),
+        (
+            "a",
+            "".join(f"7\t{text}\t{label}\n" for text, label in ROWS),
+            {"label_column": "3", "text_column": "2"},
+            ["a: columns that are not used: '1'"],
+        ),
+        ("a.csv", "sep=;\r\n" + table(";"), {}, []),
+        ("a.csv", table(","), {"delimiter": "comma"}, []),
+        ("a.csv", table(", ", quote='"'), {}, ["a.csv: spaces after delimiters are left out"]),
+        (
+            "a.jsonl",
+            "".join(json.dumps({"data": {"text": text}, "label": label}) + "\n" for text, label in ROWS),
+            {},
+            ["a.jsonl: column 'data.text' is the text"],
+        ),
     ],
 )
 def test_tables_of_many_kinds(file, name, content, options, notes):
@@ -191,6 +208,20 @@ def test_quotation_and_json(file, name, content, expected, notes):
         ),
         ({"a.pos": "a\nb\nc\nd\n", "a.neg": "e\nf\ng\nh\n", "b.neg": "i\n"}, (5, 2, 2), None),
         (
+            {"train.csv": table(","), "test.csv": "index,text\n0,text one 0\n"},
+            (13, 2, 5),
+            ["test.csv is not read: it has no column of classes"],
+        ),
+        (
+            {
+                f"{of}/00{i}.7c53{i}": f"{of} {i}"
+                for of in ("train/ham", "train/spam", "test/ham", "test/spam")
+                for i in range(9)
+            },
+            (16, 2, 18),
+            ["has the suffix .txt: those with any suffix or none are read as texts"],
+        ),
+        (
             {f"{of}/{i}.txt": f"{of} {i}" for of in ("train/a", "train/b", "test/a", "test/b") for i in range(9)}
             | {f"train/unsup/{i}.txt": "a" for i in range(4)}
             | {"train/urls_pos.txt": "a", "README": "b"},
@@ -210,6 +241,11 @@ def test_folders_of_many_kinds(file, tmp_path, files, sizes, notes):
         assert others[0] == "the lines of all files are put together: a.neg, b.neg, a.pos"
     elif notes is not None:
         assert len(others) == len(notes) and all(note.format(tmp_path) in other for note, other in zip(notes, others))
+
+
+def test_spellings_are_kept_by_an_option(file):
+    content = "label,text\n" + "".join(f"{('good', 'Good', 'bad')[i % 3]},text {i}\n" for i in range(30))
+    assert read(file("a.csv", content), keep_spellings=True).classes == ("Good", "bad", "good")
 
 
 def test_words_that_no_training_text_has_are_counted(file):
@@ -295,8 +331,13 @@ def test_folds_test_every_example_once(file):
         ("a.ft.txt", b"__label__a __label__b text\n", "line 1 must have one __label__NAME"),
         ("a.csv", b"label,text\ngood\n", "line 2 has 1 fields, and the first line 2"),
         ("a.md", b"good", r"a.md is not a set of texts"),
-        ("a.tsv", b"", r"no column 'label': its first line names ''"),
-        ("a.csv", b"", r"no column 'label'"),
+        ("a.tsv", b"", "a.tsv is empty"),
+        ("a.csv", b" \n", "a.csv is empty"),
+        (
+            "a.csv",
+            b"good,fine\n",
+            "no column 'label'.*in a file without such a line by their numbers, as in --label-column 1 --text-column 2",
+        ),
         (
             "a.csv",
             b"label,remark\ngood,fine\n",
@@ -382,7 +423,7 @@ def test_movie_review(monkeypatch):
     assert [len(split) for split in (data.train, data.validation, data.test)] == [8635, 960, 1067]
     assert data.classes == ("negative", "positive")
     with pytest.raises(UserError, match="not utf-8"):
-        load("movie-review", seed=0, words=1000, longest=64, encoding="utf-8")
+        load("movie-review", seed=0, words=1000, longest=64, options=TextOptions(encoding="utf-8"))
 
 
 def test_valence_is_composed_as_vader_composes_it():
