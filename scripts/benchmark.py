@@ -48,8 +48,9 @@ def row(case: Case, defaults: bool = False) -> dict[str, Any]:
     rest: tuple[Any, ...] = (x, context)
     if case.kind != "step":
         y = jax.eval_shape(case.layer.apply, params, x, context)
-        d_y = np.random.default_rng(1).standard_normal(y.shape, np.float32) if y.shape else np.float32(1)
-        rest = (*rest, jax.numpy.asarray(d_y, y.dtype))
+        random = np.random.default_rng(1)
+        drawn = lambda leaf: random.standard_normal(leaf.shape, np.float32) if leaf.shape else np.float32(1)  # noqa: E731
+        rest = (*rest, jax.tree.map(lambda leaf: jax.numpy.asarray(drawn(leaf), leaf.dtype), y))
 
     ours = {"defaults": {}} if defaults else {"ours": compiler.options()}
     both = ours if defaults or not compiler.options() else ours | {"defaults": {}}

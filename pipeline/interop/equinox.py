@@ -28,7 +28,7 @@ from jaxtyping import Array
 from ..attachment import attach
 from ..extras import extra
 from ..layers.attention import CrossAttention, SelfAttention
-from ..layers.base import Context, Layer, PyTree
+from ..layers.base import Context, Layer, PyTree, Wrapper
 from ..layers.convolution import Conv, ConvTranspose
 from ..layers.embedding import Embedding
 from ..layers.linear import Dense
@@ -167,6 +167,8 @@ def from_equinox(layer: Layer, module: Any, state: Any = None) -> PyTree:
 
 
 def _check(layer: Layer, module: Any, state: Any) -> None:
+    while isinstance(layer, Wrapper):
+        layer = layer.layer
     if type(layer) not in EQUINOX:
         raise ValueError(f"{layer} has no counterpart in Equinox")
     if isinstance(layer, BatchNorm) and state is None:

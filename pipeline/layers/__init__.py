@@ -42,6 +42,7 @@ from .pooling import AveragePool, GlobalAveragePool, GlobalMaxPool, MaxPool
 from .positions import LearnedPositions, Rotary, SinusoidalPositions
 from .random_convolutions import RandomConvolutions
 from .recurrent import GRU, LSTM, RNN, Bidirectional
+from .recurrent_state import SerialWithState, WithState
 from .repeat import Repeat
 from .shape import Flatten, Reshape
 from .tying import Tied
@@ -101,6 +102,7 @@ __all__ = [
     "Scale",
     "SelfAttention",
     "Serial",
+    "SerialWithState",
     "SiLU",
     "Sigmoid",
     "SinusoidalPositions",
@@ -111,6 +113,7 @@ __all__ = [
     "Tanh",
     "Tied",
     "Transposed",
+    "WithState",
     "Wrapper",
     "check",
 ]

@@ -91,20 +91,56 @@ def _message(where: str, params: PyTree, x: PyTree, context: Context, error: Exc
 
 
 def _check_input(layer: Layer, where: str, x: PyTree) -> None:
-    """Compares x with the annotation of ``init``."""
-    annotation = typing.get_type_hints(type(layer).init).get("x")
-    declared = next((part for part in (*typing.get_args(annotation), annotation) if hasattr(part, "dim_str")), None)
-    if declared is None or typing.get_origin(annotation) is tuple:
-        return
-    rank = declared.dim_str.split()
-    kinds = {"Float": ("a float array", jnp.floating), "Int": ("an integer array", jnp.integer)}
-    name, kind = kinds.get(declared.__name__.partition("[")[0], ("an array", np.generic))
-    if hasattr(x, "shape"):
-        least = sum(not dim.startswith("*") for dim in rank)
-        fits = len(x.shape) >= least if least < len(rank) else len(x.shape) == least
-        if fits and jnp.issubdtype(x.dtype, kind):
-            return
-    raise LayerError(f"{where}: x is {_shown(x)}; it must be {name} ({', '.join(rank)})")
+    """Compares x with the annotation of ``apply``."""
+    _check_part(where, "x", x, typing.get_type_hints(type(layer).apply).get("x"))
+
+
+def _check_part(where: str, name: str, x: PyTree, annotation: Any) -> None:
+    """Compares x, or a part of it, with its annotation: an array, a tuple, or a class such as ``Targets``."""
+    parts = typing.get_args(annotation) if typing.get_origin(annotation) is tuple else ()
+    if Ellipsis in parts:
+        fits, parts = isinstance(x, tuple), ()
+    elif parts:
+        fits = isinstance(x, tuple) and len(x) == len(parts)
+    elif hasattr(annotation, "dim_str"):
+        fits = _is_array_of(x, annotation)
+    else:
+        is_class = isinstance(annotation, type) and issubclass(annotation, tuple)
+        fits = isinstance(x, annotation) if is_class else True
+    if not fits:
+        raise LayerError(f"{where}: {name} is {_shown(x)}; it must be {_needed(annotation)}")
+    for i, part in enumerate(parts):
+        _check_part(where, f"{name}[{i}]", x[i], part)
+
+
+_KINDS = {
+    "Float": ("a float array", jnp.floating),
+    "Int": ("an integer array", jnp.integer),
+    "Bool": ("a bool array", np.bool_),
+}
+
+
+def _is_array_of(x: Any, annotation: Any) -> bool:
+    """Whether x has the rank and the kind of numbers of a jaxtyping annotation."""
+    dims = annotation.dim_str.split()
+    _, dtype = _kind(annotation)
+    if not hasattr(x, "shape") or not jnp.issubdtype(x.dtype, dtype):
+        return False
+    least = sum(not dim.startswith("*") for dim in dims)
+    return len(x.shape) == least or (least < len(dims) and len(x.shape) > least)
+
+
+def _kind(annotation: Any) -> tuple[str, Any]:
+    return _KINDS.get(annotation.__name__.partition("[")[0], ("an array", np.generic))
+
+
+def _needed(annotation: Any) -> str:
+    """An annotation of x in words."""
+    if hasattr(annotation, "dim_str"):
+        return f"{_kind(annotation)[0]} ({', '.join(annotation.dim_str.split())})"
+    if typing.get_origin(annotation) is tuple and Ellipsis not in (parts := typing.get_args(annotation)):
+        return f"a tuple of {' and '.join(map(_needed, parts))}"
+    return "anything" if annotation is Any else getattr(annotation, "__name__", "a tuple")
 
 
 def _check_params(layer: Layer, where: str, params: PyTree, x: PyTree) -> None:

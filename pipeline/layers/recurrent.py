@@ -14,12 +14,15 @@ import jax.numpy as jnp
 from jax import lax
 from jaxtyping import Array, Float
 
-from .base import Context, Layer, PyTree, reduction_dtype, vary_like
+from .base import Context, PyTree, reduction_dtype, vary_like
 from .initializers import glorot_uniform, orthogonal
+from .recurrent_state import Recurrent
 from .scan_in_place import scan_in_place
 
 State = tuple[Array, ...]
 """The arrays that one step passes to the next, each (batch, units); the first is h, the output."""
+Residuals = tuple[Array, State, tuple[Array, Array | None], Array | None]
+"""Of a layer of one direction: x, the previous states, the gates with the cell's other array, and the mask."""
 
 
 def _swap(x: Array) -> Array:
@@ -45,15 +48,15 @@ def _select(mask: Array | None, new: PyTree, old: PyTree) -> PyTree:
 
 
 @dataclass(frozen=True)
-class _Recurrent(Layer):
+class _OneDirection(Recurrent):
     """state_t = cell(state_{t-1}, x_t) for x (batch, time, features), starting from a state of zeros.
 
-    A masked position leaves the state unchanged, and its output is 0.
+    A masked position leaves the state unchanged, and its output is 0. ``WithState`` starts from another state.
 
     units: the size of the state.
     reverse: whether to go from the last position to the first.
     outputs: "all": h at every position, (batch, time, units); "last": h at the end, (batch, units), that is at the last
-        position that is not masked (the first, if ``reverse``), and 0 if all are masked.
+        position that is not masked (the first, if ``reverse``), and the initial state if all are masked.
     """
 
     units: int
@@ -62,8 +65,6 @@ class _Recurrent(Layer):
 
     gates: ClassVar[int]
     """The number of gates: the weights have one block of ``units`` columns for each."""
-    positionwise: ClassVar[bool] = False
-    examplewise: ClassVar[bool] = True
     states: ClassVar[int] = 1
     """The number of arrays in the state."""
 
@@ -104,9 +105,11 @@ class _Recurrent(Layer):
             "bias": jnp.zeros(self.gates * self.units, jnp.float32),
         }
 
-    def zeros(self, x: Array | jax.ShapeDtypeStruct, dtype: Any, *like: PyTree) -> State:
-        """The state before the first step, for inputs like ``x``. like: what the states depend on."""
-        return vary_like((jnp.zeros((x.shape[0], self.units), dtype),) * self.states, *like)
+    def initial_state(self, x: Array | jax.ShapeDtypeStruct) -> State:
+        return self._zeros(x, x.dtype)
+
+    def _zeros(self, x: Array | jax.ShapeDtypeStruct, dtype: Any) -> State:
+        return (jnp.zeros((x.shape[0], self.units), dtype),) * self.states
 
     def inputs(self, params: dict[str, Array], x: Array) -> Float[Array, "time batch gates"]:
         """a = x kernel + bias at all positions."""
@@ -119,12 +122,12 @@ class _Recurrent(Layer):
             return state[0]
         return _swap(_select(mask, h, jnp.zeros_like(h)))
 
-    def run(
-        self, params: dict[str, Array], state: State, x: Float[Array, "batch time features"], mask: Array | None
+    def apply_from(
+        self, params: dict[str, Array], x: Float[Array, "batch time features"], state: State, context: Context
     ) -> tuple[Array, State]:
-        """The output when starting from ``state``, and the state at the end."""
         params = {name: value.astype(x.dtype) for name, value in params.items()}
-        mask = None if mask is None else _swap(mask)
+        mask = None if context.mask is None else _swap(context.mask)
+        state = vary_like(tuple(part.astype(x.dtype) for part in state), params, x, mask)
 
         def step(state: State, position: tuple[Array, Array | None]) -> tuple[State, Array]:
             a, mask = position
@@ -134,12 +137,9 @@ class _Recurrent(Layer):
         state, h = lax.scan(step, state, (self.inputs(params, x), mask), reverse=self.reverse)
         return self.output(h, state, mask), state
 
-    def apply(self, params: dict[str, Array], x: Float[Array, "batch time features"], context: Context) -> Array:
-        return self.run(params, self.zeros(x, x.dtype, params, x, context.mask), x, context.mask)[0]
-
-    def forward(
-        self, params: dict[str, Array], x: Float[Array, "batch time features"], context: Context
-    ) -> tuple[Array, tuple[Array, State, tuple[Array, Array | None], Array | None]]:
+    def forward_from(
+        self, params: dict[str, Array], x: Float[Array, "batch time features"], state: State, context: Context
+    ) -> tuple[tuple[Array, State], Residuals]:
         params = {name: value.astype(x.dtype) for name, value in params.items()}
         mask = None if context.mask is None else _swap(context.mask)
 
@@ -149,18 +149,15 @@ class _Recurrent(Layer):
             return _select(mask, new, state), gates, (state, extra)
 
         products = jnp.tensordot(_swap(x), params["kernel"], 1)
-        start = self.zeros(x, x.dtype, params, x, mask)
+        start = vary_like(tuple(part.astype(x.dtype) for part in state), params, x, mask)
         end, gates, (previous, extra) = scan_in_place(step, start, products, mask, self.reverse)
         # The state after a step is the previous state of the next one.
         parts = [end[0][None], previous[0][:-1]] if self.reverse else [previous[0][1:], end[0][None]]
-        return self.output(jnp.concatenate(parts), end, mask), (x, previous, (gates, extra), mask)
+        return (self.output(jnp.concatenate(parts), end, mask), end), (x, previous, (gates, extra), mask)
 
-    def backward(
-        self,
-        params: dict[str, Array],
-        residuals: tuple[Array, State, tuple[Array, Array | None], Array | None],
-        d_y: Array,
-    ) -> tuple[dict[str, Array], Float[Array, "batch time features"]]:
+    def backward_from(
+        self, params: dict[str, Array], residuals: Residuals, d_y: Array, d_state: State | None
+    ) -> tuple[dict[str, Array], Float[Array, "batch time features"], State]:
         """Backpropagation through time (Werbos 1990). For t from the last step to the first:
 
         (1) d_h_t      += d_y_t, where d_h_t so far is what step t + 1 gave in (2)
@@ -169,6 +166,9 @@ class _Recurrent(Layer):
         (4) d_recurrent = sum_t h_{t-1}^T d_q_t                           with q_t = h_{t-1} recurrent
         (5) d_bias      = sum_t d_a_t, and over the batch
         (6) d_x_t       = d_a_t kernel^T
+
+        It starts from the cotangent of the state at the end, and ends with that of the initial one, which is the last
+        result of (2).
 
         Only (1) and (2) are in the scan, which returns d_a of all positions, so that (3), (4) and (6) are one matmul
         each. In the scan, the cotangents of the weights would be read and written in every step. A masked position
@@ -180,9 +180,10 @@ class _Recurrent(Layer):
         x, previous, gates, mask = residuals
         weights = {name: value.astype(x.dtype) for name, value in params.items()}
         sums = reduction_dtype(x.dtype)
-        d_end, d_h = self.zeros(x, sums, residuals, weights, d_y), None
+        d_end = self._zeros(x, sums) if d_state is None else tuple(d.astype(sums) for d in d_state)
+        d_end, d_h = vary_like(d_end, residuals, weights, d_y), None
         if self.outputs == "last":
-            d_end = (vary_like(d_y.astype(sums), d_end[0]), *d_end[1:])
+            d_end = (d_end[0] + d_y.astype(sums), *d_end[1:])
         else:
             d_h = _swap(d_y)
 
@@ -194,17 +195,17 @@ class _Recurrent(Layer):
             return _select(mask, d_previous, d_state), jax.tree.map(lambda d: d.astype(x.dtype), d_a), None
 
         positions = previous, d_h, mask
-        _, (d_a, extra), _ = scan_in_place(step, d_end, gates, positions, not self.reverse)
+        d_start, (d_a, extra), _ = scan_in_place(step, d_end, gates, positions, not self.reverse)
         d_params = {
             "kernel": _outer_products(_swap(x), d_a, sums),  # (3)
             "bias": d_a.sum((0, 1), dtype=sums),  # (5)
             **self.recurrent_cotangents(previous[0], d_a, extra, sums),  # (4)
         }
         d_x = _swap(jnp.tensordot(d_a, weights["kernel"].T, 1))  # (6)
-        return {name: d.astype(params[name].dtype) for name, d in d_params.items()}, d_x
+        return {name: d.astype(params[name].dtype) for name, d in d_params.items()}, d_x, d_start
 
     def recurrent_cotangents(self, previous: Array, d_a: Array, extra: PyTree, sums: Any) -> dict[str, Array]:
-        """(4) of ``backward`` for cells that only add q and a, so that d_q = d_a. extra: see ``cell_backward``."""
+        """(4) of ``backward_from`` for cells that only add q and a, so that d_q = d_a. extra: see ``cell_backward``."""
         del extra
         return {"recurrent": _outer_products(previous, d_a, sums)}
 
@@ -218,17 +219,17 @@ class _Recurrent(Layer):
         del params, length, context
         if self.reverse:
             raise ValueError(f"{type(self).__name__}(reverse=True) starts at the end: it cannot decode one by one")
-        return self.zeros(x, x.dtype)
+        return self.initial_state(x)
 
     def decode_step(
         self, params: dict[str, Array], cache: State, x: Float[Array, "batch time features"], context: Context
     ) -> tuple[Array, State]:
         """The output at the next position, or at several if x holds them, and the state after it."""
-        return self.run(params, cache, x, context.mask)
+        return self.apply_from(params, x, cache, context)
 
 
 @dataclass(frozen=True)
-class RNN(_Recurrent):
+class RNN(_OneDirection):
     """h_t = tanh(x_t W + b + h_{t-1} U) (Elman 1990).
 
     Parameters: kernel W (features, units), recurrent U (units, units), bias b (units,).
@@ -268,7 +269,7 @@ def _matmul(a: Array, b: Array) -> Array:
 
 
 @dataclass(frozen=True)
-class LSTM(_Recurrent):
+class LSTM(_OneDirection):
     """Long short-term memory (Hochreiter & Schmidhuber 1997) with forget gates (Gers et al. 2000):
 
         (s_i, s_f, s_g, s_o) = x_t W + b + h_{t-1} U
@@ -332,7 +333,7 @@ class LSTM(_Recurrent):
 
 
 @dataclass(frozen=True)
-class GRU(_Recurrent):
+class GRU(_OneDirection):
     """Gated recurrent unit (Cho et al. 2014), with the reset gate after the recurrent product, as in cuDNN:
 
         (a_r, a_z, a_n) = x_t W + b,   (q_r, q_z, q_n) = h_{t-1} U
@@ -403,22 +404,22 @@ class GRU(_Recurrent):
 
 
 @dataclass(frozen=True)
-class Bidirectional(Layer):
+class Bidirectional(Recurrent):
     """Two recurrent layers in opposite directions over the same input, with concatenated outputs (Schuster 1997).
 
     forward_layer, backward_layer: must have the same ``outputs``; the second has ``reverse=True``.
+
+    Its state is the pair of both layers' states.
 
     >>> layer, x = Bidirectional(LSTM(4), LSTM(4, reverse=True)), jnp.ones((2, 5, 3))
     >>> layer.apply(layer.init(jax.random.key(0), x), x, Context()).shape
     (2, 5, 8)
     """
 
-    positionwise: ClassVar[bool] = False
-    examplewise: ClassVar[bool] = True
     indivisible: ClassVar[bool] = True
 
-    forward_layer: _Recurrent
-    backward_layer: _Recurrent
+    forward_layer: _OneDirection
+    backward_layer: _OneDirection
 
     def __post_init__(self) -> None:
         if self.forward_layer.reverse or not self.backward_layer.reverse:
@@ -433,26 +434,41 @@ class Bidirectional(Layer):
             "backward_layer": self.backward_layer.init(second, x),
         }
 
-    def apply(self, params: PyTree, x: Float[Array, "batch time features"], context: Context) -> Array:
-        y_forward = self.forward_layer.apply(params["forward_layer"], x, context.child(0))
-        y_backward = self.backward_layer.apply(params["backward_layer"], x, context.child(1))
-        return jnp.concatenate([y_forward, y_backward], -1)
+    def initial_state(self, x: Array | jax.ShapeDtypeStruct) -> tuple[State, State]:
+        return self.forward_layer.initial_state(x), self.backward_layer.initial_state(x)
 
-    def forward(
-        self, params: PyTree, x: Float[Array, "batch time features"], context: Context
-    ) -> tuple[Array, tuple[PyTree, PyTree]]:
-        y_forward, forward_residuals = self.forward_layer.forward(params["forward_layer"], x, context.child(0))
-        y_backward, backward_residuals = self.backward_layer.forward(params["backward_layer"], x, context.child(1))
-        return jnp.concatenate([y_forward, y_backward], -1), (forward_residuals, backward_residuals)
+    def apply_from(
+        self, params: PyTree, x: Float[Array, "batch time features"], state: tuple[State, State], context: Context
+    ) -> tuple[Array, tuple[State, State]]:
+        y_forward, end_forward = self.forward_layer.apply_from(params["forward_layer"], x, state[0], context)
+        y_backward, end_backward = self.backward_layer.apply_from(params["backward_layer"], x, state[1], context)
+        return jnp.concatenate([y_forward, y_backward], -1), (end_forward, end_backward)
 
-    def backward(
-        self, params: PyTree, residuals: tuple[PyTree, PyTree], d_y: Array
-    ) -> tuple[PyTree, Float[Array, "batch time features"]]:
+    def forward_from(
+        self, params: PyTree, x: Float[Array, "batch time features"], state: tuple[State, State], context: Context
+    ) -> tuple[tuple[Array, tuple[State, State]], tuple[Residuals, Residuals]]:
+        (y_forward, end_forward), forward = self.forward_layer.forward_from(
+            params["forward_layer"], x, state[0], context
+        )
+        (y_backward, end_backward), backward = self.backward_layer.forward_from(
+            params["backward_layer"], x, state[1], context
+        )
+        return (jnp.concatenate([y_forward, y_backward], -1), (end_forward, end_backward)), (forward, backward)
+
+    def backward_from(
+        self, params: PyTree, residuals: tuple[Residuals, Residuals], d_y: Array, d_state: tuple[State, State] | None
+    ) -> tuple[PyTree, Float[Array, "batch time features"], tuple[State, State]]:
         """Each layer gets its slice of d_y. Both read x, so d_x is the sum of their cotangents of it."""
         d_y_forward, d_y_backward = jnp.split(d_y, (self.forward_layer.units,), -1)
-        d_forward, d_x = self.forward_layer.backward(params["forward_layer"], residuals[0], d_y_forward)
-        d_backward, d_x_backward = self.backward_layer.backward(params["backward_layer"], residuals[1], d_y_backward)
-        return {"forward_layer": d_forward, "backward_layer": d_backward}, d_x + d_x_backward
+        d_forward_end, d_backward_end = (None, None) if d_state is None else d_state
+        d_forward, d_x, d_start = self.forward_layer.backward_from(
+            params["forward_layer"], residuals[0], d_y_forward, d_forward_end
+        )
+        d_backward, d_x_backward, d_backward_start = self.backward_layer.backward_from(
+            params["backward_layer"], residuals[1], d_y_backward, d_backward_end
+        )
+        d_params = {"forward_layer": d_forward, "backward_layer": d_backward}
+        return d_params, d_x + d_x_backward, (d_start, d_backward_start)
 
     def after(self, context: Context) -> Context:
         return self.forward_layer.after(context)

@@ -118,7 +118,7 @@ class _Watched(Wrapper):
 
 
 def _watched(layer: Any, path: str, repeats: tuple[tuple[str, int], ...], calls: Counter) -> Any:
-    if not any(children(layer)):
+    if layer.indivisible or not any(children(layer)):
         return _Watched(layer, path, repeats, calls)
 
     def watched(name: str, child: Layer) -> Layer:

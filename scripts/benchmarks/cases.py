@@ -36,6 +36,7 @@ from pipeline.layers.pooling import AveragePool, GlobalAveragePool, GlobalMaxPoo
 from pipeline.layers.positions import LearnedPositions, Rotary, SinusoidalPositions
 from pipeline.layers.random_convolutions import RandomConvolutions
 from pipeline.layers.recurrent import GRU, LSTM, RNN, Bidirectional
+from pipeline.layers.recurrent_state import SerialWithState, WithState
 from pipeline.layers.repeat import Repeat
 from pipeline.layers.shape import Flatten, Reshape
 from pipeline.layers.tying import Tied
@@ -145,8 +146,8 @@ def sampled(items: int, *shape: int) -> Callable[[np.random.Generator], Any]:
 
 
 def together(
-    *parts: Callable[[np.random.Generator], np.ndarray],
-) -> Callable[[np.random.Generator], tuple[np.ndarray, ...]]:
+    *parts: Callable[[np.random.Generator], Any],
+) -> Callable[[np.random.Generator], tuple[Any, ...]]:
     """Several inputs, as a tuple."""
     return lambda random: tuple(part(random) for part in parts)
 
@@ -166,6 +167,7 @@ PAIRS = judged(normal(4096, 256), normal(4096, 256))
 FEATURES = normal(4096, 256)
 SEQUENCES = normal(32, 100, 128)
 WIDE_SEQUENCES = normal(64, 100, 256)
+SEQUENCES_AND_STATES = together(SEQUENCES, together(together(normal(32, 128), normal(32, 128))))
 LONG_SEQUENCES = normal(64, 784, 28)
 TOKENS = normal(8, 256, 512)
 DIGITS = judged(normal(128, 28, 28, 1), whole(10, 128))
@@ -228,6 +230,7 @@ CASES: tuple[Case, ...] = (
     Case("lstm_wide", "layer", LSTM(256), WIDE_SEQUENCES),
     Case("lstm_long", "layer", LSTM(128), LONG_SEQUENCES),
     Case("bidirectional", "layer", Bidirectional(LSTM(128), LSTM(128, reverse=True)), SEQUENCES),
+    Case("lstm_with_state", "layer", SerialWithState((WithState(LSTM(128)),)), SEQUENCES_AND_STATES),
     Case("attention", "layer", DotProductAttention(), heads(8, 256, 8, 64)),
     Case("attention_causal", "layer", DotProductAttention(causal=True), heads(8, 256, 8, 64)),
     Case("attention_grouped", "layer", DotProductAttention(causal=True), heads(8, 256, 8, 64, groups=2)),

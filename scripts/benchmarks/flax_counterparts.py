@@ -124,6 +124,16 @@ class Attention(nn.Module):
         return nn.MultiHeadDotProductAttention(8)(x, memory, mask=mask)
 
 
+class LSTMWithState(nn.Module):
+    """Of (x, ((h, c),)) to (y, ((h, c),))."""
+
+    @nn.compact
+    def __call__(self, x: Any) -> Any:
+        x, ((h, c),) = x
+        (c, h), y = nn.RNN(nn.OptimizedLSTMCell(128), return_carry=True)(x, initial_carry=(c, h))
+        return y, ((h, c),)
+
+
 def dot_product_attention(x: tuple[jax.Array, jax.Array, jax.Array], causal: bool = False) -> jax.Array:
     query, key, value = x
     key, value = (jnp.repeat(part, query.shape[2] // key.shape[2], axis=2) for part in (key, value))
@@ -396,6 +406,7 @@ MODULES: dict[str, nn.Module] = {
     "lstm": nn.RNN(nn.OptimizedLSTMCell(128)),
     "lstm_wide": nn.RNN(nn.OptimizedLSTMCell(256)),
     "lstm_long": nn.RNN(nn.OptimizedLSTMCell(128)),
+    "lstm_with_state": LSTMWithState(),
     "bidirectional": nn.Bidirectional(nn.RNN(nn.OptimizedLSTMCell(128)), nn.RNN(nn.OptimizedLSTMCell(128))),
     "attention": function(dot_product_attention),
     "attention_causal": function(partial(dot_product_attention, causal=True)),

@@ -6,6 +6,7 @@ check of ``tests/layers/test_rules.py`` and ``scripts/verify_gradients.py`` by o
 
 from typing import Any
 
+import jax
 import numpy as np
 
 from gradient_cases.case import Case, ended, ids, mask, normal, padded, shares, ties
@@ -38,6 +39,7 @@ from pipeline.layers.pooling import AveragePool, GlobalAveragePool, GlobalMaxPoo
 from pipeline.layers.positions import LearnedPositions, Rotary, SinusoidalPositions
 from pipeline.layers.random_convolutions import RandomConvolutions
 from pipeline.layers.recurrent import GRU, LSTM, RNN, Bidirectional
+from pipeline.layers.recurrent_state import Recurrent, SerialWithState, WithState
 from pipeline.layers.repeat import Repeat
 from pipeline.layers.shape import Flatten, Reshape
 from pipeline.layers.tying import Tied
@@ -225,6 +227,35 @@ def _recurrent(kind: type) -> tuple[Case, ...]:
         Case(f"{name}/large", kind(4), normal(3, 5, 2, scale=1e4)),
     )
 
+
+def _state(layer: Recurrent, *shape: int) -> Any:
+    """A state that is not 0, and whose arrays differ, for sequences of that shape."""
+    leaves, structure = jax.tree.flatten(layer.initial_state(jax.ShapeDtypeStruct(shape, np.float32)))
+    return structure.unflatten([0.7 * normal(1 + i, *leaf.shape)[i] for i, leaf in enumerate(leaves)])
+
+
+def _with_state(name: str, layer: Recurrent, *shape: int, **special: Any) -> Case:
+    return Case(f"WithState{name}", WithState(layer), (normal(*shape), _state(layer, *shape)), **special)
+
+
+_stack = SerialWithState((Dense(6), WithState(GRU(4)), Dropout(0.5), WithState(LSTM(5)), Tanh()))
+
+STATES = (
+    _with_state("", LSTM(4), 3, 5, 2),
+    _with_state("/last, padding, an example of nothing else", LSTM(4, False, "last"), 3, 5, 2, mask=mask(5, 3, 5, 0)),
+    _with_state("/reverse, gaps", GRU(4, True), 3, 5, 2, mask=normal(3, 5) > 0),
+    _with_state("/both directions, padding", Bidirectional(RNN(4), LSTM(6, True)), 3, 5, 2, mask=mask(5, 3, 5, 0)),
+    Case(
+        "SerialWithState",
+        _stack,
+        (
+            normal(3, 7, 2),
+            (_state(GRU(4), 3, 7, 6), _state(LSTM(5), 3, 7, 4)),
+        ),
+        train=True,
+        mask=mask(7, 3, 7, 0),
+    ),
+)
 
 RECURRENT = (
     *_recurrent(RNN),
@@ -620,6 +651,7 @@ CASES = (
     *NORMALIZATION,
     *DROPOUT,
     *RECURRENT,
+    *STATES,
     *ATTENTION,
     *SEQUENCES,
     *COMBINATORS,

@@ -27,6 +27,7 @@ from pipeline.layers.embedding import Embedding
 from pipeline.layers.linear import Dense
 from pipeline.layers.normalization import BatchNorm, GroupNorm, LayerNorm, RMSNorm
 from pipeline.layers.recurrent import GRU, LSTM, RNN, Bidirectional
+from pipeline.layers.recurrent_state import SerialWithState, WithState
 from pipeline.layers.repeat import Repeat
 from pipeline.verify.targets import draw_params
 
@@ -324,6 +325,23 @@ def test_composites():
     assert_equal(from_nnx(COMPOSITE, module), params)
     assert_equal(module(x), y)
     assert (module(x, train=True, rngs=nnx.Rngs(1)) != y).any()
+
+
+def test_with_state():
+    """Its parameters are those of the layer inside; a module around a stack takes and returns the states."""
+    layer, params = WithState(LSTM(3)), drawn(CASES["LSTM"])
+    assert_equal(from_linen(layer, to_linen(LSTM(3), params)), params)
+    if eqx:
+        cell = equinox_interop.to_equinox(layer, params, eqx.nn.LSTMCell(4, 3, key=KEY))
+        assert_equal(equinox_interop.from_equinox(layer, cell), params)
+    stack, x = SerialWithState((layer, WithState(GRU(2)))), jnp.asarray(SIGNAL)
+    states = stack.initial_state(x)
+    module = linen_interop.LayerModule(stack)
+    variables = module.init(KEY, (x, states))
+    assert set(variables["params"]) == {"layers_0", "layers_1"}
+    assert_equal(
+        module.apply(variables, (x, states)), stack.apply(from_linen(stack, variables), (x, states), Context())
+    )
 
 
 WRONG = {

@@ -12,10 +12,12 @@ from pipeline.layers import GRU, Bidirectional, Conv, Dense, Embedding, Residual
 from pipeline.layers.base import Context
 from pipeline.layers.checking import check
 from pipeline.layers.objective import Objective
+from pipeline.layers.recurrent_state import SerialWithState, WithState
 from pipeline.losses import SoftmaxCrossEntropy, Targets
 
 X, FEATURES, ROWS, SCALAR = (jax.ShapeDtypeStruct(shape, "f4") for shape in ((2, 5, 4), (2, 5, 3), (2, 4), ()))
 IDS = jax.ShapeDtypeStruct((2, 5), "i4")
+WITH_STATE, FROM = WithState(GRU(4)), (X, (ROWS,))
 BOTH_WAYS = Bidirectional(GRU(3), GRU(3, reverse=True))
 MODEL = Serial((Dense(4), Residual(Serial((Tanh(), GRU(4))))))
 
@@ -53,13 +55,29 @@ MESSAGES = (
     (GRU(3), X, {"x": ROWS}, r"GRU.*x is float32\[2,4\]; it must be a float array \(batch, time, features\)"),
     (GRU(3), X, {"mask": np.ones((2, 4), bool)}, r"GRU.*mask is bool\[2,4\].* it must be bool\[2,5\]"),
     (BOTH_WAYS, X, {"mask": np.ones((2, 1), bool)}, r"Bidirectional.*mask is bool\[2,1\].*bool\[2,5\]"),
+    (
+        WITH_STATE,
+        (X, (ROWS,)),
+        {"x": (X, (ROWS, ROWS))},
+        r"WithState.*is \(\(2, 4\), \(2, 4\)\).*must be \(\(2, 4\),\)",
+    ),
+    (WITH_STATE, FROM, {"x": (X, (ROWS, ROWS))}, r"WithState.*is \(\(2, 4\), \(2, 4\)\).*must be \(\(2, 4\),\)"),
+    (WITH_STATE, FROM, {"x": X}, r"WithState.*x is float32\[2,5,4\]; it must be a tuple of a float array"),
+    (WITH_STATE, FROM, {"x": (ROWS, (ROWS,))}, r"WithState.*x\[0\] is float32\[2,4\].*\(batch, time, features\)"),
+    (WITH_STATE, FROM, {"mask": np.ones((2, 4), bool)}, r"WithState.*the mask is \(2, 4\).* must be \(2, 5\)"),
+    (SerialWithState((WITH_STATE,)), (X, (FROM[1],)), {"x": (X, ())}, r"SerialWithState: .*0 states for 1 layer"),
     (SelfAttention(2), X, {"mask": np.ones((2, 5))}, r"SelfAttention.*mask is float64\[2,5\].* must be bool\[2,5\]"),
     (Embedding(7, 3), IDS, {"x": X}, r"Embedding.*x is float32\[2,5,4\]; it must be an integer array"),
     (Embedding(7, 3), IDS, {"params": {"embedding": np.zeros((9, 3))}}, r"Embedding.*\[9,3\].*must be float32\[7,3\]"),
     (MODEL, X, {"x": FEATURES}, r"^layers/0, Dense\(features=4.*kernel is float32\[4,4\].*must be float32\[3,4\]"),
     (MODEL, X, {"x": ROWS}, r"^layers/1/layer/layers/1, GRU\(units=4.*x is float32\[2,4\]"),
     (MODEL, X, {"params": {}}, r"^Dense\(features=4.*layers/0/bias is missing; it must be float32\[4\]"),
-    (SoftmaxCrossEntropy(), (ROWS, Targets(np.zeros(2, int))), {"x": ROWS}, r"SoftmaxCrossEntropy.*x float32\[2,4\]"),
+    (
+        SoftmaxCrossEntropy(),
+        (ROWS, Targets(np.zeros(2, int))),
+        {"x": ROWS},
+        r"SoftmaxCrossEntropy.*x is float32\[2,4\].* and Targets",
+    ),
 )
 
 

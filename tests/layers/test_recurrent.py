@@ -1,13 +1,20 @@
 """Recurrent layers: the conventions of other libraries, padding, both directions, step by step."""
 
+from functools import partial
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from flax import linen as nn
 
+from pipeline.attachment import attach
 from pipeline.layers.base import Context
+from pipeline.layers.embedding import Embedding
+from pipeline.layers.linear import Dense
 from pipeline.layers.recurrent import GRU, LSTM, RNN, Bidirectional
+from pipeline.layers.recurrent_state import SerialWithState, WithState
 
 KINDS = pytest.mark.parametrize("kind", [RNN, GRU, LSTM])
 
@@ -45,10 +52,18 @@ def test_flax_computes_the_same(kind):
     x = example(3, 7, 4)
     params = drawn(kind(5), x)
     cell = {RNN: nn.SimpleCell, GRU: nn.GRUCell, LSTM: nn.LSTMCell}[kind]
-    module = nn.RNN(cell(5, param_dtype=jnp.float64))
+    module: Any = nn.RNN(cell(5, param_dtype=jnp.float64), return_carry=True)
+    start = tuple(example(2, 3, 5)[: kind.states])
+    carried = start[::-1] if kind is LSTM else start[0]  # Flax has (c, h) where we have (h, c)
     with jax.numpy_dtype_promotion("standard"), jax.numpy_rank_promotion("allow"):
-        expected = np.asarray(module.apply({"params": {"cell": as_flax(kind, params)}}, x))
+        variables = {"params": {"cell": as_flax(kind, params)}}
+        _, expected = module.apply(variables, x)
+        end, expected_from = module.apply(variables, x, initial_carry=carried)
     np.testing.assert_allclose(kind(5).apply(params, x, Context()), expected, rtol=1e-12, atol=1e-12)
+    y, state = WithState(kind(5)).apply(params, (x, start), Context())
+    np.testing.assert_allclose(y, expected_from, rtol=1e-12, atol=1e-12)
+    for ours, theirs in zip(state, end[::-1] if kind is LSTM else (end,), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-12)
 
 
 @KINDS
@@ -111,6 +126,33 @@ def test_both_directions_stand_side_by_side():
     np.testing.assert_array_equal(y[..., 4:], second.apply(params["backward_layer"], x, Context()))
 
 
+MODEL = SerialWithState((Embedding(7, 4), WithState(LSTM(5)), WithState(GRU(3)), Dense(7)))
+
+
+def test_pieces_of_a_sequence_give_what_the_whole_gives():
+    """Also the gradient, where the cotangent of each piece's initial state goes on to the piece before it."""
+    ids, mask = jnp.arange(24, dtype=jnp.int32).reshape(2, 12) % 7, jnp.arange(12)[None] < jnp.asarray([[12], [4]])
+    states = MODEL.initial_state(ids)
+    params, model = drawn(MODEL, (ids, states)), attach(MODEL)
+
+    def gradient(*ends):
+        def run(params, states):
+            logits = []
+            for piece in map(slice, (0, *ends), ends):
+                y, states = model(
+                    params, (jnp.asarray(ids[:, piece]), states), Context(mask=jnp.asarray(mask[:, piece]))
+                )
+                logits.append(y)
+            return jnp.concatenate(logits, 1), states
+
+        y, pull_back = jax.vjp(run, params, states)
+        return y, pull_back(jax.tree.map(jnp.cos, y))
+
+    whole, pieces = (jax.tree.leaves(jax.jit(partial(gradient, *ends))()) for ends in ((12,), (5, 12)))
+    for ours, expected in zip(pieces, whole, strict=True):
+        np.testing.assert_allclose(ours, expected, rtol=1e-11, atol=1e-12)
+
+
 def test_initial_values():
     params = LSTM(8).init(jax.random.key(0), example(2, 3, 4))
     for block in jnp.split(params["recurrent"], 4, 1):
@@ -136,3 +178,6 @@ def test_what_looks_ahead_cannot_go_step_by_step():
     for layer in (LSTM(3, reverse=True), Bidirectional(LSTM(3), LSTM(3, reverse=True))):
         with pytest.raises(ValueError, match="cannot decode"):
             layer.init_cache(drawn(layer, x), x, 5, Context())
+    for layer in (WithState(LSTM(3)), SerialWithState((WithState(LSTM(3)),))):
+        with pytest.raises(ValueError, match="cannot decode"):
+            layer.init_cache({}, x, 5, Context())

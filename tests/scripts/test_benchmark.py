@@ -32,6 +32,7 @@ LAYERS_AND_STEPS = [case for case in CASES if case.kind != "loss"]
 WITHOUT_TORCH = (
     *("drop_path", "flatten", "random_convolutions", "reshape", "transposed", "recommendation", "speech_recognition"),
     *("biased_factorization", "interaction", "svd_plus_plus"),
+    "lstm_with_state",  # as the row "lstm", with a tuple of outputs
 )
 WITH_TORCH = [case for case in LAYERS_AND_STEPS if case.name not in WITHOUT_TORCH]
 CONTEXT = Context(train=True, key=jax.random.key(1))

@@ -28,7 +28,7 @@ def locate(rule: Rule) -> tuple[tuple[Place, ...], tuple[Diagnosis, ...]]:
     with jax.enable_x64(True):
         params, x = jax.tree.map(lambda leaf: jnp.asarray(leaf, jnp.float64 if is_float(leaf) else None), (params, x))
         for path, part, arguments in _parts(rule.layer, "", params, x, rule.context):
-            checks = () if any(children(part)) else ("state",)
+            checks = () if any(children(part)) and not part.indivisible else ("state",)
             judgement = judge(of_layer(part, *arguments), checks=checks, precisions=())
             if judgement.ok:
                 continue
@@ -51,7 +51,7 @@ def _parts(
     layer: Layer, path: str, params: PyTree, x: PyTree, context: Context
 ) -> Iterator[tuple[str, Layer, tuple[PyTree, PyTree, Context]]]:
     """Every layer in ``layer``, innermost first, with path, params, input and context; composites of derived parts."""
-    parts = list(children(layer))
+    parts = [] if layer.indivisible else list(children(layer))
     if not parts:
         yield path, layer, (params, x, context)
         return
