@@ -30,7 +30,7 @@ from .operating_point import (
     threshold_for,
 )
 from .ranking import ranking_metrics, ranks
-from .transcripts import transcript_metrics
+from .transcripts import ErrorRate, character_error_rate, transcript_metrics, word_error_rate
 from .translations import translation_metrics
 from .uncertainty import make_dropout_samples
 
@@ -38,10 +38,12 @@ __all__ = [
     "LOWER_IS_BETTER",
     "Bins",
     "Calibration",
+    "ErrorRate",
     "Metrics",
     "OperatingPoint",
     "accuracy_metric",
     "all_outputs",
+    "character_error_rate",
     "classification_metrics",
     "diagnostic_metrics",
     "disease_probability",
@@ -62,4 +64,5 @@ __all__ = [
     "threshold_for",
     "transcript_metrics",
     "translation_metrics",
+    "word_error_rate",
 ]
