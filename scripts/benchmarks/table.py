@@ -66,8 +66,8 @@ def table(result: dict[str, Any]) -> str:
 def _cells(row: dict[str, Any]) -> list[str]:
     mark = ("t" if slower(row) else "") + ("m" if larger(row) else "")
     names = ("manual", "autodiff", "attached", "flax", "torch", "torch_compiled")
-    times = [_number(row[f"{name}_ms"]) + DEFAULTS * _prefers_defaults(row, name) for name in names]
-    against_torch = _number(row["manual_ms"] / row["torch_ms"] if row["torch_ms"] else None)
+    times = [number(row[f"{name}_ms"]) + DEFAULTS * _prefers_defaults(row, name) for name in names]
+    against_torch = number(row["manual_ms"] / row["torch_ms"] if row["torch_ms"] else None)
     megabytes = [f"{row[f'{name}_bytes'] / 1e6:.2f}" for name in ("manual", "autodiff")]
     against_autodiff = f"{row['ratio']:.2f} ({row['ratio_low']:.2f}-{row['ratio_high']:.2f})"
     shape = "x".join(str(size) for size in row["shape"])
@@ -79,7 +79,8 @@ def _prefers_defaults(row: dict[str, Any], name: str) -> bool:
     return row.get(f"{name}_options", "") == "defaults" != row["manual_options"]
 
 
-def _number(value: float | None) -> str:
+def number(value: float | None) -> str:
+    """Three digits, or all of a larger number; "-" for None."""
     return "-" if value is None else f"{value:,.0f}" if value >= 100 else f"{value:.3g}"
 
 
