@@ -24,6 +24,7 @@ inspects and changes a function's program, ``diagnose/`` explains what is wrong,
 
 from .assertion import assert_gradients_agree
 from .check import check_custom_vjp, check_gradient, check_vjp, verify
+from .domain import multiples_of
 from .measure import relative_errors
 from .report import Diagnosis, Place, Report, Row, VerificationError
 from .trial import CHECKS, LIMIT
@@ -40,6 +41,7 @@ __all__ = [
     "check_custom_vjp",
     "check_gradient",
     "check_vjp",
+    "multiples_of",
     "relative_errors",
     "verify",
 ]

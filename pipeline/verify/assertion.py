@@ -1,7 +1,6 @@
 """One call for every kind of rule: its arguments, one of ``FORMS``, decide how it is checked."""
 
 import dataclasses
-import inspect
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -84,16 +83,5 @@ def check_own_rule(
     if function.symbolic_zeros:  # its forward pass takes more than arrays; only JAX knows how to call it
         return check_custom_vjp(function, definition, arguments, **options)
     options = {"nondiff_argnums": function.nondiff_argnums} | options
-    arguments = _with_defaults(function.fun, arguments)
     report = check_vjp(definition, function.fwd, function.bwd, arguments, **options)
     return dataclasses.replace(report, subject=name)
-
-
-def _with_defaults(function: Callable, arguments: Sequence[PyTree]) -> tuple:
-    """``arguments`` with the defaults of the function's signature, as JAX passes them to a forward pass."""
-    try:
-        bound = inspect.signature(function).bind(*arguments)
-    except (TypeError, ValueError):  # too few or too many: the call itself will say so
-        return tuple(arguments)
-    bound.apply_defaults()
-    return bound.args

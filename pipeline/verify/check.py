@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from ..layers.base import Context, Layer, PyTree, children
+from .domain import Domain
 from .judge import judge
 from .make_rule import of_custom_vjp, of_gradient, of_layer, of_vjp
 from .report.report import Report
@@ -25,6 +26,7 @@ def check_vjp(
     edges: Sequence[Sequence[PyTree]] = (),
     names: Sequence[str] | None = None,
     nondiff_argnums: Sequence[int] = (),
+    nondiff: Sequence[str | int] = (),
     **options: Any,
 ) -> Report:
     """Checks a pair written for ``jax.custom_vjp`` against autodiff of ``function``, and says what is wrong with it.
@@ -36,7 +38,10 @@ def check_vjp(
     arguments: examples of ordinary size, pytrees of arrays. A leaf's name is its parameter's name and its path.
     edges: further arguments of the same structure at which the rule must hold: ties, padding, a length of 1.
     names: names of the arguments, in place of the function's own parameters'.
-    options: ``checks`` (of ``CHECKS``), ``limit`` (of the relative error in float64, 1e-11) and ``seed``.
+    nondiff: names or positions of arguments into which no gradient flows, such as an ``eps``: their cotangents are not
+        looked at. So it is with arguments that are left out, which have their defaults.
+    options: ``checks`` (of ``CHECKS``), ``limit`` (of the relative error in float64, 1e-11) and ``seed``; ``domain``
+        and ``sizes``, where the rule must hold, as in ``Domain``; and ``order=2`` for its second derivatives, too.
 
     Every leaf is judged by max|manual - autodiff| / max|autodiff| in float64. In the arguments' own precision the error
     of the rule may be at most twice autodiff's own, plus 4 eps. At kinks among the example arguments and edges the rule
@@ -52,7 +57,8 @@ def check_vjp(
     >>> report.verdict, report.diagnoses[0].text
     ('fail', 'off by the constant 1.5')
     """
-    return check_rule(of_vjp(function, forward, backward, tuple(arguments), names, edges, nondiff_argnums), **options)
+    rule = of_vjp(function, forward, backward, tuple(arguments), names, edges, nondiff_argnums, nondiff)
+    return check_rule(rule, **options)
 
 
 def check_custom_vjp(
@@ -62,6 +68,7 @@ def check_custom_vjp(
     *,
     edges: Sequence[Sequence[PyTree]] = (),
     names: Sequence[str] | None = None,
+    nondiff: Sequence[str | int] = (),
     **options: Any,
 ) -> Report:
     """Checks a function with a rule inside (of ``jax.custom_vjp``, Flax, Pallas) against autodiff of ``reference``.
@@ -73,7 +80,7 @@ def check_custom_vjp(
     >>> check_custom_vjp(softplus, jax.nn.softplus, (np.array([1.0, -2.0]),), checks=()).ok
     True
     """
-    return check_rule(of_custom_vjp(function, reference, tuple(arguments), names, edges), **options)
+    return check_rule(of_custom_vjp(function, reference, tuple(arguments), names, edges, nondiff), **options)
 
 
 def check_gradient(
@@ -134,6 +141,7 @@ def check_rule(rule: Rule, **options: Any) -> Report:
     began = time.perf_counter()
     for edge in rule.edges:
         rule.flatten(edge)  # raises UserError: a mistake in them is the caller's
+    Domain(options.get("domain"), options.get("sizes")).check(rule)
     judgement = judge(rule, **options)
     places, diagnoses = (), ()
     if not judgement.ok:

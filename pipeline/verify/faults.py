@@ -12,14 +12,16 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
+import jax
+
 from .. import compiler
-from . import make_rule, rule
-from .programs import jaxprs
+from . import foreign, make_rule, rule
+from .programs import derivatives, jaxprs
 
 VERIFIER = __name__.rpartition(".")[0]
 """The name of this package, which is not the same in a checkout and where it is installed."""
 
-CALLERS = {module.__name__ for module in (rule, make_rule, jaxprs)} | {__name__}
+CALLERS = {module.__name__ for module in (rule, make_rule, foreign, derivatives, jaxprs)} | {__name__}
 """The verifier's modules that call the author's code: what is raised right there, such as an error of JAX about what a
 rule returns, is the rule's. They are imported, not named, so that none of them can move without notice."""
 
@@ -27,6 +29,15 @@ STANDARD_LIBRARY = sysconfig.get_path("stdlib")
 
 MACHINERY = {"jax", "jaxlib", "numpy", "jaxtyping", "beartype", *sys.stdlib_module_names} - {"__main__"}
 """Packages that raise errors on behalf of whoever calls them."""
+
+
+UNTRACEABLE = (
+    jax.errors.TracerArrayConversionError,
+    jax.errors.ConcretizationTypeError,
+    jax.errors.TracerIntegerConversionError,
+    jax.errors.UnexpectedTracerError,
+)
+"""What is raised where a rule computes with NumPy, or asks for numbers, while it is traced."""
 
 
 def run(program: Callable[..., Any], *arguments: Any) -> Any:

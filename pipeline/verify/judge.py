@@ -1,16 +1,19 @@
 """All checks of one rule, in their order."""
 
 import contextlib
+import math
 from typing import Any
 
 import jax
 
 from .checks.behaviour import devices, eager, state, vmap
-from .checks.contract import contract, look_at_dtypes
+from .checks.contract import contract, look_at_program
 from .checks.gradients import gradients, linearity
 from .checks.oracles import consult
 from .checks.precision import in_precision
 from .checks.sensitivity import sensitivity
+from .programs.draws import draws_of_float32
+from .reference import GIVE_REFERENCE, differentiable, is_too_large
 from .rule import Rule
 from .trial import Judgement, Trial, in_float64
 
@@ -19,9 +22,13 @@ def judge(rule: Rule, **options: Any) -> Judgement:
     """A rule's judgement in float64, whether or not the caller has it on; ``options`` are those of ``Trial``."""
     on = bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
     native = contextlib.nullcontext if rule.layer is not None else lambda: jax.enable_x64(on)
-    with jax.enable_x64(True):
+    with jax.enable_x64(True), draws_of_float32(not on):
+        arrays = [in_float64(array) for array in rule.arrays]
+        rule, note = differentiable(rule, arrays)
         trial = Trial(rule, native=native, **options)
-        _judge(trial, [in_float64(array) for array in rule.arrays])
+        if note:
+            trial.judgement.note(note)
+        _judge(trial, arrays)
     return trial.judgement
 
 
@@ -29,16 +36,21 @@ def _judge(trial: Trial, arrays: list[Any]) -> None:
     """All checks at the example arguments; those that depend on a failed one are left out."""
     if not contract(trial, arrays):
         return
-    trial.guard("precision", lambda: look_at_dtypes(trial, arrays))
+    if is_too_large(trial.rule):
+        message = f"the arguments are too large to judge the rule without reverse mode: {GIVE_REFERENCE}"
+        trial.row("", "gradient", "float64", math.inf, 0.0, "inconclusive", message)
+        return
+    trial.guard("precision", lambda: look_at_program(trial, arrays))
     if "state" in trial.checks and not trial.guard("determinism", lambda: state(trial, arrays)):
         return
     if trial.judgement.behaviour or not trial.guard("gradient", lambda: gradients(trial, arrays)):
         return
+    is_layer = trial.rule.layer is not None
     if trial.holds():
         trial.guard("linearity", lambda: linearity(trial, arrays))
         for check, function in (("eager", eager), ("vmap", vmap), ("devices", devices)):
             if check in trial.checks:
-                trial.guard(check, lambda function=function: function(trial, arrays))
+                trial.guard(check, lambda function=function: function(trial, arrays), refusal_counts=is_layer)
     if "oracles" in trial.checks:
         trial.guard("finite differences", lambda: consult(trial))
     if trial.holds():

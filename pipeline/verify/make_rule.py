@@ -57,8 +57,11 @@ def of_vjp(
     names: Sequence[str] | None,
     edges: Sequence[Sequence[PyTree]],
     nondiff_argnums: Sequence[int] = (),
+    nondiff: Sequence[str | int] = (),
 ) -> Rule:
     """The rule of a pair written for ``jax.custom_vjp``; see ``check_vjp`` for the arguments."""
+    given, arguments = len(arguments), _with_defaults(function, forward, arguments)
+    edges = [(*edge, *arguments[given:]) if len(edge) == given else edge for edge in edges]
     fixed = {i: arguments[i] for i in nondiff_argnums}
 
     def with_outputs(*arguments: Any) -> tuple[PyTree, PyTree]:
@@ -67,10 +70,17 @@ def of_vjp(
 
     def backward_of_outputs(_: tuple, residuals_and_y: PyTree, d_y: PyTree) -> Any:
         residuals, y = residuals_and_y
-        return backward(*fixed.values(), residuals, _with_float0(d_y, y))
+        cotangents = backward(*fixed.values(), residuals, _with_float0(d_y, y))
+        left_out = len(free) - given + sum(i < given for i in fixed)
+        if isinstance(cotangents, tuple) and left_out and len(cotangents) == len(free) - left_out:
+            return (*cotangents, *[None] * left_out)
+        return cotangents
 
     free = [argument for i, argument in enumerate(arguments) if i not in fixed]
+    if names is not None:
+        names = (*names, *argument_names(function, len(arguments))[given:])
     every_name = argument_names(function, len(arguments), names)
+    checked = _differentiated(every_name, nondiff, given)
     return Rule(
         subject=name_of(function),
         reference=lambda *free: function(*_merged(free, fixed)),
@@ -79,7 +89,27 @@ def of_vjp(
         arguments=tuple(free),
         names=tuple(name for i, name in enumerate(every_name) if i not in fixed),
         edges=tuple(tuple(a for i, a in enumerate(edge) if i not in fixed) for edge in edges),
+        differentiated=tuple(flag for i, flag in enumerate(checked) if i not in fixed),
     )
+
+
+def _with_defaults(function: Callable, forward: Callable, arguments: tuple) -> tuple:
+    """``arguments`` with the defaults of the function's signature, where the forward pass takes them, as in JAX."""
+    try:
+        bound = inspect.signature(function).bind(*arguments)
+        bound.apply_defaults()
+        inspect.signature(forward).bind(*bound.args)
+    except (TypeError, ValueError):  # too few or too many: the call itself will say so
+        return tuple(arguments)
+    return bound.args
+
+
+def _differentiated(names: Sequence[str], nondiff: Sequence[str | int], given: int) -> tuple[bool, ...]:
+    """For each argument, whether its cotangent is looked at. Raises UserError where there is none of a name."""
+    for name in nondiff:
+        if name not in names and name not in range(len(names)):
+            raise UserError(f"nondiff: there is no argument {name!r}; there are {', '.join(names)}")
+    return tuple(i < given and i not in nondiff and name not in nondiff for i, name in enumerate(names))
 
 
 def _merged(free: Sequence[Any], fixed: dict[int, Any]) -> list[Any]:
@@ -100,6 +130,7 @@ def of_custom_vjp(
     arguments: tuple,
     names: Sequence[str] | None,
     edges: Sequence[Sequence[PyTree]],
+    nondiff: Sequence[str | int] = (),
 ) -> Rule:
     """The rule inside a function, as ``jax.vjp`` of it finds it."""
 
@@ -120,7 +151,17 @@ def of_custom_vjp(
         return jax.tree.unflatten(structure, [next(cotangents) if is_float(leaf) else None for leaf in leaves])
 
     every_name = argument_names(reference, len(arguments), names)
-    return Rule(name_of(function), reference, forward, backward, arguments, every_name, tuple(map(tuple, edges)))
+    return Rule(
+        subject=name_of(function),
+        reference=reference,
+        forward=forward,
+        backward=backward,
+        arguments=arguments,
+        names=every_name,
+        edges=tuple(map(tuple, edges)),
+        differentiated=_differentiated(every_name, nondiff, len(every_name)),
+        primal=function,
+    )
 
 
 def of_gradient(

@@ -34,6 +34,21 @@ class Breach:
     message: str
 
 
+def autodiff(define: Callable, leaves: Sequence[str], arrays: Sequence[Any], d_y: Sequence[Any]) -> dict[str, Any]:
+    """Value and cotangents of a function of a list of arrays, by ``jax.vjp``: {"y": ..., "d": ...}."""
+    places = float_places(arrays)
+    names: list[str] = []
+
+    def of_floats(floats: list[Any]) -> PyTree:
+        y = outputs(define(replaced(arrays, places, floats)))
+        names[:] = y
+        return list(y.values())
+
+    y, pull_back = jax.vjp(of_floats, [arrays[i] for i in places])
+    (d_arrays,) = pull_back([jnp.asarray(d, leaf.dtype) for d, leaf in zip(d_y, y)])
+    return {"y": dict(zip(names, y)), "d": {leaves[i]: d for i, d in zip(places, d_arrays)}}
+
+
 @dataclass(frozen=True, eq=False)
 class Rule:
     """A definition and a manual derivative of it, over ``arguments``.
@@ -48,6 +63,8 @@ class Rule:
     may_be_none: for each argument, whether None may stand for a cotangent that is zero.
     must_jit: whether the rule is wrong if it cannot be traced.
     differentiated: for each argument, whether its cotangent is checked; empty for all.
+    primal: what is called where nothing is differentiated, if that is neither the definition nor the forward pass.
+    derivative: how the definition is differentiated: by ``jax.vjp``, where it has a reverse mode.
     """
 
     subject: str
@@ -62,6 +79,8 @@ class Rule:
     must_jit: bool = True
     differentiated: tuple[bool, ...] = ()
     may_be_none: tuple[bool, ...] = ()
+    derivative: Callable[..., dict[str, Any]] = autodiff
+    primal: Callable[..., PyTree] | None = None
 
     @cached_property
     def _flat(self) -> tuple[list[str], list[Any], Any]:
@@ -126,8 +145,8 @@ class Rule:
         return compiler.jit_once(function) if small else compiler.jit(function)
 
     def autodiff(self, arrays: Sequence[Any], d_y: Sequence[Any]) -> dict[str, Any]:
-        """By ``jax.vjp``: ``{"y": the value's floats, "d": every float argument's cotangent}``, by key path."""
-        return autodiff(self.define, self.leaves, arrays, d_y)
+        """The definition's: ``{"y": the value's floats, "d": every float argument's cotangent}``, by key path."""
+        return self.derivative(self.define, self.leaves, arrays, d_y)
 
     def manual(self, arrays: Sequence[Any], d_y: Sequence[Any]) -> dict[str, Any]:
         """The same by the rule. A leaf that it leaves out is MISSING; None where it stands for zero is zeros."""
@@ -222,21 +241,6 @@ class Rule:
                     message = f"statistics returns {leaf.dtype}{list(leaf.shape)}; it must be {dtype}{list(shape)}"
                     breaches.append(Breach(name, "shape", message))
         return breaches
-
-
-def autodiff(define: Callable, leaves: Sequence[str], arrays: Sequence[Any], d_y: Sequence[Any]) -> dict[str, Any]:
-    """Value and cotangents of a function of a list of arrays, by ``jax.vjp``: {"y": ..., "d": ...}."""
-    places = float_places(arrays)
-    names: list[str] = []
-
-    def of_floats(floats: list[Any]) -> PyTree:
-        y = outputs(define(replaced(arrays, places, floats)))
-        names[:] = y
-        return list(y.values())
-
-    y, pull_back = jax.vjp(of_floats, [arrays[i] for i in places])
-    (d_arrays,) = pull_back([jnp.asarray(d, leaf.dtype) for d, leaf in zip(d_y, y)])
-    return {"y": dict(zip(names, y)), "d": {leaves[i]: d for i, d in zip(places, d_arrays)}}
 
 
 def float_places(leaves: Sequence[Any]) -> list[int]:

@@ -4,6 +4,7 @@ import contextlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import jax
@@ -12,9 +13,12 @@ import numpy as np
 
 from .checks.finite_differences import FiniteDifferences
 from .checks.probes import Probe
+from .domain import Domain
 from .faults import describe_error, is_own, run
-from .measure import to_float64
+from .measure import largest, to_float64
 from .programs import jaxprs
+from .programs.derivatives import by_differences
+from .programs.loops import bounded, last_changes, step_counts
 from .report.results import Row
 from .rule import MISSING, Breach, Rule, is_float, is_key
 
@@ -30,13 +34,7 @@ vmap: over two examples. devices: sharded arguments, where there are several dev
 forward against reverse mode.
 """
 
-UNTRACEABLE = (
-    jax.errors.TracerArrayConversionError,
-    jax.errors.ConcretizationTypeError,
-    jax.errors.TracerIntegerConversionError,
-    jax.errors.UnexpectedTracerError,
-)
-"""What is raised where a rule computes with NumPy, or asks for numbers, while it is traced."""
+_WHERE = {"eager": "without jit", "vmap": "under vmap", "devices": "on several devices"}
 
 Values = dict[str, np.ndarray]
 
@@ -65,6 +63,8 @@ class Judgement:
     wrong_leaves: for each leaf whose cotangent is wrong, the first observation of it.
     behaviour: "not deterministic" or "state", where a check found the rule to be so.
     rule_dtype: the narrowest dtype below float64 that the rule passes through where the definition does not.
+    not_finite: the probes at which the definition itself is not finite. outside: those outside of the
+        author's domain.
     cache: what the diagnoses of several leaves have in common, and takes long to compile.
     """
 
@@ -79,6 +79,8 @@ class Judgement:
     wrong_leaves: dict[str, Observation] = field(default_factory=dict)
     behaviour: str = ""
     rule_dtype: str | None = None
+    not_finite: list[str] = field(default_factory=list)
+    outside: list[str] = field(default_factory=list)
     cache: dict[Any, Any] = field(default_factory=dict)
 
     @property
@@ -96,9 +98,11 @@ class Trial:
     """A rule, its derivatives in float64, and the judgement as it grows. ``enable_x64`` must be on.
 
     checks: of ``CHECKS``. precisions: names of dtypes below float64, or None for that of the arguments.
+    domain, sizes: the fields of ``Domain``. order: of the derivatives that are checked, 1 or 2.
     limit: the largest relative error in float64. native: enters the caller's own setting of float64.
     traceable: whether the rule can be traced; one written in NumPy cannot.
     manual_program: the rule's own derivative, without the leaves that it leaves out.
+    most_steps: bounds while loops, where there are any.
     noisy: autodiff's program and the rule's, with random rounding errors; coarse_rule: the rule's, with those of the
         precisions that it passes through.
     reference_dtype: the narrowest dtype below float64 that the definition itself passes through.
@@ -112,21 +116,63 @@ class Trial:
         limit: float = LIMIT,
         seed: int = 0,
         native: Callable[[], Any] = contextlib.nullcontext,
+        domain: Any = None,
+        sizes: Any = None,
+        order: int = 1,
     ) -> None:
         self.rule, self.checks, self.limit, self.seed, self.native = rule, tuple(checks), limit, seed, native
-        self.precisions = precisions
+        self.precisions, self.order = precisions, order
+        self.domain = Domain(domain, sizes)
         self.random = np.random.default_rng((seed, 1))  # not default_rng(seed), from which inputs may come
         self.traceable = True
         self.reference_dtype: str | None = None
         self.manual_program = _without_missing_leaves(rule.manual)
-        self._autodiff = rule.jit(rule.autodiff)
-        self._both = rule.jit(lambda arrays, d_y: (rule.autodiff(arrays, d_y), self.manual_program(arrays, d_y)))
+        self.most_steps: int | None = None
+        self._autodiff = rule.jit(lambda arrays, d_y: self._bounded(rule.autodiff)(arrays, d_y))
+        self._both = rule.jit(
+            lambda arrays, d_y: tuple(self._bounded(f)(arrays, d_y) for f in (rule.autodiff, self.manual_program))
+        )
         self.noisy = [rule.jit(jaxprs.noisy(rule.autodiff, own_precision=True))]
         if rule.must_jit:
             self.noisy.append(rule.jit(jaxprs.noisy(self.manual_program, own_precision=False)))
         self.coarse_rule = rule.jit(jaxprs.noisy(self.manual_program, own_precision=True))
         self.differences = FiniteDifferences(rule)
         self.judgement = Judgement(rule, self.reference, self.manual, self.both)
+
+    def look_at_loops(self, arrays: Sequence[Any], d_y: Sequence[Any]) -> None:
+        """Finds out how many steps while loops take at the example arguments; at others they may never end."""
+        programs = [program for program in (self.rule.autodiff, self.manual_program) if self.traceable]
+        if not any("while" in jaxprs.primitives(program, arrays, d_y) for program in programs):
+            return
+        counts = [run(self.rule.jit(partial(step_counts, program)), list(arrays), list(d_y)) for program in programs]
+        self.most_steps = 1000 + 50 * max((int(count) for each in counts for count in each), default=0)
+
+    def _bounded(self, program: Callable[..., Any]) -> Callable[..., Any]:
+        return program if self.most_steps is None else bounded(program, self.most_steps)
+
+    def convergence(self, probe: Probe) -> tuple[bool, float]:
+        """Whether the loops that converge at the example arguments do so here, and to which relative change."""
+        example = self.judgement.observations[0].probe if self.judgement.observations else probe
+        there, here = self._last_changes(example), self._last_changes(probe)
+        if len(there) != len(here):
+            return True, 0.0
+        converging = [one for one, original in zip(here, there) if _converges(*original)]
+        if not all(_converges(*one) for one in converging):
+            return False, 0.0
+        return True, max((last for last, _ in converging), default=0.0) + 1e-13 * bool(converging)
+
+    def _last_changes(self, probe: Probe) -> list[tuple[float, float]]:
+        key = ("changes", id(probe))
+        if key not in self.judgement.cache and self.traceable:
+            if "watched" not in self.judgement.cache:
+                self.judgement.cache["watched"] = self.rule.jit(self._watched)
+            changes = run(self.judgement.cache["watched"], list(probe.arrays), list(probe.d_y))
+            self.judgement.cache[key] = [(float(last), float(most)) for last, most in changes]
+        return self.judgement.cache.get(key, [])
+
+    def _watched(self, arrays: Sequence[Any], d_y: Sequence[Any]) -> list[tuple[Any, Any]]:
+        definition = last_changes(lambda arrays, _: self.rule.define(arrays), arrays, d_y)
+        return definition + last_changes(self.manual_program, arrays, d_y)
 
     def both(self, arrays: Sequence[Any], d_y: Sequence[Any]) -> tuple[tuple[Values, Values], tuple[Values, Values]]:
         """Values and cotangents by autodiff, and by the rule: one program where the rule can be traced."""
@@ -145,6 +191,16 @@ class Trial:
         """Values and cotangents by autodiff, in a program without the rule."""
         return _as_pair(run(self._autodiff, list(arrays), list(d_y)))
 
+    def reference_error(self, leaf: str, observation: Observation) -> float:
+        """How far the reference itself may be off at a leaf: nothing, unless it is made of finite differences."""
+        if self.rule.derivative is not by_differences:
+            return 0.0
+        key = ("error", id(observation.probe))
+        if key not in self.judgement.cache:
+            arguments = list(observation.probe.arrays), list(observation.probe.d_y)
+            self.judgement.cache[key] = as_numpy(run(self._autodiff, *arguments)["error"])
+        return 20 * largest(self.judgement.cache[key][leaf])
+
     def manual(self, arrays: Sequence[Any], d_y: Sequence[Any], eager: bool = False) -> tuple[Values, Values]:
         """Values and cotangents by the rule alone; eager: without ``jit``."""
         if self.traceable and not eager:
@@ -160,17 +216,21 @@ class Trial:
         rows = self.judgement.rows
         return not self.judgement.wrong_leaves and all(row.ok for row in rows if row.check in ("value", "gradient"))
 
-    def guard(self, check: str, function: Callable[[], Any], dtype: str = "float64") -> bool:
+    def guard(
+        self, check: str, function: Callable[[], Any], dtype: str = "float64", refusal_counts: bool = True
+    ) -> bool:
         """Calls ``function``; whether it raised nothing.
 
-        What the rule raises becomes a failed row. A fault of the verifier itself is not blamed on the rule: its row is
-        inconclusive, and the other rows stay.
+        What the rule raises becomes a failed row; or a note, where it need not take part in this check. A fault of the
+        verifier itself is not blamed on the rule: its row is inconclusive, and the other rows stay.
         """
         try:
             function()
         except Exception as error:
             text = describe_error(error)
-            if is_own(error):
+            if not refusal_counts and not is_own(error):
+                self.judgement.note(f"{_WHERE.get(check, check)}: not checked, as it {text}")
+            elif is_own(error):
                 self.row("", check, dtype, math.inf, 0.0, "inconclusive", f"the check itself failed: {text}")
             else:
                 self.judgement.breaches.append(Breach("", "exception", text))
@@ -207,6 +267,11 @@ class Trial:
             return array
         is_input = self.rule.leaves[i].split("/")[0] == "x"
         return np.asarray(array).astype(dtype if is_input or bits(dtype) >= 32 else "float32")
+
+
+def _converges(last: float, largest: float) -> bool:
+    """Whether a loop whose last and largest changes are these has converged; a sum of many numbers has not."""
+    return last <= 1e-3 and last <= 1e-2 * largest
 
 
 def _without_missing_leaves(manual: Callable[..., dict[str, Any]]) -> Callable[..., dict[str, Any]]:

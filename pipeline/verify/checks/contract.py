@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from ..faults import describe_error
+from ..faults import UNTRACEABLE, describe_error
 from ..programs import jaxprs
 from ..rule import Breach
-from ..trial import UNTRACEABLE, Trial, bits
+from ..trial import Trial, bits
 from .probes import cotangents
 
 
@@ -48,9 +48,10 @@ def _breaches(trial: Trial, arrays: list[Any]) -> list[Breach]:
         return [Breach("", "exception", describe_error(error))]
 
 
-def look_at_dtypes(trial: Trial, arrays: list[Any]) -> None:
-    """Finds out whether the definition itself, or the rule alone, leaves float64."""
+def look_at_program(trial: Trial, arrays: list[Any]) -> None:
+    """Finds out whether the definition itself, or the rule alone, leaves float64, and how long their loops run."""
     d_y = cotangents(trial.rule, arrays, np.random.default_rng(0))
+    trial.look_at_loops(arrays, d_y)
     trial.reference_dtype = jaxprs.narrowest_float(trial.rule.define, arrays)
     if trial.reference_dtype:
         trial.judgement.note(

@@ -1,5 +1,6 @@
 """The main check: values and cotangents, leaf by leaf, at every probe; and that cotangents are linear."""
 
+import dataclasses
 import math
 from collections.abc import Iterator
 from typing import Any
@@ -10,7 +11,8 @@ from ..faults import describe_error, raise_if_own
 from ..measure import difference, largest
 from ..programs import code, jaxprs
 from ..report.results import Row, Verdict
-from ..trial import Observation, Trial, in_float64
+from ..trial import Observation, Trial, Values, in_float64
+from .domain import proves_nothing
 from .probes import Probe, cotangents, other_sizes, same_sizes
 from .tolerance import comparison_row, require_equal, size_around
 
@@ -19,6 +21,16 @@ _INVERTS = {"lu", "cholesky", "triangular_solve", "eigh", "eig", "qr", "svd", "g
 
 
 def _probes(trial: Trial, arrays: list[Any]) -> Iterator[Probe]:
+    """The probes, those of the check's own choice within the domain that the author gives."""
+    for probe in _every_probe(trial, arrays):
+        inside = probe.arrays if probe.from_author else trial.domain.within(trial.rule, probe.arrays, arrays)
+        if inside is None:
+            trial.judgement.outside.append(probe.name)
+        else:
+            yield probe if inside is probe.arrays else dataclasses.replace(probe, arrays=inside)
+
+
+def _every_probe(trial: Trial, arrays: list[Any]) -> Iterator[Probe]:
     operations = jaxprs.primitives(trial.rule.define, arrays)
     # Two writes to one id have no defined result; a matrix of zeros or ties has no inverse.
     left_out = {"equal ids", "sizes"} if _WRITES & operations else set()
@@ -33,7 +45,7 @@ def _probes(trial: Trial, arrays: list[Any]) -> Iterator[Probe]:
             f"edge {i}", at_edge, cotangents(trial.rule, at_edge, trial.random), from_author=True, kind="author"
         )
     if "sizes" in trial.checks and "sizes" not in left_out and trial.traceable and not trial.judgement.wrong_leaves:
-        yield from other_sizes(trial.rule, arrays, trial.random)
+        yield from other_sizes(trial.rule, arrays, trial.random, trial.domain)
 
 
 def gradients(trial: Trial, arrays: list[Any]) -> None:
@@ -57,8 +69,15 @@ def _compare_at_probes(trial: Trial, arrays: list[Any], worst: dict[tuple[str, s
                 f"not checked at {probe.name}: a size of the example arguments is a number in the rule"
             )
             continue
+        known = dict(trial.judgement.wrong_leaves)
+        rows = [*_value_rows(trial, observation), *_gradient_rows(trial, observation)]
+        reason = "" if probe.from_author or all(row.ok for row in rows) else proves_nothing(trial, observation)
+        if reason:
+            trial.judgement.wrong_leaves = known
+            trial.judgement.note(f"not checked at {probe.name}: {reason}")
+            continue
         trial.judgement.observations.append(observation)
-        for row in [*_value_rows(trial, observation), *_gradient_rows(trial, observation)]:
+        for row in rows:
             before = worst.get((row.check, row.leaf))
             if before is None or _rank(row) > _rank(before):
                 worst[row.check, row.leaf] = row
@@ -74,22 +93,26 @@ def _observe(trial: Trial, probe: Probe) -> Observation | None:
             raise
         trial.judgement.note(f"not checked at {probe.name}: it {describe_error(error)}")
         return None
-    if probe.kind not in ("", "sizes") and "eager" in trial.checks:
+    if not probe.from_author and not _all_finite(y, reference):
+        trial.judgement.not_finite.append(probe.name)
+        return None
+    if probe.kind not in ("", "sizes") and "eager" in trial.checks and _all_finite(manual_y, manual):
         # A compiler may turn 0 * inf into 0: at edges the rule must be finite without it, too.
         eager_y, eager = trial.manual(probe.arrays, probe.d_y, eager=True)
-        if not all(np.isfinite(leaf).all() for part in (eager_y, eager) for leaf in part.values()):
+        if not _all_finite(eager_y, eager):
             manual_y, manual = eager_y, eager
     if probe.from_author:
         return Observation(probe, reference, manual, y, manual_y)
-    finite = all(np.isfinite(leaf).all() for part in (y, reference) for leaf in part.values())
-    if not finite:
-        return None
     if probe.kind == "sizes" and any(
         leaf in manual and manual[leaf].shape != reference[leaf].shape for leaf in trial.rule.floats
     ):
         trial.judgement.note(f"not checked at {probe.name}: the rule is written for the sizes of the example arguments")
         return None
     return Observation(probe, reference, manual, y, manual_y)
+
+
+def _all_finite(*parts: Values) -> bool:
+    return all(np.isfinite(leaf).all() for part in parts for leaf in part.values())
 
 
 def _has_size_built_in(trial: Trial, observation: Observation) -> bool:

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from ..domain import Domain
 from ..faults import raise_if_own, run
 from ..rule import Rule, is_float, is_key, outputs
 
@@ -175,8 +176,8 @@ def _edges(arrays: list[Any], d_y: Callable, random: np.random.Generator) -> Ite
 class Sizes:
     """Which axes of which arguments share a size: the definition is traced with other shapes to find out."""
 
-    def __init__(self, rule: Rule, arrays: list[Any], seconds: float = 2.0) -> None:
-        self.rule, self.arrays, self.until = rule, arrays, time.monotonic() + seconds
+    def __init__(self, rule: Rule, arrays: list[Any], domain: Domain = Domain(), seconds: float = 2.0) -> None:  # noqa: B008  (frozen)
+        self.rule, self.arrays, self.domain, self.until = rule, arrays, domain, time.monotonic() + seconds
         self.axes = [(i, axis) for i, array in enumerate(arrays) for axis in range(np.ndim(array)) if not is_key(array)]
         self.groups = self._groups()
 
@@ -221,6 +222,13 @@ class Sizes:
                     break
         return groups
 
+    def _permitted(self, group: tuple[tuple[int, int], ...], size: int | None) -> int | None:
+        """The size, or the next larger one that the domain has for these axes; None where it has none."""
+        if size is None or self.domain.sizes is None:
+            return size
+        fits = lambda size: all(self.domain.allows(self.rule, *axis, size) for axis in group)  # noqa: E731
+        return next(filter(fits, range(size, 4 * size + 260)), None)
+
     def resized(self, name: str, new: Callable[[int, int], int | None], random: np.random.Generator) -> Probe | None:
         """A probe with ``new(number of the group, its size)`` as each group's size; None where none is allowed.
 
@@ -228,7 +236,7 @@ class Sizes:
         """
         sizes: dict[tuple[int, int], int] = {}
         for number, group in enumerate(self.groups):
-            size = new(number, self.size(group[0]))
+            size = self._permitted(group, new(number, self.size(group[0])))
             if size is not None and self.allows(sizes | dict.fromkeys(group, size)):
                 sizes |= dict.fromkeys(group, size)
         if not sizes:
@@ -264,9 +272,16 @@ class Sizes:
         return array if what in ("flags", "symmetric", "sparse") else array * random.uniform(0.7, 1.3, array.shape)
 
 
-def other_sizes(rule: Rule, arrays: list[Any], random: np.random.Generator) -> Iterator[Probe]:
+def other_sizes(
+    rule: Rule,
+    arrays: list[Any],
+    random: np.random.Generator,
+    domain: Domain = Domain(),  # noqa: B008  (frozen)
+) -> Iterator[Probe]:
     """Probes with larger sizes that differ from each other, with odd ones, and with a single example."""
-    sizes = Sizes(rule, arrays)
+    if domain.sizes == "fixed":
+        return
+    sizes = Sizes(rule, arrays, domain)
     # In even steps: a rule for windows of odd sizes need not be right for even ones.
     larger = sizes.resized("other sizes", lambda number, size: size + 2 * (number + 1) if size > 1 else None, random)
     odd = sizes.resized("odd sizes", lambda _, size: size + 1 if size >= 4 and size % 2 == 0 else None, random)

@@ -14,15 +14,21 @@ import numpy as np
 from ...layers.base import leaves
 from ..faults import raise_if_own, run
 from ..measure import Difference, difference, largest, scale
+from ..programs.derivatives import by_differences
+from ..reference import GIVE_REFERENCE
 from ..report.results import Row, Verdict
 from ..rule import is_float
 from ..trial import Observation, Trial, Values, bits
+from .probes import Probe
 
 _EXCUSED = 1e-5
 """The largest relative error that an ill-conditioned input explains; a larger one is a jump, not rounding."""
 
 _COARSEST = 1e-2
-"""The largest relative error that a lower precision explains."""
+"""The largest relative error that a lower precision, or an iteration that has not quite converged, explains."""
+
+_IMPLICIT = 1000
+"""How many times the last change of an iteration its derivative may be off."""
 
 
 def comparison_row(
@@ -41,8 +47,11 @@ def comparison_row(
     """
     around = size_around(trial, leaf, beside) if part == "d" else 0.0
     apart = difference(manual, expected, around)
-    if apart.relative_error <= trial.limit:
-        return Row(leaf, check, "float64", apart.relative_error, trial.limit, probe=observation.probe.name)
+    limit = trial.limit
+    if part == "d" and (off := trial.reference_error(leaf, observation)):
+        limit += off / (scale(expected, around) or 1.0)
+    if apart.relative_error <= limit:
+        return Row(leaf, check, "float64", apart.relative_error, limit, probe=observation.probe.name)
     shown = trial.shown_precision()
     if shown and apart.distance <= coarse_limit(shown) * scale(expected, around):
         if shown == trial.judgement.rule_dtype:
@@ -53,10 +62,14 @@ def comparison_row(
         finite = np.isfinite(manual)
         if (np.isfinite(expected) <= finite).all() and _agree_where_finite(manual, expected, trial.limit):
             message = f"autodiff of the function is not finite {_where(~np.isfinite(expected))}"
+            if trial.rule.derivative is by_differences:
+                message = f"finite differences have not converged {_where(~np.isfinite(expected))}: {GIVE_REFERENCE}"
             return Row(leaf, check, "float64", math.inf, trial.limit, "inconclusive", message, observation.probe.name)
     allowed = _allowed(trial, leaf, observation, part, apart, scale(expected, around))
     excused = apart.distance <= allowed or _excused_by_precision(trial, leaf, observation, apart, part)
     if not excused and part == "d":
+        if unconverged := _explained_by_iteration(trial, leaf, observation, apart):
+            return Row(leaf, check, "float64", apart.relative_error, unconverged, probe=observation.probe.name)
         excused = _is_convention(trial, leaf, observation) or _reference_is_at_fault(trial, leaf, observation)
     verdict: Verdict = "pass" if excused else "fail"
     size = largest(expected)
@@ -152,8 +165,8 @@ def _is_noise(trial: Trial, leaf: str, observation: Observation) -> bool:
 
 def _excused_by_precision(trial: Trial, leaf: str, observation: Observation, apart: Difference, part: str) -> bool:
     """Whether it errs as a rule does that is written for float32, which is checked in its own precision later."""
-    narrow = trial.judgement.rule_dtype
-    if narrow is None or trial.shown_precision() is None or bits(trial.shown_precision()) > bits(narrow):
+    narrow, shown = trial.judgement.rule_dtype, trial.shown_precision()
+    if narrow is None or shown is None or bits(shown) > bits(narrow):
         return False
     right, manual = {
         "d": (observation.reference, observation.manual), "y": (observation.y, observation.manual_y)
@@ -176,6 +189,26 @@ def _note_precision(trial: Trial) -> None:
     trial.judgement.note(
         f"the rule passes through {narrow}, the precision of the arguments, so it is judged at that precision"
     )
+
+
+def implicit_limit(trial: Trial, probe: Probe) -> float:
+    """How far the gradient may be off by what the iteration of an implicit function has left to converge."""
+    converges, change = trial.convergence(probe)
+    return min(_IMPLICIT * change, _COARSEST) if converges else 0.0
+
+
+def _explained_by_iteration(trial: Trial, leaf: str, observation: Observation, apart: Difference) -> float:
+    """The limit of the relative error where an iteration that has not quite converged explains it, or 0."""
+    if apart.distance > _COARSEST * largest(observation.reference[leaf]):
+        return 0.0
+    limit = implicit_limit(trial, observation.probe)
+    if apart.distance > limit * largest(observation.reference[leaf]):
+        return 0.0
+    trial.judgement.note(
+        f"the last steps of its iteration still change the numbers, by about {limit / _IMPLICIT:.0e}: its gradient is "
+        f"judged to {limit:.0e}"
+    )
+    return limit
 
 
 def _is_convention(trial: Trial, leaf: str, observation: Observation) -> bool:

@@ -302,13 +302,18 @@ def numbers(function: Callable, *arguments: Any) -> list[float]:
     return list(dict.fromkeys(constants))
 
 
+def operations(function: Callable, *arguments: Any) -> list[Any]:
+    """Every operation of a function's program."""
+    return list(equations(jax.make_jaxpr(function)(*arguments).jaxpr))
+
+
 def primitives(function: Callable, *arguments: Any) -> set[str]:
     """The names of all operations in a function's program.
 
     >>> sorted(primitives(lambda x: jnp.sin(x) + 1, 0.5))
     ['add', 'sin']
     """
-    return {equation.primitive.name for equation in equations(jax.make_jaxpr(function)(*arguments).jaxpr)}
+    return {equation.primitive.name for equation in operations(function, *arguments)}
 
 
 def without_gradient(function: Callable, arrays: list[Any], d_y: list[Any]) -> list[bool]:
