@@ -37,6 +37,8 @@ def class_line(content: Mapping[str, Any]) -> str:
         numbers = ", ".join(f"{visible(name, 40)} {count:,}" for name, count in counts.items())
         return f"training examples of each class: {numbers}" if counts else ""
     fewest, most = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
+    if counts[fewest] == counts[most]:
+        return f"training examples of each of {len(counts):,} classes: {counts[most]:,}"
     return (
         f"training examples of each of {len(counts):,} classes: from {counts[fewest]:,} ({visible(fewest, 40)}) to "
         f"{counts[most]:,} ({visible(most, 40)})"

@@ -6,7 +6,7 @@ Readers of tables and ratings recognise the delimiter by the first lines instead
 import csv
 import io
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path, PurePath
 from typing import Any
@@ -73,8 +73,16 @@ def split_rows(path: Path, content: str, delimiter: str) -> Iterator[tuple[int, 
         yield from comma_separated(path, content, delimiter)
         return
     for number, line in enumerate(content.split("\n"), 1):
-        fields = line.split() if delimiter == " " else line.removesuffix("\r").split(delimiter)
+        fields = _between_spaces(line) if delimiter == " " else line.removesuffix("\r").split(delimiter)
         yield number, [_unquoted(field) if '"' in field else field for field in fields]
+
+
+def _between_spaces(line: str) -> list[str]:
+    """What stands between white space, which fields in quotation marks may have too: R writes such."""
+    if '"' not in line:
+        return line.split()
+    words = " ".join(line.split())
+    return next(csv_reader([words], delimiter=" "), []) if words.count('"') % 2 == 0 else words.split(" ")
 
 
 def _unquoted(field: str) -> str:
@@ -86,7 +94,8 @@ def _unquoted(field: str) -> str:
 def guess_delimiter(content: str) -> str:
     r"""The delimiter of the first lines, "" if they have none: it divides most of them as the first one.
 
-    White space, " ", is a delimiter between numbers only.
+    White space, " ", is a delimiter if the first line has numbers only, or half of the lines' words after it are
+    numbers, of which there are equally many in each line.
 
     >>> guess_delimiter("age;dose;label\n50;1,5;ill\n"), guess_delimiter("a,b\n1,2\n"), guess_delimiter("word")
     (';', ',', '')
@@ -98,9 +107,19 @@ def guess_delimiter(content: str) -> str:
         count = sizes.count(sizes[0]) if sizes and sizes[0] > 1 else 0
         if count > fitting:
             best, fitting = delimiter, count
-    if not best and lines and len(lines[0].split()) > 1 and all(map(is_number, lines[0].split())):
-        return " "
-    return best
+    if best or not lines:
+        return best
+    first, *others = (_between_spaces(line) for line in lines)
+    are_numbers = len(first) > 1 and all(map(is_number, first))
+    return " " if are_numbers or _are_columns(first, others) else ""
+
+
+def _are_columns(first: Sequence[str], others: Sequence[Sequence[str]]) -> bool:
+    """Whether words are the columns of a table with a heading, from which R leaves out the name of the rows' names."""
+    if len(others) < 2 or len(first) < 2 or len({len(row) for row in others}) > 1:
+        return False
+    words = [word for row in others for word in row]
+    return len(others[0]) - len(first) in (0, 1) and 2 * sum(map(is_number, words)) >= len(words)
 
 
 def note_on_delimiter(path: Path, content: str, chosen: str, notes: list[str], otherwise: str = ",") -> str:
@@ -111,8 +130,6 @@ def note_on_delimiter(path: Path, content: str, chosen: str, notes: list[str], o
     named = delimiter_option(chosen)
     if named:
         return named
-    if given := without_separator_line(content)[1]:
-        return given
     usual = {".csv": ",", ".tsv": "\t"}.get(suffix_of(path), "")
     first = next((line for line in content.split("\n") if line.strip()), "")
     if usual == "\t" and usual in first:

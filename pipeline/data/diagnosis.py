@@ -27,7 +27,7 @@ from .dataset import (
 from .idx import find_idx
 from .images import ImageOptions
 from .parts import notes_on_copies
-from .signal_rows import read_signals, row_kind
+from .signal_rows import equally_long, read_signals, row_kind
 from .table import DEFAULTS, Columns, TableOptions, read_table, with_labels
 from .table_files import SUFFIXES, find_files
 
@@ -229,8 +229,11 @@ def _notes(notes: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
 def _signals(name: str, options: TableOptions) -> Source:
     files, notes = find_files(Path(name))
     read = {part: read_signals(file, options.label, options) for part, file in files.items()}
-    parts = {part: (signals, labels) for part, (signals, labels, _) in read.items()}
-    return Source(*_numbered(parts), notes + _notes({part: each for part, (_, _, each) in read.items()}))
+    length, uneven, parts = max(map(len, read["train"][0]), default=0), [], {}
+    for part, (signals, labels, _) in read.items():
+        parts[part] = equally_long(signals, length, visible(files[part].name), uneven), labels
+    notes += _notes({part: each for part, (_, _, each) in read.items()})
+    return Source(*_numbered(parts), (*notes, *uneven))
 
 
 def _images(name: str, options: ImageOptions) -> Source:

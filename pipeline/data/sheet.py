@@ -13,7 +13,15 @@ from ..display import quoted, visible
 from ..errors import UserError
 from ..extras import extra
 from .decimals import DecimalMark, with_decimal_points
-from .delimited import csv_reader, is_number, note_on_delimiter, split_rows, suffix_of, without_comments
+from .delimited import (
+    csv_reader,
+    is_number,
+    note_on_delimiter,
+    split_rows,
+    suffix_of,
+    without_comments,
+    without_separator_line,
+)
 from .limits import parsing, read_content, require_memory
 from .named_columns import Column, Row, find_places
 from .text import read_guessed
@@ -68,10 +76,11 @@ def read_sheet(path: Path, options: SheetOptions = USUAL, most: int | None = Non
     if suffix in WORKBOOKS:
         return _read_workbook(path, suffix)
     content = read_guessed(path, options.encoding, notes)
-    if suffix == ".arff":
+    if suffix == ".arff" or content.lstrip()[:9].lower() == "@relation":
         return replace(_read_arff(path, content), notes=tuple(notes))
     content, comment = without_comments(path, content, notes)
-    mark = note_on_delimiter(path, content, options.delimiter, notes)
+    content, given = without_separator_line(content)
+    mark = note_on_delimiter(path, content, options.delimiter or given, notes)
     rows = list(islice(_filled(split_rows(path, content, mark)), most))
     names = next((fields for _, fields in split_rows(path, comment, mark)), []) if comment else []
     is_heading = rows and 1 < len(names) == len(rows[0][1]) and any(map(is_number, rows[0][1]))

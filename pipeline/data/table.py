@@ -19,8 +19,8 @@ from .sheet import SheetOptions, read_sheet
 MISSING = frozenset({"", "?", ".", "-", "na", "n/a", "nan", "null", "none"})
 """Texts that stand for a missing value, in lower case."""
 MOST_CATEGORIES = 20
-INDEX_NAMES = ("", "#", "unnamed: 0", "__index_level_0__")
-"""Names, in lower case, of a first column with the numbers or names of the rows."""
+INDEX_NAMES = ("", "unnamed: 0", "__index_level_0__")
+"""Names, in lower case, by which pandas and R write a first column with the numbers or names of the rows."""
 CODES = (-9, -99, -999, -9999, -1, 999, 9999)
 """Numbers that often stand for a missing one."""
 FEWEST_ROWS = 20
@@ -279,29 +279,33 @@ def _cells(
         names, lines = ([name.strip() for name in lines[0][1]], lines[1:]) if lines else ([], [])
     if not lines:
         raise UserError(f"{path} has no rows; after the line with the columns' names it needs one row for each example")
-    names, lines = _without_trailing(names, lines, notes)
+    names, lines = _without_empty_columns(names, lines, notes)
     if not no_header and not sheet.names and all(len(row) == len(names) + 1 for _, row in lines):
         names = ["", *names]  # as R writes the names of rows
-    if len(names) > 1 and names[0].lower() in INDEX_NAMES and _tells_apart(row[0].strip() for _, row in lines):
+    while len(names) > 1 and _is_index(names[0], [row[0].strip() for _, row in lines]):
         if options.keep_row_numbers:
             names[0] = names[0] or "row"
-        else:
-            which = quoted(names[0]) if names[0] else "which has no name"
-            first = quoted(lines[0][1][0].strip())
-            notes.append(
-                f"the first column, {which}, is left out: it has the numbers or names of the rows (the first: {first}; "
-                "--keep-row-numbers takes it for a finding)"
-            )
-            names, lines = names[1:], [(line, row[1:]) for line, row in lines]
+            break
+        which = quoted(names[0]) if names[0] else "which has no name"
+        first = quoted(lines[0][1][0].strip())
+        notes.append(
+            f"the first column, {which}, is left out: it has the numbers or names of the rows (the first: {first}; "
+            "--keep-row-numbers takes it for a finding)"
+        )
+        names, lines = names[1:], [(line, row[1:]) for line, row in lines]
     if options.missing:
         wanted = {value.strip().lower() for value in options.missing}
         lines = [(line, ["" if cell.strip().lower() in wanted else cell for cell in row]) for line, row in lines]
     twice = {name for name, count in Counter(names).items() if count > 1}
-    if twice or "" in names:
-        what = f"names {quoted(max(twice))} twice" if twice - {""} else "has a column without a name"
+    if twice - {""}:
         raise UserError(
-            f"{path}: the first line {what}; every column needs a name of its own in the first line: remove what "
-            "stands before the names, or use --no-header"
+            f"{path}: the first line names {quoted(max(twice))} twice; every column needs a name of its own in the "
+            "first line: remove what stands before the names, or use --no-header"
+        )
+    if "" in names:
+        raise UserError(
+            f"{path}: column {names.index('') + 1} has no name in the first line; write one there, or remove what "
+            "stands before the line of the names, or use --no-header"
         )
     remedy = "correct it" if len(names) > 1 else "remove what stands before the names of the columns"
     for line, row in lines:
@@ -310,24 +314,35 @@ def _cells(
     return names, lines, notes
 
 
-def _without_trailing(
+def _without_empty_columns(
     names: list[str], lines: list[tuple[int, list[str]]], notes: list[str]
 ) -> tuple[list[str], list[tuple[int, list[str]]]]:
-    """Names and rows without the empty column that a delimiter at the ends of lines makes."""
-    size = len(names) if names[-1] else len(names) - 1
-    rows = [(line, row[:size] if len(row) == size + 1 and not row[-1].strip() else row) for line, row in lines]
-    is_trailing = size > 0 and all(len(row) == size for _, row in rows)
-    if not is_trailing or (size == len(names) and all(len(row) == size for _, row in lines)):
-        return names, lines
-    notes.append("the delimiter at the ends of lines is left out: no column comes after it")
-    return names[:size], rows
+    """Names and rows without the columns that have neither a name nor a value: delimiters at the ends make such."""
+    size = len(names)
+    while size and not names[size - 1]:
+        size -= 1
+    rows = [(line, row if any(map(str.strip, row[size:])) else row[:size]) for line, row in lines]
+    is_cut = len(names) > size or any(len(row) > size for _, row in lines)
+    if size and is_cut and all(len(row) == size for _, row in rows):
+        notes.append("the delimiter at the ends of lines is left out: no column comes after it")
+        names, lines = names[:size], rows
+    empty = [
+        place
+        for place, name in enumerate(names)
+        if not name and all(len(row) == len(names) and not row[place].strip() for _, row in lines)
+    ]
+    if empty:
+        notes.append(f"columns without a name and without values are left out: {', '.join(str(i + 1) for i in empty)}")
+        names = [name for place, name in enumerate(names) if place not in empty]
+        lines = [(line, [cell for place, cell in enumerate(row) if place not in empty]) for line, row in lines]
+    return names, lines
 
 
-def _tells_apart(cells: Iterable[str]) -> bool:
-    """Whether the texts are numbers from 0 or 1 on, or different names."""
-    texts = list(cells)
-    are_numbers = any(all(text == str(number) for number, text in enumerate(texts, start)) for start in (0, 1))
-    return are_numbers or (len(set(texts)) == len(texts) and not any(map(is_number, texts)))
+def _is_index(name: str, cells: Sequence[str]) -> bool:
+    """Whether a first column has the numbers or names of the rows, by its name; of numbers, whole ones."""
+    if name == "#":
+        return all(cell == str(number) for number, cell in enumerate(cells, int(cells[0] == "1")))
+    return name.lower() in INDEX_NAMES and all(cell.isdecimal() or (cell and not is_number(cell)) for cell in cells)
 
 
 def _labels(path: Path, name: str, cells: Sequence[tuple[int, str]], notes: list[str]) -> np.ndarray:

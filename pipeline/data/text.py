@@ -36,6 +36,11 @@ _MARKS = {
     codecs.BOM_UTF16_BE: "UTF-16",
 }
 _SAMPLE = 1 << 12
+_EXAMINED, _FEW_LETTERS = 1 << 20, 8
+_OTHER_ENCODINGS = (
+    "name its encoding with --encoding, such as cp1251 or koi8-r (Cyrillic), shift_jis or euc_jp (Japanese), gb18030 "
+    "or big5 (Chinese), euc_kr (Korean), or convert it to UTF-8"
+)
 _NOT_TEXTS = {
     b"PK\x03\x04": "a zip archive or an Office document",
     b"%PDF": "a PDF file",
@@ -221,6 +226,7 @@ def decoded(
     elif not remedy:
         single = _single_byte_encoding(content)
         remedy = f"it may be {single}: name its encoding, as in --encoding {single}, or convert it to UTF-8"
+        remedy = remedy if single else _OTHER_ENCODINGS
     try:
         text = content.decode("utf-8-sig" if is_utf8 else encoding)
     except UnicodeDecodeError as error:
@@ -242,14 +248,18 @@ def decoded(
 
 
 def _single_byte_encoding(content: bytes | bytearray) -> str:
-    """The likely encoding of a Western text that is not UTF-8."""
+    """The likely encoding of a Western text that is not UTF-8; "" for another, in which most letters are not ASCII."""
+    letters, others = (len(re.findall(pattern, content[:_EXAMINED])) for pattern in (rb"[A-Za-z]", rb"[\x80-\xff]"))
+    if others > max(_FEW_LETTERS, letters / 2):
+        return ""
     return "cp1252" if re.search(rb"[\x80-\x9f]", content) else "latin-1"
 
 
 def read_guessed(path: Path, encoding: str, notes: list[str]) -> str:
     """The text of a file as ``read_encoded`` reads it; one that is not UTF-8 is taken for latin-1 or cp1252.
 
-    notes: are extended by a guess. It is for files whose texts are names: a wrong guess changes letters of these.
+    Most of its letters must be ASCII then. notes: are extended by a guess. It is for files whose texts are names: a
+    wrong guess changes letters of these.
     """
     try:
         return read_encoded(path, encoding, notes=notes)
@@ -262,6 +272,8 @@ def read_guessed(path: Path, encoding: str, notes: list[str]) -> str:
         if sum(mark > "\x7f" for mark in replaced) > 2 * replaced.count("\ufffd"):
             raise  # most of it is UTF-8: it is damaged
         single = _single_byte_encoding(content)
+        if not single:
+            raise
         notes.append(f"{visible(path.name)} is read as {single}: it is not UTF-8 (--encoding names another)")
         return content.decode(single, "replace")
 

@@ -34,6 +34,8 @@ def test_of_many_classes_the_fewest_and_the_most_are_named():
     labels = [i for i in range(30) for _ in range(i + 1)]
     line = class_line(account(data(labels, [0], [0], classes=classes)))
     assert line == "training examples of each of 30 classes: from 1 (class 0) to 30 (class 29)"
+    equal = class_line(account(data([*range(30)] * 3, [0], [0], classes=classes)))
+    assert equal == "training examples of each of 30 classes: 3"
 
 
 def test_data_without_classes_are_counted_only():

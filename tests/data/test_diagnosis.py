@@ -111,7 +111,7 @@ def test_new_rows_may_have_their_columns_in_any_order(file):
         ),
         ((HEADING, *(row for row in ROWS if "sick" in row)), {}, "single class, sick"),
         (("id,age,age,outcome", *ROWS), {}, "names 'age' twice"),
-        (("id,,age,outcome", *ROWS), {}, "column without a name"),
+        (("id,,age,outcome", *ROWS), {}, "column 2 has no name in the first line"),
         ((HEADING,), {}, "has no rows"),
         (("id,outcome", *(f"{i},sick" for i in range(9))), {}, "no column besides 'outcome'"),
     ],
@@ -230,7 +230,7 @@ def test_signals_of_several_channels(file):
     for line, message in (
         ("1,2,3:4,5:a", "line 43 has 2 channels of 3, 2 samples; all lines must have the same number"),
         ("1,2,3:a", "line 43 has 1 channel of 3 samples"),
-        ("1,2:3,4:a", "line 43 has 5 fields, and the first line 7|line 43 has 4 fields, and the first line 6"),
+        ("1,2,3:4,5,6", "line 43 has no class"),
         ("(0,1),(2,3):a", "line 43 has times of samples.*write the values alone"),
     ):
         with pytest.raises(UserError, match=message):
@@ -239,16 +239,45 @@ def test_signals_of_several_channels(file):
         read_cases(Path(file("new.csv", "1,2,3,4,5,6")), (3, 2), cases.scaling, None)
 
 
+def test_signals_of_several_lengths(file, tmp_path):
+    rows = [f"{','.join(map(str, range(i, i + 5 + i % 3)))}:{'ab'[i % 2]}" for i in range(40)]
+    cases = load(file("walks.ts", "@equalLength false", "@data", *rows), seed=0)
+    samples = np.concatenate([cases.train.pixels, cases.validation.pixels, cases.test.pixels])[..., 0]
+    expected = [[*range(i, i + 5 + i % 3), *[i + 4 + i % 3] * (2 - i % 3)] for i in range(40)]
+    assert {x.tobytes() for x in samples} == {np.array(x, np.float32).tobytes() for x in expected}
+    assert "27 of 40 signals of walks.ts have other than 7 samples, and are shorter" in cases.notes[0]
+    for first in (True, False):
+        values = [[*map(str, range(i, i + 5 + i % 3)), *["NaN"] * (2 - i % 3)] for i in range(40)]
+        lines = [",".join([str(i % 2), *row] if first else [*row, str(i % 2)]) for i, row in enumerate(values)]
+        again = load(file(f"{first}.csv", *lines), seed=0, options=TableOptions(label="first" if first else "last"))
+        np.testing.assert_array_equal(again.train.pixels, cases.train.pixels)
+    notes: list[str] = []
+    new = Path(file("new.ts", "1,2,3", "1,2,3,4,5,6,7,8,9:b"))
+    first, second = read_cases(new, (7, 1), cases.scaling, None, notes=notes)
+    np.testing.assert_allclose(cases.scaling.undone(first.inputs)[:, 0], [1, 2, 3, 3, 3, 3, 3], rtol=1e-5)
+    np.testing.assert_allclose(cases.scaling.undone(second.inputs)[:, 0], range(1, 8), rtol=1e-5)
+    assert "and are shorter" in notes[0] and "longer: their ends are cut off (the first: number 2)" in notes[1]
+
+
 def test_what_is_said_of_signals(file):
     lines = signals(20, True)
     for wrong, message in (
         ([*lines, "1,0.5,0.25"], "line 21 has 3 fields, and the first line 13; all signals must be equally long"),
-        ([*lines, lines[0][:-6] + "nan"], "line 21 has .*nan.* as field 13"),
+        (
+            [*lines, lines[0].replace(",", ",nan,", 1).rpartition(",")[0]],
+            "line 21 has NaN as sample 1, which may stand",
+        ),
+        ([*lines, lines[0].rpartition(",")[0] + ",x"], "line 21 has 'x' as field 13"),
+        ([*lines, "nan," + lines[0].partition(",")[2]], "neither the first nor the last column looks like classes"),
         (["0,1,2", "1,2,0"], "both the first and the last column looks like classes.*--label"),
         (["0.5,1,0.2", "1.5,2,0.1"], "neither the first nor the last"),
     ):
         with pytest.raises(UserError, match=message):
             load(file("beats.csv", *wrong), seed=0)
+    with pytest.raises(UserError, match=r"beats\.csv has NaN as a class"):
+        load(
+            file("beats.csv", *lines, "nan," + lines[0].partition(",")[2]), seed=0, options=TableOptions(label="first")
+        )
     with pytest.raises(UserError, match="--ignore names columns of a table"):
         load(file("beats.csv", *lines), seed=0, options=TableOptions(ignore=("id",)))
     with pytest.raises(UserError, match="neither a known data set nor an existing path"):
