@@ -20,6 +20,7 @@ from .known import folder_of
 from .limits import list_folder
 from .named_columns import JSON, TABLES, Column, read_rows
 from .parts import NAMES, notes_on_copies, part_of
+from .sheet import WORKBOOKS, read_workbook_rows
 from .text import read_encoded
 from .vocabulary import BEGIN, END, Subwords
 
@@ -39,6 +40,8 @@ MULTI30K = {
 MULTI30K_MIRRORS = ("https://raw.githubusercontent.com/multi30k/dataset/master/data/task1/tok/",)
 
 KNOWN = ("cldr", "multi30k")
+FILES = (*TABLES, *JSON, *WORKBOOKS)
+"""Suffixes of files with a pair in each row."""
 
 Pairs = list[tuple[str, str]]
 
@@ -89,13 +92,13 @@ def load(
     if os.path.isdir(path):
         own_notes = notes if name_or_path != "multi30k" else []
         parts = _read_folder(path, _Options(source, target, encoding, delimiter), own_notes)
-    elif suffix_of(path) in (*TABLES, *JSON) and os.path.exists(path):
+    elif suffix_of(path) in FILES and os.path.exists(path):
         parts = {"train": _read_table(path, _Options(source, target, encoding, delimiter), notes)}
     elif os.path.isfile(path):
         raise UserError(
-            f"{visible(str(path))} is one file, and no table with a pair in each line (.tsv, .csv, .txt, .jsonl): give "
-            f"the folder with the files of both languages, such as train.{source} and train.{target}; convert formats "
-            "such as .tmx to these"
+            f"{visible(str(path))} is one file, and no table with a pair in each line ({', '.join(FILES)}): give the "
+            f"folder with the files of both languages, such as train.{source} and train.{target}; convert formats such "
+            "as .tmx to these"
         )
     else:
         raise UserError(
@@ -133,9 +136,13 @@ class _Options:
 
 def _read_folder(folder: Path, options: _Options, notes: list[str]) -> dict[str, Pairs]:
     """The pairs of each part; notes are extended by what is left out, and by files that are not used."""
-    files = [file for file in list_folder(folder) if not file.name.startswith(".") and not os.path.isdir(file)]
-    found = _find(files, options.source, options.target)
-    tables = {part_of(file.name): file for file in reversed(files) if suffix_of(file) in (*TABLES, *JSON)}
+    languages = {name.lower() for name in (options.source, options.target, *SIDES[0], *SIDES[1])}
+    inside = list_folder(folder)
+    for child in inside[:]:
+        inside += list_folder(child) if os.path.isdir(child) and child.name.lower() in languages else []
+    files = [file for file in inside if not file.name.startswith(".") and not os.path.isdir(file)]
+    found = _find(files, options.source, options.target, folder)
+    tables = {part_of(file.name): file for file in reversed(files) if suffix_of(file) in FILES}
     if not found["train"] and "train" in tables:
         used = {file for part, file in tables.items() if part}
         parts = {part: _read_table(file, options, notes) for part, file in tables.items() if part}
@@ -154,7 +161,7 @@ def _read_folder(folder: Path, options: _Options, notes: list[str]) -> dict[str,
             for pair in pairs_of_files:
                 parts.setdefault(part, []).extend(_read_pairs(*pair, options.encoding, notes))
                 used.update(pair)
-        by_side = [file for file in used if _split(file)[1] in SIDES[0]]
+        by_side = [file for file in used if _split(file, folder)[1] in SIDES[0]]
         if by_side and options.source not in SIDES[0]:
             notes.append(
                 f"{visible(by_side[0].name)} is taken for {options.source} (--source), the files of the other side "
@@ -170,7 +177,7 @@ def _read_folder(folder: Path, options: _Options, notes: list[str]) -> dict[str,
 def _no_training_files(
     folder: Path, files: Sequence[Path], others: Sequence[tuple[Path, Path]], source: str, target: str
 ) -> UserError:
-    languages = sorted({_split(file)[1] for file in files if part_of(file.name) == "train"})
+    languages = sorted({_split(file, folder)[1] for file in files if part_of(file.name) == "train"})
     if others:
         names = visible(", ".join(file.name for file, _ in others[:5]))
         has = f"it has {names}, whose names do not begin with train, val or test: rename them"
@@ -185,18 +192,30 @@ def _no_training_files(
     )
 
 
-def _split(file: Path) -> tuple[str, str]:
-    """A file's name without its language, and the language: a suffix, or one of ``SIDES`` at the beginning or end."""
+def _split(file: Path, folder: Path) -> tuple[str, str]:
+    """A file's name without its language, and the language.
+
+    It is the folder inside ``folder``, a suffix, one of ``SIDES`` at the beginning or end, or the last word.
+    """
     name = re.sub(r"\.gz$", "", file.name, flags=re.IGNORECASE)
     name = re.sub(r"\.(xml|sgm|txt)$", "", name, flags=re.IGNORECASE)
     words = re.split(r"[._-]", name.lower())
+    if file.parent != folder:
+        language = file.parent.name
+        return re.sub(rf"\.{re.escape(language)}$", "", name, flags=re.IGNORECASE), _side(language) or language
     for side in SIDES:
+        if words == [name.lower()] and words[0] in side:
+            return "", side[0]
         if len(words) > 1 and words[0] in side:
             return name[len(words[0]) + 1 :], side[0]
         if len(words) > 1 and words[-1] in side and not name.lower().endswith(f".{words[-1]}"):
             return name[: -len(words[-1]) - 1], side[0]
-    stem, _, language = name.rpartition(".")
+    stem, _, language = name.rpartition("." if "." in name else "_" if "_" in name else "-")
     return stem, language
+
+
+def _side(name: str) -> str:
+    return next((side[0] for side in SIDES if name.lower() in side), "")
 
 
 def _part(stem: str) -> str:
@@ -211,9 +230,9 @@ def _part(stem: str) -> str:
     )
 
 
-def _find(files: Sequence[Path], source: str, target: str) -> dict[str, list[tuple[Path, Path]]]:
+def _find(files: Sequence[Path], source: str, target: str, folder: Path) -> dict[str, list[tuple[Path, Path]]]:
     """The pairs of files of each part, in alphabetical order, and under "" those whose name says none."""
-    names = {(stem, language.lower()): file for file in files for stem, language in [_split(file)]}
+    names = {(stem, language.lower()): file for file in files for stem, language in [_split(file, folder)]}
     found: dict[str, list[tuple[Path, Path]]] = {part: [] for part in (*PARTS, "")}
     for (stem, language), file in names.items():
         for own, its_other in ((source.lower(), target.lower()), (SIDES[0][0], SIDES[1][0])):
@@ -285,10 +304,14 @@ def _complete(pairs: Pairs, where: str, name: str, notes: list[str]) -> Pairs:
 
 def _read_table(path: Path, options: _Options, notes: list[str]) -> Pairs:
     """The pairs in a table with columns named by the languages, or without a heading: the first two of texts."""
-    content, (source, target) = read_encoded(path, options.encoding, notes=notes), (options.source, options.target)
+    source, target = options.source, options.target
+    columns = Column(source, (source.lower(),), "--source"), Column(target, (target.lower(),), "--target")
+    if suffix_of(path) in WORKBOOKS:
+        rows = [fields for _, fields in read_workbook_rows(path, columns, notes)]
+        return _complete([(row[source].strip(), row[target].strip()) for row in rows], str(path), path.name, notes)
+    content = read_encoded(path, options.encoding, notes=notes)
     if not content.strip():
         raise UserError(f"{path} is empty")
-    columns = Column(source, (source.lower(),)), Column(target, (target.lower(),))
     line = content.split("\n", 1)[0]
     first = [name.strip().strip('"').lower() for name in re.split("[\t,;|]", line)]
     is_named = {source.lower(), target.lower()} <= set(first)

@@ -13,10 +13,11 @@ import numpy as np
 
 from ..display import quoted, visible
 from ..errors import UserError
-from .delimited import is_number, note_on_delimiter, split_rows, suffix_of, without_comments
+from .delimited import is_number, note_on_delimiter, split_rows, suffix_of, without_comments, without_separator_line
 from .limits import list_folder, require_unicode
-from .named_columns import JSON, Column, json_objects
+from .named_columns import JSON, Column, flattened, json_objects
 from .rating_values import in_seconds, ratings_of, time_of
+from .sheet import WORKBOOKS, read_sheet
 from .text import read_guessed
 
 MOVIELENS_FOLDS = 5
@@ -25,7 +26,8 @@ COLUMNS = (
         "user",
         (
             *("user", "user_id", "uid", "reviewer_id", "reviewer", "customer", "customer_id", "client", "client_id"),
-            *("member", "member_id", "visitor", "visitor_id", "reader", "listener", "username", "user_name"),
+            *("member", "member_id", "visitor", "visitor_id", "reader", "listener", "username", "user_name", "author"),
+            *("user_key", "profile_name", "review_profilename"),
         ),
         "--user-column",
     ),
@@ -35,13 +37,40 @@ COLUMNS = (
             *("item", "item_id", "iid", "movie", "movie_id", "film", "film_id", "product", "product_id", "book"),
             *("book_id", "isbn", "parent_asin", "asin", "anime", "anime_id", "artist", "artist_id", "song", "song_id"),
             *("track", "track_id", "game", "game_id", "business", "business_id", "recipe", "recipe_id", "article"),
-            *("article_id", "joke", "joke_id"),
+            *(
+                "article_id",
+                "joke",
+                "joke_id",
+                "video",
+                "video_id",
+                "news",
+                "news_id",
+                "beer",
+                "beer_id",
+                "beer_beerid",
+            ),
+            *("wine", "wine_id", "place", "place_id", "venue", "venue_id", "restaurant", "hotel", "app", "app_id"),
+            *("course", "course_id", "show", "show_id", "podcast", "location_id"),
         ),
         "--item-column",
     ),
     Column(
         "rating",
-        ("rating", "ratings", "overall", "stars", "score", "weight", "book_rating", "value", "plays", "play_count"),
+        (
+            *(
+                "rating",
+                "ratings",
+                "overall",
+                "stars",
+                "score",
+                "weight",
+                "book_rating",
+                "value",
+                "plays",
+                "play_count",
+            ),
+            *("user_rating", "review_overall", "review_score", "watch_ratio", "listen_count", "points", "preference"),
+        ),
         "--rating-column",
         optional=True,
     ),
@@ -54,12 +83,15 @@ COLUMNS = (
 )
 """The columns of a file of ratings, in the order that they have without a first line that names them."""
 RATING_FILES = ("u.data", "ratings.csv", "ratings.dat", "ratings.tsv")
+_RATING_WORDS = ("rating", "review", "interaction")
+"""Parts of the name of the file of ratings among others of a folder."""
 TITLE_FILES = ("u.item", "movies.csv", "movies.dat")
 
 _EXAMINED_LINES = 100
+_FEWEST_ITEMS = 10
 _MOST_VALUES = 101
 """Different ratings of a scale such as 0, 0.1, ..., 10; a column of times has more."""
-_TABLES = (".csv", ".tsv", ".dat", ".txt", ".inter", ".data", *JSON)
+_TABLES = (".csv", ".tsv", ".dat", ".txt", ".inter", ".data", *JSON, *WORKBOOKS)
 _OFFICIAL = re.compile(r"u\d\.(base|test)")
 _BLOCK = re.compile(r"\d+:")
 """A line before the ratings of an item, in the files of the Netflix prize."""
@@ -70,7 +102,8 @@ class RatingOptions:
     """How files of ratings are read."""
 
     user_column: str = ""
-    """Column of the users: its name in the first line, or its number, from 1, where that names none. Empty: guessed."""
+    """Column of the users: its name in the first line, or its number, from 1, where that names none. Empty:
+    recognised."""
     item_column: str = ""
     """Column of the items. Empty: recognised."""
     rating_column: str = ""
@@ -140,6 +173,8 @@ def read_folder(path: Path, options: RatingOptions, folds: int, fold: int, ranki
         return RatingSource({"train": base, "test": test}, titles, tuple(notes))
     whole = next((inside[name] for name in RATING_FILES if name in inside), None)
     tables = [file for name, file in inside.items() if suffix_of(file) in _TABLES and name not in TITLE_FILES]
+    named = [file for file in tables if any(word in file.name.lower() for word in _RATING_WORDS)]
+    tables = named if len(named) == 1 else tables
     if whole is None and len(tables) != 1:
         has = f"it has {visible(', '.join(inside))}" if inside else "it is empty"
         raise UserError(
@@ -187,15 +222,20 @@ def read_table(path: Path, options: RatingOptions, notes: list[str]) -> RatingCo
 
     The first line may name the columns (MovieLens' ``userId,movieId,rating,timestamp``), which may then be in any
     order; without a rating column, every line is an item that the user chose. Names of users and items are any strings.
-    The file may also have a JSON object in each line, or be one of the Netflix prize. notes: are extended by what is
-    guessed or not used.
+    The file may also be an Excel or Parquet file, have a JSON object in each line, or be one of the Netflix prize.
+    notes: are extended by what is guessed or not used.
 
     Raises UserError for an empty file and, with the number, for a line that cannot be read.
     """
-    content = read_guessed(path, options.encoding, notes)
-    if not content.strip():
-        raise UserError(f"{path} is empty; it must have lines 'user item rating [timestamp]'")
-    rows = _rows(path, content, options, notes)
+    if suffix_of(path) in WORKBOOKS:
+        sheet = read_sheet(path)
+        notes += sheet.notes
+        rows = ((line, [field.strip() for field in fields]) for line, fields in sheet.rows)
+    else:
+        content = read_guessed(path, options.encoding, notes)
+        if not content.strip():
+            raise UserError(f"{path} is empty; it must have lines 'user item rating [timestamp]'")
+        rows = _rows(path, content, options, notes)
     examined = list(islice(rows, _EXAMINED_LINES))
     if not examined:
         raise UserError(f"{path} has no ratings: all of its lines are comments")
@@ -253,7 +293,8 @@ def _rows(path: Path, content: str, options: RatingOptions, notes: list[str]) ->
                 yield line, [fields[0].strip(), item, *map(str.strip, fields[1:])]
         return
     own_notes = [] if _is_movielens(path) else notes
-    delimiter = note_on_delimiter(path, content, options.delimiter, own_notes, otherwise=" ")
+    content, given = without_separator_line(content)
+    delimiter = note_on_delimiter(path, content, options.delimiter or given, own_notes, otherwise=" ")
     for line, fields in split_rows(path, content, delimiter):
         if any(field.strip() for field in fields):
             yield line, [field.strip() for field in fields]
@@ -270,20 +311,15 @@ def _json_rows(path: Path, content: str) -> Iterator[tuple[int, list[str]]]:
     for line, value in json_objects(path, content):
         if not isinstance(value, dict):
             raise UserError(f"{path}: line {line} is no JSON object; each must be one with a user and an item")
-        fields = dict(_flat(value))
+        fields = {name: _text(field) for name, field in flattened(value)}
         if not names:
             names = list(fields)
             yield 0, names
         yield line, [fields.get(name, "") for name in names]
 
 
-def _flat(value: Mapping[str, Any], before: str = "") -> Iterator[tuple[str, str]]:
-    for name, field in value.items():
-        if isinstance(field, dict):
-            yield from _flat(field, f"{before}{name}.")
-        else:
-            text = field if isinstance(field, str) else "" if field is None else json.dumps(field)
-            yield before + name, require_unicode(text)
+def _text(field: Any) -> str:
+    return require_unicode(field if isinstance(field, str) else "" if field is None else json.dumps(field))
 
 
 def _columns(
@@ -292,7 +328,7 @@ def _columns(
     """The place of each column; whether the first row names the columns; whether the first column numbers the lines."""
     first, columns = rows[0], options.columns()
     chosen = [column.chosen for column in columns if column.chosen]
-    if chosen and all(name.isdecimal() for name in chosen) and not set(chosen) & set(first):
+    if chosen and all(name.isdecimal() for name in chosen):
         return _numbered(path, len(first), columns), False, False
     named = {column.name: column.place_chosen(path, first) for column in columns}
     named = {name: place for name, place in named.items() if place is not None}
@@ -308,7 +344,7 @@ def _columns(
             notes.append(f"columns of {visible(path.name)} that are not used: {names}{hint}")
         return named, True, False
     if _is_heading(rows, named):
-        if "user" in named and "rating" not in named and len(first) > 3 and all(map(_is_cell, rows[1][1:])):
+        if "user" in named and "rating" not in named and _has_items_as_columns(rows):
             raise UserError(
                 f"{path} seems to have a column for each item, such as {quoted(first[1])}; write a line for each "
                 "rating, with user, item and rating, as pandas.DataFrame.melt does"
@@ -372,8 +408,11 @@ def _is_heading(rows: Sequence[Sequence[str]], named: Mapping[str, int]) -> bool
     return all(any(map(str.isdigit, field)) for field in rows[1])
 
 
-def _is_cell(field: str) -> bool:
-    return not field or is_number(field)
+def _has_items_as_columns(rows: Sequence[Sequence[str]]) -> bool:
+    """Whether rows seem to have the ratings of all items, of which each user has rated few: numbers, and many gaps."""
+    cells = [field for row in rows[1:] for field in row[1:]]
+    has_gaps = len(rows[0]) > _FEWEST_ITEMS or not all(cells)
+    return len(rows[0]) > 3 and has_gaps and all(not field or is_number(field) for field in cells)
 
 
 def _counts(rows: Sequence[Sequence[str]]) -> bool:
