@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from .. import storage
 from ..data import vocabulary as vocabularies
 from ..data.dataset import Scaling
+from ..data.folder import counted
 from ..data.table import Columns
 from ..data.vocabulary import BAG, Characters, SpelledWords
 
@@ -64,7 +65,8 @@ class ArraySignature(ClassifierSignature):
 
     @property
     def kind(self) -> str:
-        return f"of shape {'x'.join(map(str, self.input_shape))}"
+        axes = "height x width x channels" if len(self.input_shape) == 3 else "time x channels"
+        return f"of shape {'x'.join(map(str, self.input_shape))}, {axes}"
 
     @property
     def scale(self) -> Callable[[jax.Array], jax.Array]:
@@ -107,7 +109,11 @@ class DiagnosisSignature(ArraySignature):
 
     @property
     def kind(self) -> str:
-        return f"of {self.input_shape[0]} findings" if self.columns else super().kind
+        if not self.columns:
+            return super().kind
+        texts = sum(bool(column.categories) for column in self.columns.columns)
+        numbers = len(self.columns.columns) - texts
+        return f"of {counted(numbers, 'number')} and {counted(texts, 'text')}" if texts else f"of {numbers} findings"
 
     def content(self) -> dict[str, Any]:
         columns = {"columns": self.columns.stored(), "features": self.columns.features} if self.columns else {}

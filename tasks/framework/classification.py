@@ -125,7 +125,7 @@ class Classification(Task[Config], Generic[Config, S]):
         return Training(
             self.examples(config, data, "train"),
             lambda params: validate(params, evaluation_batches(validation, config.batch_size)),
-            f"{data.name} ({split_sizes(data)} examples)",
+            f"{data.name} ({split_sizes(data)} examples {model.signature.kind})",
             getattr(data, "notes", ()),
             augment,
             metrics,
