@@ -45,7 +45,7 @@ def channels_last(
             "not)",
         )
     channels = images.shape[3]
-    if channels > MOST_CHANNELS:
+    if channels > MOST_CHANNELS or (not axis and channels > 4 and 2 * channels > min(images.shape[1:3])):
         raise UserError(
             f"{path}: {key} has the shape {shape}, which are volumes or videos, and this task takes images of 1 to "
             f"{MOST_CHANNELS} channels; save slices or frames of shape (examples, height, width), or name the axis of "

@@ -248,9 +248,11 @@ def decoded(
 
 
 def _single_byte_encoding(content: bytes | bytearray) -> str:
-    """The likely encoding of a Western text that is not UTF-8; "" for another, in which most letters are not ASCII."""
-    letters, others = (len(re.findall(pattern, content[:_EXAMINED])) for pattern in (rb"[A-Za-z]", rb"[\x80-\xff]"))
-    if others > max(_FEW_LETTERS, letters / 2):
+    """The likely encoding of a Western text that is not UTF-8; "" for another, whose words have no ASCII letters."""
+    sample = content[:_EXAMINED]
+    letters, others = (len(re.findall(pattern, sample)) for pattern in (rb"[A-Za-z]", rb"[\x80-\xff]"))
+    in_words = sum(map(len, re.findall(rb"[\x80-\xff]{4,}", sample)))
+    if 2 * in_words > others or others > max(_FEW_LETTERS, letters / 2):
         return ""
     return "cp1252" if re.search(rb"[\x80-\x9f]", content) else "latin-1"
 
