@@ -145,7 +145,7 @@ OWN = {
         batch_size=16,
         average=0.95,
         optimizer=OptimizerConfig(learning_rate=1e-3, weight_decay=1.0, schedule="one_cycle"),
-        stop=StopConfig(metric="accuracy"),  # of few signals; of equally accurate checkpoints the last one is taken
+        stop=StopConfig(metric="accuracy", keep="last"),  # few signals are too few to choose a checkpoint by
     ),
     "signals, trained kernels": Config(
         model="convnet",

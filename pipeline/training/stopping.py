@@ -3,7 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from typing import Any
+from typing import Any, Literal
 
 from ..errors import UserError
 from ..evaluation.metrics import LOWER_IS_BETTER
@@ -12,10 +12,13 @@ from ..options import require_at_least, require_numbers
 
 @dataclass(frozen=True)
 class StopConfig:
-    """When to stop before the epochs are over, and which checkpoint is the best."""
+    """When to stop before the epochs are over, and which checkpoint is kept."""
 
     metric: str = "loss"
     """Validation metric of the stop rules, which also chooses the best checkpoint: loss, accuracy, ..."""
+    keep: Literal["best", "last"] = "best"
+    """Parameters that the run keeps: the best by the metric, or the last, where a validation split is too small to
+    choose by."""
     patience: int = 0
     """Number of epochs without an improvement of the metric after which training stops. 0: never."""
     min_improvement: float = 0.0
@@ -37,7 +40,7 @@ class StopConfig:
 class Stopping:
     """The state of the stop rules after an evaluation: immutable, and saved in every checkpoint.
 
-    best: the best value of the metric so far; is_best: whether the last evaluation reached it.
+    best: the best value of the metric so far; is_best: whether the last evaluation reached it, or is kept anyway.
     reference: the value that an improvement must beat; epochs_without_improvement: epochs since that value.
     reason: why training stops, as a phrase; None if it continues.
 
@@ -67,15 +70,16 @@ class Stopping:
                 "--optimizer.learning-rate or set --optimizer.clip if training diverges, else choose another "
                 f"--stop.metric: this task has {', '.join(evaluation)}"
             )
-        is_best = math.isfinite(value) and (self.best is None or not self._better(self.best, value))
-        improved = math.isfinite(value) and (
+        is_finite = math.isfinite(value)
+        is_best = is_finite and (self.best is None or not self._better(self.best, value))
+        improved = is_finite and (
             self.reference is None or self._better(value, self.reference, self.config.min_improvement)
         )
         stale = 0 if improved else self.epochs_without_improvement + 1
         return Stopping(
             self.config,
             best=value if is_best else self.best,
-            is_best=is_best,
+            is_best=is_best or (is_finite and self.config.keep == "last"),
             reference=value if improved else self.reference,
             epochs_without_improvement=stale,
             reason=self._reason(value, stale),

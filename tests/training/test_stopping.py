@@ -43,6 +43,13 @@ def test_the_best_is_the_last_of_the_best():
     assert [after(config, *(0.5, 0.7, 0.7, 0.6)[: i + 1]).is_best for i in range(4)] == [True, True, True, False]
 
 
+def test_the_last_is_kept_where_nothing_chooses():
+    config = StopConfig(metric="accuracy", keep="last")
+    kept = [after(config, *(0.5, 0.7, 0.6, math.nan)[: i + 1]) for i in range(4)]
+    assert [stopping.is_best for stopping in kept] == [True, True, True, False]
+    assert kept[2].best == 0.7
+
+
 @pytest.mark.parametrize("metric", ["loss", "accuracy"])
 def test_nan_is_never_best_nor_an_improvement(metric):
     start = 0.7 if metric == "loss" else 0.3
