@@ -9,7 +9,7 @@ import jax
 from ..errors import UserError
 from ..layers.base import Layer, PyTree
 from .check import check_custom_vjp, check_gradient, check_vjp, verify
-from .make_rule import name_of
+from .make_rule import name_of, with_defaults
 from .report.report import Report
 from .report.results import VerificationError
 
@@ -83,5 +83,8 @@ def check_own_rule(
     if function.symbolic_zeros:  # its forward pass takes more than arrays; only JAX knows how to call it
         return check_custom_vjp(function, definition, arguments, **options)
     options = {"nondiff_argnums": function.nondiff_argnums} | options
-    report = check_vjp(definition, function.fwd, function.bwd, arguments, **options)
+    primal = function.fun if reference is not None else None
+    complete = with_defaults(function.fun, arguments)
+    nondiff = (*options.pop("nondiff", ()), *range(len(arguments), len(complete)))
+    report = check_vjp(definition, function.fwd, function.bwd, complete, primal=primal, nondiff=nondiff, **options)
     return dataclasses.replace(report, subject=name)

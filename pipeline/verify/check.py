@@ -1,5 +1,6 @@
 """The entry points: checks of a layer, of a ``custom_vjp`` pair, of a function with a rule inside, of a gradient."""
 
+import dataclasses
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -27,6 +28,7 @@ def check_vjp(
     names: Sequence[str] | None = None,
     nondiff_argnums: Sequence[int] = (),
     nondiff: Sequence[str | int] = (),
+    primal: Callable[..., PyTree] | None = None,
     **options: Any,
 ) -> Report:
     """Checks a pair written for ``jax.custom_vjp`` against autodiff of ``function``, and says what is wrong with it.
@@ -40,6 +42,7 @@ def check_vjp(
     names: names of the arguments, in place of the function's own parameters'.
     nondiff: names or positions of arguments into which no gradient flows, such as an ``eps``: their cotangents are not
         looked at. So it is with arguments that are left out, which have their defaults.
+    primal: what is called where nothing is differentiated, if that is not ``function``.
     options: ``checks`` (of ``CHECKS``), ``limit`` (of the relative error in float64, 1e-11) and ``seed``; ``domain``
         and ``sizes``, where the rule must hold, as in ``Domain``; and ``order=2`` for its second derivatives, too.
 
@@ -58,7 +61,7 @@ def check_vjp(
     ('fail', 'off by the constant 1.5')
     """
     rule = of_vjp(function, forward, backward, tuple(arguments), names, edges, nondiff_argnums, nondiff)
-    return check_rule(rule, **options)
+    return check_rule(dataclasses.replace(rule, primal=primal), **options)
 
 
 def check_custom_vjp(
@@ -154,4 +157,6 @@ def check_rule(rule: Rule, **options: Any) -> Report:
             with jax.enable_x64(True):
                 diagnoses = diagnose(judgement)
     seconds = time.perf_counter() - began
-    return Report(rule.subject, tuple(judgement.rows), diagnoses, places, tuple(judgement.notes), seconds)
+    return Report(
+        rule.subject, tuple(judgement.rows), diagnoses, places, tuple(judgement.notes), seconds, judgement.not_looked_at
+    )

@@ -6,16 +6,19 @@ from typing import Any
 
 import jax
 
+from .checks.attached import primal, unperturbed
 from .checks.behaviour import devices, eager, state, vmap
 from .checks.contract import contract, look_at_program
 from .checks.gradients import gradients, linearity
 from .checks.oracles import consult
-from .checks.precision import in_precision
+from .checks.precision import accumulation, in_precision
+from .checks.second_order import note_if_cut, second_derivatives
 from .checks.sensitivity import sensitivity
+from .checks.unlooked import not_looked_at
 from .programs.draws import draws_of_float32
 from .reference import GIVE_REFERENCE, differentiable, is_too_large
 from .rule import Rule
-from .trial import Judgement, Trial, in_float64
+from .trial import Judgement, Trial, bits, in_float64
 
 
 def judge(rule: Rule, **options: Any) -> Judgement:
@@ -29,6 +32,7 @@ def judge(rule: Rule, **options: Any) -> Judgement:
         if note:
             trial.judgement.note(note)
         _judge(trial, arrays)
+        trial.judgement.not_looked_at = not_looked_at(trial)
     return trial.judgement
 
 
@@ -51,9 +55,17 @@ def _judge(trial: Trial, arrays: list[Any]) -> None:
         for check, function in (("eager", eager), ("vmap", vmap), ("devices", devices)):
             if check in trial.checks:
                 trial.guard(check, lambda function=function: function(trial, arrays), refusal_counts=is_layer)
+    if trial.holds():
+        trial.guard("primal", lambda: primal(trial))
+        trial.guard("unperturbed", lambda: unperturbed(trial, arrays))
+        if trial.traceable and not is_layer:
+            look = second_derivatives if trial.order > 1 else note_if_cut
+            trial.guard("second derivative", lambda: look(trial, arrays))
     if "oracles" in trial.checks:
         trial.guard("finite differences", lambda: consult(trial))
     if trial.holds():
         for dtype, native_arrays in trial.native_arrays():
             trial.guard("gradient", lambda d=dtype, a=native_arrays: in_precision(trial, d, a), dtype)
+            if bits(dtype) < 32 and trial.holds():
+                trial.guard("accumulation", lambda d=dtype, a=native_arrays: accumulation(trial, d, a), dtype)
     trial.guard("sensitivity", lambda: sensitivity(trial))

@@ -60,8 +60,10 @@ def of_vjp(
     nondiff: Sequence[str | int] = (),
 ) -> Rule:
     """The rule of a pair written for ``jax.custom_vjp``; see ``check_vjp`` for the arguments."""
-    given, arguments = len(arguments), _with_defaults(function, forward, arguments)
-    edges = [(*edge, *arguments[given:]) if len(edge) == given else edge for edge in edges]
+    given, complete = len(arguments), with_defaults(function, arguments)
+    if len(complete) > given and not _accepts(forward, arguments):
+        edges = [(*edge, *complete[given:]) if len(edge) == given else edge for edge in edges]
+        arguments = complete
     fixed = {i: arguments[i] for i in nondiff_argnums}
 
     def with_outputs(*arguments: Any) -> tuple[PyTree, PyTree]:
@@ -71,9 +73,14 @@ def of_vjp(
     def backward_of_outputs(_: tuple, residuals_and_y: PyTree, d_y: PyTree) -> Any:
         residuals, y = residuals_and_y
         cotangents = backward(*fixed.values(), residuals, _with_float0(d_y, y))
-        left_out = len(free) - given + sum(i < given for i in fixed)
-        if isinstance(cotangents, tuple) and left_out and len(cotangents) == len(free) - left_out:
-            return (*cotangents, *[None] * left_out)
+        if not isinstance(cotangents, tuple):
+            return cotangents
+        # The rule may give a cotangent for an argument that was left out, or none for one that has its default.
+        surplus, wanted = cotangents[len(free) :], len(complete) - len(fixed)
+        if surplus and len(cotangents) == wanted:
+            return cotangents[: len(free)]
+        if len(cotangents) == given - len(fixed):
+            return (*cotangents, *[None] * (len(free) - len(cotangents)))
         return cotangents
 
     free = [argument for i, argument in enumerate(arguments) if i not in fixed]
@@ -93,15 +100,24 @@ def of_vjp(
     )
 
 
-def _with_defaults(function: Callable, forward: Callable, arguments: tuple) -> tuple:
-    """``arguments`` with the defaults of the function's signature, where the forward pass takes them, as in JAX."""
+def with_defaults(function: Callable, arguments: Sequence[PyTree]) -> tuple:
+    """``arguments`` with the defaults of the function's signature, as JAX passes them to a forward pass."""
     try:
         bound = inspect.signature(function).bind(*arguments)
-        bound.apply_defaults()
-        inspect.signature(forward).bind(*bound.args)
     except (TypeError, ValueError):  # too few or too many: the call itself will say so
         return tuple(arguments)
+    bound.apply_defaults()
     return bound.args
+
+
+def _accepts(function: Callable, arguments: tuple) -> bool:
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError:
+        return False
+    except ValueError:  # no signature to read
+        pass
+    return True
 
 
 def _differentiated(names: Sequence[str], nondiff: Sequence[str | int], given: int) -> tuple[bool, ...]:

@@ -64,7 +64,7 @@ class Judgement:
     behaviour: "not deterministic" or "state", where a check found the rule to be so.
     rule_dtype: the narrowest dtype below float64 that the rule passes through where the definition does not.
     not_finite: the probes at which the definition itself is not finite. outside: those outside of the
-        author's domain.
+        author's domain. not_looked_at: what no check looked at, and why.
     cache: what the diagnoses of several leaves have in common, and takes long to compile.
     """
 
@@ -81,6 +81,7 @@ class Judgement:
     rule_dtype: str | None = None
     not_finite: list[str] = field(default_factory=list)
     outside: list[str] = field(default_factory=list)
+    not_looked_at: tuple[str, ...] = ()
     cache: dict[Any, Any] = field(default_factory=dict)
 
     @property

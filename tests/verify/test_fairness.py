@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from jax.experimental import pallas as pl
 
-from pipeline.verify import check_vjp
+from pipeline.errors import UserError
+from pipeline.verify import check_custom_vjp, check_vjp, multiples_of
 from pipeline.verify.assertion import report_on
 
 
@@ -154,6 +155,74 @@ def default_left_out(factor):
     return check_vjp(norm, forward, backward, (normal(5),))
 
 
+def square_rule(change):
+    """The rule of x * x with a change of its cotangent, which is a function of x and d_y."""
+    return check_vjp(lambda x: x * x, lambda x: (x * x, x), lambda x, d_y: (change(x, 2 * x * d_y),), (normal(4, 3),))
+
+
+def clipped_cotangent(largest):
+    return square_rule(lambda x, d: jnp.clip(d, -largest, largest))
+
+
+def beyond_128(most):
+    return square_rule(lambda x, d: d * (jnp.arange(x.shape[-1]) < most))
+
+
+def at_zero(offset):
+    """Three numbers that are positive by chance, and a rule that is not a number at zero."""
+    norm = lambda w: w * (w * w).sum()  # noqa: E731
+
+    def backward(w, d_y):
+        length = jnp.sqrt((w * w).sum() + offset)
+        return (d_y * (w * w).sum() + 2 * w * (w * d_y).sum() * length / length,)
+
+    return check_vjp(norm, lambda w: (norm(w), w), backward, (np.abs(normal(3)),))
+
+
+def at_negative_numbers(slope):
+    backward = lambda x, d_y: (jnp.where(x > 0, d_y, slope * d_y),)  # noqa: E731
+    return check_vjp(jax.nn.relu, lambda x: (jax.nn.relu(x), x), backward, (np.abs(normal(4, 3)),))
+
+
+def undifferentiated(factor):
+    square = jax.custom_vjp(lambda x: factor * x * x)
+    square.defvjp(lambda x: (x * x, x), lambda x, d_y: (2 * x * d_y,))
+    return check_custom_vjp(square, lambda x: x * x, (normal(4),))
+
+
+def one_perturbed(factor):
+    @jax.custom_vjp
+    def multiply(x, y):
+        return x * y
+
+    def forward(x, y):
+        return x.value * y.value, (x.value, y.value * (1.0 if y.perturbed else factor))
+
+    multiply.defvjp(forward, lambda residuals, d: (d * residuals[1], d * residuals[0]), symbolic_zeros=True)
+    return report_on(multiply, (normal(3), normal(3, seed=1)))
+
+
+def second_derivative(is_right):
+    @jax.custom_vjp
+    def tanh(x):
+        return jnp.tanh(x)
+
+    held = (lambda y: y) if is_right else jax.lax.stop_gradient
+    tanh.defvjp(lambda x: (jnp.tanh(x), jnp.tanh(x)), lambda y, d_y: ((1 - held(y * y)) * d_y,))
+    return report_on(tanh, (normal(4),), order=2)
+
+
+def long_sum(dtype):
+    """A bias's gradient: in bfloat16 the sum stops growing after some hundred rows."""
+
+    def backward(_, d_y):
+        total, _ = jax.lax.scan(lambda total, row: (total + row.astype(dtype), None), jnp.zeros(3, dtype), d_y)
+        return d_y, total.astype(d_y.dtype) if d_y.dtype == jnp.bfloat16 else d_y.sum(0)
+
+    arguments = jnp.asarray(normal(8, 3), jnp.bfloat16), jnp.asarray(normal(3), jnp.bfloat16)
+    return check_vjp(lambda x, bias: x + bias, lambda x, bias: (x + bias, None), backward, arguments)
+
+
 KINDS = [
     (float32_inside, 1.0, 1.0001, "the rule passes through float32"),
     (float32_output, 1.0, 1.02, "passes through float32"),
@@ -166,6 +235,14 @@ KINDS = [
     (pallas_blocks, 1.0, 0.0, "blocks do not divide"),
     (positive_only, 1.0, 1.01, ""),
     (default_left_out, 1.0, 1.01, ""),
+    (clipped_cotangent, 1e9, 1e3, ""),
+    (beyond_128, 10**6, 128, ""),
+    (at_zero, 1e-30, 0.0, ""),
+    (at_negative_numbers, 0.0, 1.0, ""),
+    (undifferentiated, 1.0, 2.0, ""),
+    (one_perturbed, 1.0, 2.0, ""),
+    (second_derivative, True, False, ""),
+    (long_sum, jnp.float32, jnp.bfloat16, ""),
 ]
 
 
@@ -176,3 +253,19 @@ def test_only_the_wrong_one_of_a_kind_fails(make, right, wrong, note, monkeypatc
     assert report.ok, report.explanation()
     assert not note or any(note in each for each in report.notes), report.notes
     assert make(wrong).verdict == "fail"
+
+
+def test_the_report_ends_with_what_was_not_looked_at():
+    report = clipped_cotangent(1e9)
+    *_, last = str(report).splitlines()
+    assert last.startswith("not looked at: second derivatives (order=2 compares them)"), last
+    assert "not looked at" not in report.explanation() and report.to_json()["not_looked_at"]
+
+
+def test_fixed_sizes_and_a_domain_are_kept_to():
+    rule = lambda x, d_y: (jnp.where(len(x) == 4, 2, 3) * x * d_y,)  # noqa: E731
+    report = check_vjp(lambda x: x * x, lambda x: (x * x, x), rule, (normal(4, 3),), sizes="fixed")
+    assert report.ok and "other sizes (they are fixed)" in report.closing()
+    for domain, sizes in ((None, {"x:5": multiples_of(2)}), ({"y": "positive"}, None), ({"x": "positive"}, None)):
+        with pytest.raises(UserError):
+            check_vjp(lambda x: x * x, lambda x: (x * x, x), rule, (normal(4, 3),), domain=domain, sizes=sizes)

@@ -15,25 +15,29 @@ _SMALLEST_TILE = 4
 
 def proves_nothing(trial: Trial, observation: Observation) -> str:
     """Why a difference at arguments that only a check chose proves nothing; "" where it proves the rule wrong."""
-    if observation.probe.kind == "sizes":
-        return _of_tiles(trial, observation)
-    converges, _ = trial.convergence(observation.probe)
+    probe = observation.probe
+    values = ((observation.manual_y.get(name), y) for name, y in observation.y.items())
+    values_agree = all(manual is None or _close(manual, y) for manual, y in values)
+    if probe.kind == "sizes":
+        return _of_tiles(trial, observation, values_agree)
+    if probe.kind == "broadcast":
+        return "the rule does not hold where an argument is broadcast"
+    if probe.kind == "signs" and not values_agree:
+        return "its forward pass is made for numbers of one sign, as those of the example are"
+    if probe.kind == "zeros" and not (probe.by_chance and values_agree):
+        return "the rule is wrong at zero, which no number of the example is near"
+    converges, _ = trial.convergence(probe)
     return "" if converges else "an iteration has not converged there, as it has at the example arguments"
 
 
-def _of_tiles(trial: Trial, observation: Observation) -> str:
+def _of_tiles(trial: Trial, observation: Observation, values_agree: bool) -> str:
     """Where a kernel is written for whole tiles, and only the rest that fills none is wrong."""
     arrays, d_y = observation.probe.arrays, observation.probe.d_y
     fit = trial.traceable and _blocks_fit(trial.rule.define, arrays) and _blocks_fit(trial.manual_program, arrays, d_y)
     if trial.traceable and not fit:
         return "a kernel's blocks do not divide these sizes"
     constants = code.integers(trial.rule.forward, trial.rule.backward, modules=True)
-    values_wrong = any(
-        observation.manual_y[name].shape != y.shape or not _close(observation.manual_y[name], y)
-        for name, y in observation.y.items()
-        if name in observation.manual_y
-    )
-    for tile in sorted(int(number) for number in constants if number >= (2 if values_wrong else _SMALLEST_TILE)):
+    for tile in sorted(int(number) for number in constants if number >= (_SMALLEST_TILE if values_agree else 2)):
         if _only_the_rest_is_wrong(trial, observation, tile):
             return f"the rule works on whole tiles of {tile}, which these sizes are no multiple of"
     return ""

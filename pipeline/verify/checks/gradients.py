@@ -45,7 +45,8 @@ def _every_probe(trial: Trial, arrays: list[Any]) -> Iterator[Probe]:
             f"edge {i}", at_edge, cotangents(trial.rule, at_edge, trial.random), from_author=True, kind="author"
         )
     if "sizes" in trial.checks and "sizes" not in left_out and trial.traceable and not trial.judgement.wrong_leaves:
-        yield from other_sizes(trial.rule, arrays, trial.random, trial.domain)
+        smaller = lambda: trial.judgement.cache.get("smaller", False)  # noqa: E731
+        yield from other_sizes(trial.rule, arrays, trial.random, trial.domain, smaller)
 
 
 def gradients(trial: Trial, arrays: list[Any]) -> None:
@@ -58,29 +59,47 @@ def gradients(trial: Trial, arrays: list[Any]) -> None:
 
 
 def _compare_at_probes(trial: Trial, arrays: list[Any], worst: dict[tuple[str, str], Row]) -> None:
+    beyond: list[tuple[Observation, list[Row]]] = []
     for probe in _probes(trial, arrays):
         if trial.judgement.wrong_leaves and not probe.from_author and len(trial.judgement.observations) >= 5:
             break  # wrong at ordinary arguments: edges would add nothing
         observation = _observe(trial, probe)
         if observation is None:
             continue
-        if probe.kind == "sizes" and _has_size_built_in(trial, observation):
+        known = dict(trial.judgement.wrong_leaves)
+        rows = [*_value_rows(trial, observation), *_gradient_rows(trial, observation)]
+        if probe.kind == "sizes" and not all(row.ok for row in rows) and _has_size_built_in(trial, observation):
+            trial.judgement.wrong_leaves = known
+            if _is_wide(trial, probe) and not trial.judgement.cache.get("smaller"):
+                trial.judgement.cache["smaller"] = True  # where the rule holds below 128, no size is built in
+                beyond = [(observation, rows)]
+                continue
+            beyond = []
             trial.judgement.note(
                 f"not checked at {probe.name}: a size of the example arguments is a number in the rule"
             )
             continue
-        known = dict(trial.judgement.wrong_leaves)
-        rows = [*_value_rows(trial, observation), *_gradient_rows(trial, observation)]
         reason = "" if probe.from_author or all(row.ok for row in rows) else proves_nothing(trial, observation)
         if reason:
             trial.judgement.wrong_leaves = known
             trial.judgement.note(f"not checked at {probe.name}: {reason}")
             continue
-        trial.judgement.observations.append(observation)
-        for row in rows:
-            before = worst.get((row.check, row.leaf))
-            if before is None or _rank(row) > _rank(before):
-                worst[row.check, row.leaf] = row
+        new = [*beyond, (observation, rows)] if probe.kind == "sizes" else [(observation, rows)]
+        beyond = [] if probe.kind == "sizes" else beyond
+        for observation, rows in new:
+            trial.judgement.observations.append(observation)
+            for row in rows:
+                if row.check == "gradient" and row.verdict == "fail":
+                    trial.judgement.wrong_leaves.setdefault(row.leaf, observation)
+                before = worst.get((row.check, row.leaf))
+                if before is None or _rank(row) > _rank(before):
+                    worst[row.check, row.leaf] = row
+
+
+def _is_wide(trial: Trial, probe: Probe) -> bool:
+    """Whether an axis is longer than 128 that is not so among the example arguments."""
+    longest = lambda arrays: max((size for array in arrays for size in np.shape(array)), default=0)  # noqa: E731
+    return longest(probe.arrays) > 128 >= longest(trial.rule.arrays)
 
 
 def _observe(trial: Trial, probe: Probe) -> Observation | None:
@@ -96,14 +115,14 @@ def _observe(trial: Trial, probe: Probe) -> Observation | None:
     if not probe.from_author and not _all_finite(y, reference):
         trial.judgement.not_finite.append(probe.name)
         return None
-    if probe.kind not in ("", "sizes") and "eager" in trial.checks and _all_finite(manual_y, manual):
+    if probe.kind not in ("", "sizes", "broadcast") and "eager" in trial.checks and _all_finite(manual_y, manual):
         # A compiler may turn 0 * inf into 0: at edges the rule must be finite without it, too.
         eager_y, eager = trial.manual(probe.arrays, probe.d_y, eager=True)
         if not _all_finite(eager_y, eager):
             manual_y, manual = eager_y, eager
     if probe.from_author:
         return Observation(probe, reference, manual, y, manual_y)
-    if probe.kind == "sizes" and any(
+    if probe.kind in ("sizes", "broadcast") and any(
         leaf in manual and manual[leaf].shape != reference[leaf].shape for leaf in trial.rule.floats
     ):
         trial.judgement.note(f"not checked at {probe.name}: the rule is written for the sizes of the example arguments")
@@ -168,7 +187,7 @@ def _gradient_rows(trial: Trial, observation: Observation) -> Iterator[Row]:
 
 
 def linearity(trial: Trial, arrays: list[Any]) -> None:
-    """A zero cotangent must give zeros, and a sum of cotangents the sum of the results."""
+    """A zero cotangent must give zeros, a sum of cotangents the sum, and a large or a small one as much."""
     one, other = (observation.probe.d_y for observation in trial.judgement.observations[:2])
     zeros = trial.manual(arrays, [np.zeros_like(d) for d in one])[1]
     mixed = trial.manual(arrays, [0.75 * a - 1.5 * b for a, b in zip(one, other)])[1]
@@ -184,6 +203,13 @@ def linearity(trial: Trial, arrays: list[Any]) -> None:
         terms = [size_around(trial, leaf, observation.reference) for observation in trial.judgement.observations[:2]]
         terms += [largest(part[leaf]) for part in manual]
         require_equal(trial, "linearity", leaf, mixed[leaf], summed, max(terms))
+    if trial.shown_precision() == "float16":
+        return  # which 2^15 overflows
+    for factor, name in ((2.0**15, "cotangents of 2^15, as of a scaled loss"), (2.0**-15, "cotangents of 2^-15")):
+        scaled = trial.manual(arrays, [factor * d for d in one])[1]
+        for leaf in trial.rule.floats:
+            around = factor * size_around(trial, leaf, trial.judgement.observations[0].reference)
+            require_equal(trial, "linearity", leaf, scaled[leaf], factor * manual[0][leaf], around, probe=name)
 
 
 def _rank(row: Row) -> tuple[int, float]:

@@ -13,7 +13,11 @@ from ..measure import Difference, difference, largest
 from ..programs.derivatives import by_differences
 from ..rule import Rule, is_float, outputs
 from ..trial import Trial, bits, in_float64
+from .probes import Probe, Sizes, meaning
 from .tolerance import implicit_limit, size_around
+
+_LONG = 4096
+"""So many rows are accumulated, one after the other, to find sums that are kept in a low precision."""
 
 
 def in_precision(trial: Trial, dtype: str, arrays: list[Any]) -> None:
@@ -64,6 +68,58 @@ def in_precision(trial: Trial, dtype: str, arrays: list[Any]) -> None:
             trial.judgement.rule_dtype = trial.judgement.rule_dtype or dtype
         verdict, message = ("pass", "") if ok else ("fail", f"worst {apart}")
         trial.row(leaf, check, dtype, apart.relative_error, limit, verdict, message)
+
+
+def accumulation(trial: Trial, dtype: str, arrays: list[Any]) -> None:
+    """The rule's sums over many rows of cotangents of one sign: in a low precision they stop growing.
+
+    Autodiff's own error is that of the function; where it is as large, nothing can be said.
+    """
+    probe = _many_rows(trial, [in_float64(array) for array in arrays])
+    if probe is None:
+        return
+    signed = [meaning(array) in ("real", "not zero") and not np.iscomplexobj(array) for array in probe.arrays]
+    values = [
+        array if not is_float(array) else (np.abs(array) if flag else np.asarray(array)).astype(original.dtype)
+        for array, original, flag in zip(probe.arrays, arrays, signed)
+    ]
+    y = _under_native(trial, lambda: jax.eval_shape(lambda arrays: _outputs(trial.rule, arrays), values))
+    d_y = [(0.5 + np.abs(d)).astype(leaf.dtype) for d, leaf in zip(probe.d_y, y)]
+    try:
+        expected = trial.reference([in_float64(a) for a in values], [in_float64(d) for d in d_y])[1]
+        derived, manual = (part[1] for part in _under_native(trial, lambda: trial.both(values, d_y)))
+    except Exception as error:  # a rule for the sizes of the example arguments
+        raise_if_own(error)
+        trial.judgement.note(f"sums over {_LONG} rows: not checked, as it {describe_error(error)}")
+        return
+    for leaf, original in zip(trial.rule.leaves, arrays):
+        if leaf not in trial.rule.floats or leaf not in manual or manual[leaf].shape != expected[leaf].shape:
+            continue
+        around = size_around(trial, leaf, expected)
+        own = difference(derived[leaf], expected[leaf], around).relative_error
+        apart = difference(manual[leaf], expected[leaf], around)
+        eps = float(jnp.finfo(original.dtype).eps)
+        if own > 4 * eps:
+            trial.judgement.note(f"{leaf}: over {_LONG} rows autodiff itself is off by {own:.0e} in {dtype}")
+        limit = max(2 * own, 4 * eps)
+        ok = apart.relative_error <= limit or not math.isfinite(own)
+        if not ok:
+            trial.judgement.rule_dtype = trial.judgement.rule_dtype or dtype
+        verdict, message = ("pass", "") if ok else ("fail", f"summed in a low precision: worst {apart}")
+        trial.row(leaf, "accumulation", dtype, apart.relative_error, limit, verdict, message, probe.name)
+
+
+def _many_rows(trial: Trial, arrays: list[Any]) -> Probe | None:
+    """The arguments with many rows, where the function and its author allow them; None where they do not."""
+    if max((np.shape(array)[0] for array in arrays if np.ndim(array)), default=0) >= _LONG:
+        return Probe(f"{_LONG} rows or more", arrays, trial.judgement.observations[0].probe.d_y)
+    if "sizes" not in trial.checks or trial.domain.sizes == "fixed":
+        return None
+    sizes = Sizes(trial.rule, arrays, trial.domain)
+    leading = {n for n, group in enumerate(sizes.groups) if all(axis == 0 for _, axis in group)}
+    number = min(leading - sizes.unrolled(), default=None)
+    rows = lambda n, size: (_LONG,) if n == number and size < _LONG else ()  # noqa: E731
+    return sizes.resized(f"{_LONG} rows", rows, np.random.default_rng((trial.seed, 17)))
 
 
 def _under_native(trial: Trial, function: Callable[[], Any]) -> Any:

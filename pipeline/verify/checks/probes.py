@@ -17,6 +17,7 @@ import numpy as np
 
 from ..domain import Domain
 from ..faults import raise_if_own, run
+from ..programs import jaxprs
 from ..rule import Rule, is_float, is_key, outputs
 
 
@@ -27,8 +28,9 @@ class Probe:
     name: what is special about them: "as given", "large", "sizes (5, 9), (9, 6)".
     arrays: the arguments' arrays, in float64. d_y: a cotangent for every float output.
     from_author: whether these are the author's own values, where the definition's conventions at kinks count.
-    kind: "" for ordinary values, else the edge: "ties", "large", "tiny", "equal ids", "mask", "sizes"; "author" for the
-        author's own edges.
+    kind: "" for ordinary values, else the edge: "ties", "signs", "zeros", "large", "tiny", "equal ids", "mask",
+        "sizes", "broadcast"; "author" for the author's own edges.
+    by_chance: whether so few numbers of the example may be positive, or not near zero, by chance alone.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Probe:
     d_y: list[np.ndarray]
     from_author: bool = False
     kind: str = ""
+    by_chance: bool = True
 
 
 def meaning(array: Any) -> str:
@@ -155,6 +158,7 @@ def _edges(arrays: list[Any], d_y: Callable, random: np.random.Generator) -> Ite
             yield Probe("all zero", change(np.zeros_like), d_y(), kind="ties")
         yield Probe("large", change(lambda array: array * (1e4 / size(array))), d_y(), kind="large")
         yield Probe("tiny", change(lambda array: array * (1e-6 / size(array))), d_y(), kind="tiny")
+    yield from _signs_and_zeros(arrays, means, d_y, random)
     if any(what == "ids" and array.ndim and array.size > 1 for what, array in zip(means, arrays)):
         equal = [
             np.full_like(array, array.reshape(-1)[array.size // 2]) if what == "ids" and array.ndim else array
@@ -173,6 +177,31 @@ def _edges(arrays: list[Any], d_y: Callable, random: np.random.Generator) -> Ite
             yield Probe("masked at the end", [*arrays[:place], padded, *arrays[place + 1 :]], d_y(), kind="mask")
 
 
+def _signs_and_zeros(
+    arrays: list[Any], means: list[str], d_y: Callable, random: np.random.Generator
+) -> Iterator[Probe]:
+    """Both signs and zeros, in each array whose example numbers are all positive, or none of them near zero."""
+    for place, what in enumerate(means):
+        if what not in ("positive", "not negative", "unit", "not zero"):
+            continue
+        array, number = arrays[place], f" in array {place + 1}"
+        few = np.size(array) < 8
+
+        def probe(name: str, values: Any, kind: str, place: int = place, few: bool = few) -> Probe:
+            return Probe(name, [*arrays[:place], values, *arrays[place + 1 :]], d_y(), kind=kind, by_chance=few)
+
+        if what != "not zero":
+            signs = random.choice((-1.0, 1.0), np.shape(array)) if np.size(array) > 1 else -1.0
+            yield probe(f"both signs{number}", array * signs, "signs")
+        if what != "not negative":
+            yield probe(f"zeros{number}", array * random.integers(0, 2, np.shape(array)), "zeros")
+            yield probe(f"all zero{number}", np.zeros_like(array), "zeros")
+
+
+_RECURRENT = {"scan", "while", "cumprod", "cumlogsumexp", "reduce_prod", "pallas_call", "pure_callback"}
+"""Operations of functions at which more than 128 numbers in a row may overflow, or take long."""
+
+
 class Sizes:
     """Which axes of which arguments share a size: the definition is traced with other shapes to find out."""
 
@@ -186,19 +215,21 @@ class Sizes:
 
     def allows(self, sizes: dict[tuple[int, int], int]) -> bool:
         """Whether the definition accepts arguments of these sizes."""
-        shapes = [list(np.shape(array)) for array in self.arrays]
-        for (i, axis), size in sizes.items():
-            shapes[i][axis] = size
-        like = [
-            array if is_key(array) else jax.ShapeDtypeStruct(tuple(shape), array.dtype)
-            for shape, array in zip(shapes, self.arrays)
-        ]
         try:
-            run(jax.eval_shape, self.rule.define, like)
+            run(jax.eval_shape, self.rule.define, self._like(sizes))
         except Exception as error:
             raise_if_own(error)
             return False
         return True
+
+    def _like(self, sizes: dict[tuple[int, int], int]) -> list[Any]:
+        shapes = [list(np.shape(array)) for array in self.arrays]
+        for (i, axis), size in sizes.items():
+            shapes[i][axis] = size
+        return [
+            array if is_key(array) else jax.ShapeDtypeStruct(tuple(shape), array.dtype)
+            for shape, array in zip(shapes, self.arrays)
+        ]
 
     def _groups(self) -> list[tuple[tuple[int, int], ...]]:
         """The smallest sets of axes of equal size that can grow together without others."""
@@ -222,23 +253,53 @@ class Sizes:
                     break
         return groups
 
-    def _permitted(self, group: tuple[tuple[int, int], ...], size: int | None) -> int | None:
+    def _permitted(self, group: tuple[tuple[int, int], ...], size: int) -> int | None:
         """The size, or the next larger one that the domain has for these axes; None where it has none."""
-        if size is None or self.domain.sizes is None:
+        if self.domain.sizes is None:
             return size
         fits = lambda size: all(self.domain.allows(self.rule, *axis, size) for axis in group)  # noqa: E731
         return next(filter(fits, range(size, 4 * size + 260)), None)
 
-    def resized(self, name: str, new: Callable[[int, int], int | None], random: np.random.Generator) -> Probe | None:
-        """A probe with ``new(number of the group, its size)`` as each group's size; None where none is allowed.
+    def unrolled(self) -> set[int]:
+        """The groups that must not grow beyond 128: a program that is longer at larger sizes has a loop over them."""
+        kinds = jaxprs.primitives(self.rule.define, self.arrays)
+        if kinds & _RECURRENT or sum(np.size(array) for array in self.arrays) > 4096:
+            return set(range(len(self.groups)))
+        length = self._length({})
+        return {
+            number
+            for number, group in enumerate(self.groups)
+            if number >= 2 or self._length(dict.fromkeys(group, self.size(group[0]) + 2)) != length
+        }
+
+    def _length(self, sizes: dict[tuple[int, int], int]) -> int:
+        return len(jaxprs.operations(self.rule.define, self._like(sizes)))
+
+    def broadcast(self, random: np.random.Generator) -> Iterator[Probe]:
+        """Probes in which one array has a size of 1 on an axis that it has in common with others."""
+        for group in self.groups:
+            for axis in group[1:] if len(group) > 1 and self.size(group[0]) > 1 else ():
+                if self.domain.sizes is None and is_float(self.arrays[axis[0]]) and self.allows({axis: 1}):
+                    arrays = list(self.arrays)
+                    arrays[axis[0]] = np.take(arrays[axis[0]], [0], axis[1])
+                    name = f"axis {axis[1]} of {self.rule.leaves[axis[0]]} of size 1"
+                    yield Probe(name, arrays, cotangents(self.rule, arrays, random), kind="broadcast")
+                    return
+
+    def resized(
+        self, name: str, new: Callable[[int, int], tuple[int, ...]], random: np.random.Generator
+    ) -> Probe | None:
+        """A probe with the first of ``new(number of the group, its size)`` that is allowed; None where none is.
 
         Values are those of the example, repeated in a random order and changed a little.
         """
         sizes: dict[tuple[int, int], int] = {}
         for number, group in enumerate(self.groups):
-            size = self._permitted(group, new(number, self.size(group[0])))
-            if size is not None and self.allows(sizes | dict.fromkeys(group, size)):
-                sizes |= dict.fromkeys(group, size)
+            for candidate in new(number, self.size(group[0])):
+                size = self._permitted(group, candidate)
+                if size is not None and self.allows(sizes | dict.fromkeys(group, size)):
+                    sizes |= dict.fromkeys(group, size)
+                    break
         if not sizes:
             return None
         arrays = list(self.arrays)
@@ -277,21 +338,36 @@ def other_sizes(
     arrays: list[Any],
     random: np.random.Generator,
     domain: Domain = Domain(),  # noqa: B008  (frozen)
+    wants_smaller: Callable[[], bool] = lambda: False,
 ) -> Iterator[Probe]:
-    """Probes with larger sizes that differ from each other, with odd ones, and with a single example."""
+    """Probes with larger sizes that differ from each other, beyond 128 where they can, odd ones, a single example.
+
+    wants_smaller: is asked after the first whether sizes below 128 are needed, too.
+    """
     if domain.sizes == "fixed":
         return
     sizes = Sizes(rule, arrays, domain)
     # In even steps: a rule for windows of odd sizes need not be right for even ones.
-    larger = sizes.resized("other sizes", lambda number, size: size + 2 * (number + 1) if size > 1 else None, random)
-    odd = sizes.resized("odd sizes", lambda _, size: size + 1 if size >= 4 and size % 2 == 0 else None, random)
+    large = sizes.unrolled()
+
+    def grown(number: int, size: int) -> tuple[int, ...]:
+        wider = 130 + (size - 130) % 2 + 2 * number
+        return (
+            (*((wider,) if number not in large and size < wider else ()), size + 2 * (number + 1)) if size > 1 else ()
+        )
+
+    if (probe := sizes.resized("other sizes", grown, random)) is not None:
+        yield probe
+    if wants_smaller() and (probe := sizes.resized("other sizes", lambda *a: grown(*a)[-1:], random)) is not None:
+        yield probe
+    odd = sizes.resized("odd sizes", lambda _, size: (size + 1,) if size >= 4 and size % 2 == 0 else (), random)
     whole = {i for i, array in enumerate(arrays) if not is_float(array) and np.ndim(array)}
 
-    def one(number: int, size: int) -> int | None:
+    def one(number: int, size: int) -> tuple[int, ...]:
         # Not fewer rows than ids, and not fewer steps than the lengths count: those arguments would be wrong.
         reached = {i for i, axis in sizes.groups[number] if axis == 0}
         leading = all(axis == 0 for _, axis in sizes.groups[number])
-        return 1 if size > 1 and leading and whole <= reached else None
+        return (1,) if size > 1 and leading and whole <= reached else ()
 
     single = sizes.resized("one example", one, random)
-    yield from (probe for probe in (larger, odd, single) if probe is not None)
+    yield from (probe for probe in (odd, single, *sizes.broadcast(random)) if probe is not None)

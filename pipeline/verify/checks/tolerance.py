@@ -27,6 +27,9 @@ _EXCUSED = 1e-5
 _COARSEST = 1e-2
 """The largest relative error that a lower precision, or an iteration that has not quite converged, explains."""
 
+_WITH_KINKS = ("ties", "signs", "zeros", "equal ids", "mask", "sizes", "broadcast", "")
+"""The kinds of probes at which the checks may hit a kink."""
+
 _IMPLICIT = 1000
 """How many times the last change of an iteration its derivative may be off."""
 
@@ -100,13 +103,13 @@ def _allowed(trial: Trial, leaf: str, observation: Observation, part: str, apart
 
 
 def require_equal(
-    trial: Trial, check: str, leaf: str, manual: Any, expected: Any, around: float, dtype: str = "float64"
+    trial: Trial, check: str, leaf: str, manual: Any, expected: Any, around: float, probe: str = ""
 ) -> None:
     """Adds a row for two arrays that must be equal up to rounding."""
     manual, expected = np.asarray(manual), np.asarray(expected)
     if manual.shape != expected.shape:
         message = f"its shape is {list(manual.shape)}; it must be {list(expected.shape)}"
-        trial.row(leaf, check, dtype, math.inf, trial.limit, "fail", message)
+        trial.row(leaf, check, "float64", math.inf, trial.limit, "fail", message, probe)
         return
     apart = difference(manual, expected, around)
     allowed = max(
@@ -117,9 +120,8 @@ def require_equal(
     ok = min(apart.relative_error, scaled) <= allowed
     if not ok and (shown := trial.shown_precision()):
         ok = scaled <= coarse_limit(shown)
-    trial.row(
-        leaf, check, dtype, apart.relative_error, allowed, "pass" if ok else "fail", "" if ok else f"worst {apart}"
-    )
+    message = "" if ok else f"worst {apart}"
+    trial.row(leaf, check, "float64", apart.relative_error, allowed, "pass" if ok else "fail", message, probe)
 
 
 def size_around(trial: Trial, leaf: str, beside: Values) -> float:
@@ -216,7 +218,7 @@ def _is_convention(trial: Trial, leaf: str, observation: Observation) -> bool:
 
     Valid are those between the derivatives close by, element by element, with the same sums where those all agree.
     """
-    if observation.probe.from_author or observation.probe.kind not in ("ties", "equal ids", "mask", "sizes", ""):
+    if observation.probe.from_author or observation.probe.kind not in _WITH_KINKS:
         return False
     manual = observation.manual[leaf]
     if not np.isfinite(manual).all():

@@ -73,6 +73,8 @@ def _sections(results: Results, title: str) -> Iterator[Plot | Table | Section]:
         yield Section(title_of_failures, items=[str(row) for row in results.unexplained])
     if results.notes:
         yield Section("Notes", caption="None of these is a failure.", items=results.notes)
+    if results.not_looked_at:
+        yield Section("Not looked at", items=results.not_looked_at)
     if results.rows:
         yield _checks(results)
     if title != results.subject:

@@ -28,7 +28,7 @@ class Report(Results):
             worst = max(rows, key=lambda row: (not row.ok, row.relative_error))
             failed = [row for row in rows if not row.ok]
             outcome = Text(f"{len(failed)} {_WORDS[worst.verdict]}", "bold red") if failed else Text("ok", "green")
-            leaves = str(sum(bool(row.leaf) for row in rows)) if any(row.leaf for row in rows) else ""
+            leaves = str(len({row.leaf for row in rows})) if any(row.leaf for row in rows) else ""
             table.add_row(check, dtype, leaves, worst.leaf, _error(worst.relative_error), f"{worst.limit:.0e}", outcome)
         return table
 
@@ -61,6 +61,7 @@ class Report(Results):
             "diagnoses": [_diagnosis_to_json(diagnosis) for diagnosis in self.diagnoses],
             "places": [{"path": place.path, "layer": place.layer, "text": place.text} for place in self.places],
             "notes": list(self.notes),
+            "not_looked_at": list(self.not_looked_at),
             "rows": rows,
         }
 
@@ -92,7 +93,8 @@ class Report(Results):
     def __rich__(self) -> RenderableType:
         style = {"pass": "bold green", "fail": "bold red"}.get(self.verdict, "bold yellow")
         head = Text.assemble((self.verdict.upper(), style), "  ", (self.subject, "bold"))
-        return Group(head, *(Padding(Text(line), (0, 0, 0, 2)) for line in self._body()), self.table())
+        body = (Padding(Text(line), (0, 0, 0, 2)) for line in self._body())
+        return Group(head, *body, self.table(), *([Text(self.closing())] if self.closing() else []))
 
     def __str__(self) -> str:
         text = io.StringIO()

@@ -121,6 +121,7 @@ class Results:
     places: in a composed model, the layers whose own rule is wrong; those that only inherit the error are not named.
     notes: what is not wrong and worth knowing: a convention at a kink, a check that could not be made and why.
     seconds: how long it took.
+    not_looked_at: what no check looked at, and why.
     """
 
     subject: str
@@ -129,6 +130,7 @@ class Results:
     places: tuple[Place, ...] = ()
     notes: tuple[str, ...] = ()
     seconds: float = 0.0
+    not_looked_at: tuple[str, ...] = ()
 
     @property
     def verdict(self) -> Verdict:
@@ -159,6 +161,10 @@ class Results:
         """The row with the largest relative error among those of a check; None where it was not reached."""
         rows = [row for row in self.rows if (row.check, row.dtype) == (check, dtype)]
         return max(rows, key=lambda row: row.relative_error, default=None)
+
+    def closing(self) -> str:
+        """One line: what was not looked at, and why; "" where there is nothing."""
+        return f"not looked at: {'; '.join(self.not_looked_at)}" if self.not_looked_at else ""
 
     def summary(self) -> str:
         """One line: how many checks were made, and how many failed."""
