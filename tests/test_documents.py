@@ -28,6 +28,8 @@ PAGES = [
     ROOT / "README.md",
     *sorted(path for part in ("pipeline", "scripts", "tasks") for path in (ROOT / part).rglob("*.md")),
 ]
+TUTORIAL_OF_INTEROP = ROOT / "pipeline" / "interop" / "TUTORIAL.md"
+"""Its blocks run on two devices, in tests/interop/test_tutorial.py."""
 README_BYTES = 10_000
 
 
@@ -148,7 +150,7 @@ def comparable(text: str) -> list[str]:
     return re.sub(r"-?\d[\d.,]*(e[+-]\d+)?", "number", text).split()
 
 
-@pytest.mark.parametrize("page", PAGES, ids=named)
+@pytest.mark.parametrize("page", [page for page in PAGES if page != TUTORIAL_OF_INTEROP], ids=named)
 def test_python_runs(page, installed):
     run_page(page, blocks(page))
 
