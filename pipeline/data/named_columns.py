@@ -23,6 +23,7 @@ DELIMITERS = {".tsv": "\t,;|", ".csv": ",;\t|", ".txt": "\t,;|", "": "\t,;|"}
 
 Row = tuple[int, dict[str, str]]
 
+_DOTTED = re.compile(r"[A-Za-z_]\w*(\.\w+)+")
 _DIALECTS: dict[str, dict[str, Any]] = {
     "spaces after delimiters are left out": {"skipinitialspace": True},
     "a quotation mark after a backslash is read as one inside a field": {"doublequote": False, "escapechar": "\\"},
@@ -57,7 +58,7 @@ class Column:
             names, wanted = list(map(_plain, heading)), list(map(_plain, self.known))
         place = next((names.index(name) for name in wanted if name in names), None)
         if place is None and not self.chosen and any("." in name for name in heading):
-            names = [_plain(name.rpartition(".")[2]) for name in heading]
+            names = [_plain(name.rpartition(".")[2]) if _DOTTED.fullmatch(name) else "" for name in heading]
             place = next((names.index(name) for name in wanted if name in names), None)
         return place
 
