@@ -5,28 +5,20 @@ It fits if it explains every element at several observations. Hypotheses are tri
 particular; the first that fits is the diagnosis.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
-import jax.numpy as jnp
 import numpy as np
 
-from ..faults import describe_error
 from ..measure import difference
 from ..report import Diagnosis
 from ..report.results import Row
 from ..rule import Breach
 from ..trial import Judgement
-from .chain_rule import chain_rule_terms, edits, mixups, stop_gradients
-from .edges import edge_words, edges
-from .functions import functions, options
-from .inputs import inputs
+from .explain import explain
 from .numbers import describe_number
-from .places import by_place, by_place_alone
-from .relations import factors, rows, simple_relations
 from .shapes import of_shapes
-from .suspect import Suspect, constant_ratio, first_place, largest
+from .suspect import Suspect, constant_ratio
 
 KINDS = {
     "missing": "the cotangent is zero or None, and must not be",
@@ -47,6 +39,9 @@ KINDS = {
     "kink": "wrong at a kink, such as 0",
     "missing term": "one term of the chain rule is lost",
     "doubled term": "one term of the chain rule counts twice, negated, or by another factor",
+    "partial sum": "only some blocks, steps or shards of a sum count",
+    "recompute": "what the backward pass computes again differs from the forward pass",
+    "other ids": "rows are read or written by other ids",
     "missing factor": "the multiplication by an array is missing",
     "extra factor": "a multiplication by an array is too many",
     "cotangent ignored": "the same for every incoming cotangent",
@@ -85,10 +80,14 @@ def diagnose(judgement: Judgement) -> tuple[Diagnosis, ...]:
         for row in judgement.rows
         if row.check == "value" and row.verdict == "fail" and row.leaf not in explained
     ]
-    for leaf, observation in judgement.wrong_leaves.items():
-        manual = observation.manual.get(leaf)
-        if leaf not in explained and manual is not None and manual.shape == observation.reference[leaf].shape:
-            result.append(_explained(Suspect(judgement, leaf, observation)))
+    suspects = [
+        Suspect(judgement, leaf, observation)
+        for leaf, observation in judgement.wrong_leaves.items()
+        if leaf not in explained
+        and leaf in observation.manual
+        and observation.manual[leaf].shape == observation.reference[leaf].shape
+    ]
+    result += explain(suspects)
     explained = {diagnosis.leaf for diagnosis in result}
     result += [
         _of_row(row)
@@ -169,80 +168,3 @@ def _of_row(row: Row) -> Diagnosis:
         kind = "exception" if row.check not in ("vmap", "eager", "devices") else kind
     message = row.message if not text else f"{text}; {row.message}" if row.message else text
     return Diagnosis(row.leaf, kind, message, probe=row.probe)
-
-
-def _explained(suspect: Suspect) -> Diagnosis:
-    try:
-        kind, text, exact = _explanation(suspect)
-    except Exception as error:  # neither what a rule raises at other arguments nor our own faults may lose the verdict
-        kind, text, exact = "unknown", f"wrong; the diagnosis {describe_error(error)}", False
-    manual, right = suspect.manual, suspect.reference
-    where = suspect.observation.probe.name
-    return Diagnosis(suspect.leaf, kind, text, exact, where, difference(manual, right, 0.0), manual, right)
-
-
-def _explanation(suspect: Suspect) -> tuple[str, str, bool]:
-    manual = suspect.manual
-    if not np.isfinite(manual).all():
-        bad = ~np.isfinite(manual)
-        where = edge_words(suspect)
-        return (
-            "not finite",
-            f"{int(bad.sum())} of {manual.size} elements are not finite{where}, the first {first_place(bad)}",
-            True,
-        )
-    if _is_coarse(suspect):
-        size = largest(suspect.reference)
-        error = f"{largest(manual - suspect.reference) / size:.1e} of the leaf's largest number"
-        return (
-            "precision",
-            f"precision lost: the rule passes through {suspect.judgement.rule_dtype}, and its error is {error}",
-            True,
-        )
-    for hypotheses in (
-        edges,
-        simple_relations,
-        functions,
-        by_place,
-        stop_gradients,
-        factors,
-        chain_rule_terms,
-        inputs,
-        mixups,
-        edits,
-        options,
-        rows,
-        by_place_alone,
-    ):
-        for hypothesis in hypotheses(suspect):
-            if suspect.holds(hypothesis.predict):
-                return hypothesis.kind, hypothesis.text, hypotheses is not by_place_alone
-    return _inexact(suspect)
-
-
-def _is_coarse(suspect: Suspect) -> bool:
-    """Whether the rounding of a dtype that the rule passes through explains the error, and no constant factor does."""
-    narrow, right = suspect.judgement.rule_dtype, suspect.reference
-    if narrow is None:
-        return False
-    apart = largest(suspect.manual - right)
-    return apart <= 8 * float(jnp.finfo(narrow).eps) * largest(right) and constant_ratio(suspect.manual, right) is None
-
-
-def _inexact(suspect: Suspect) -> tuple[str, str, bool]:
-    manual, right, wrong = suspect.manual, suspect.reference, suspect.wrong_elements
-    size, apart = largest(right), np.abs(manual - right)
-    lost, added = (manual == 0) & (right != 0), (right == 0) & (manual != 0)
-    elsewhere = wrong & ~lost & ~added
-    if lost.any() and added.any() and not elsewhere.any() and manual.size > 3:
-        text = (
-            "as if another mask were drawn, as for dropout: zero where it must not be, not zero where it must be, and "
-            "right elsewhere"
-        )
-        return "as if", text, True
-    share = wrong.sum() / max(suspect.nonzero.sum(), 1)
-    text = f"{'all' if share == 1 else f'{100 * share:.0f} % of the'} elements are wrong, by up to "
-    text += f"{apart.max() / size if size else math.inf:.2g} of the leaf's largest number; "
-    text += "they are linear in the incoming cotangent, so the local derivative is wrong"
-    alike = float(np.real(np.vdot(manual, right))) / max(float(np.linalg.norm(manual) * np.linalg.norm(right)), 1e-300)
-    return "unknown", f"{text}; cosine similarity with the right cotangent {alike:.3f}", False

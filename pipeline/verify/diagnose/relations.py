@@ -40,7 +40,8 @@ def simple_relations(suspect: Suspect) -> Iterator[Hypothesis]:
     )
     ratio = constant_ratio(suspect.manual, right)
     if ratio is not None:
-        words = describe_number(ratio, suspect.rule, suspect.observation)
+        elsewhere = lambda at: constant_ratio(at.manual[leaf], at.reference[leaf])  # noqa: E731
+        words = describe_number(ratio, suspect.rule, suspect.observation, suspect.judgement, elsewhere)
         yield Hypothesis(
             "factor", f"off by the constant {words}", lambda observation: ratio * observation.reference[leaf]
         )

@@ -385,7 +385,7 @@ GATED = Family(
         Mistake(
             "kept by 1 - z",
             "a factor for another",
-            "missing factor, extra factor, other function, doubled term, unknown",
+            "missing factor, extra factor, other function, doubled term, as if, unknown",
             "params/recurrent",
             _ALL,
         ),
