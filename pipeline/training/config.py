@@ -7,10 +7,12 @@ from typing import Literal, TypeVar
 
 from ..backprop import Gradient
 from ..errors import UserError
-from ..options import LARGEST, SEEDS, require, require_at_least, require_numbers, require_shares
+from ..options import LARGEST, SEEDS, require, require_at_least, require_between, require_numbers, require_shares
+from ..parallel import Sharding
 from .optimizer import OptimizerConfig
 from .stopping import StopConfig
 
+MOST_DEVICES = 2**20
 MOST_MODELS = 10_000
 """The largest number of models of one run: folds or seeds."""
 
@@ -32,6 +34,11 @@ class TrainingConfig:
     """Decay of a moving average of the parameters, which is evaluated and saved in their place. 0: no average."""
     seed: int = 0
     """Random seed; the same seed gives the same parameters, byte for byte."""
+    devices: int = 1
+    """Number of devices that share each batch. 0: all there are. A CPU is divided into as many as are asked for."""
+    sharding: Sharding = "replicated"
+    """Where parameters and the optimiser's state lie: replicated (whole on every device) or fsdp (large arrays are
+    spread over the devices)."""
     precision: Literal["float32", "bfloat16"] = "float32"
     """Number type in which the model computes; parameters are always float32."""
     run_dir: Path | None = None
@@ -61,9 +68,14 @@ class TrainingConfig:
         require_numbers(self)
         require_at_least(self, epochs=1, batch_size=1, accumulate=1, log_every=1, keep=1)
         require_at_least(self, verify_every=0, save_seconds=0, profile=0)
+        require_between(self, devices=(0, MOST_DEVICES))
         require_shares(self, "average")
         divides = self.batch_size % self.accumulate == 0
         require(divides, self, "accumulate", f"a divisor of --batch-size, which is {self.batch_size}")
+        shared = self.batch_size // self.accumulate % max(self.devices, 1) == 0
+        parts = f"--batch-size / --accumulate, which is {self.batch_size // self.accumulate}"
+        require(shared, self, "devices", f"a divisor of {parts}")
+        require(self.sharding == "replicated" or self.devices != 1, self, "sharding", "replicated, with --devices 1")
 
     def total_steps(self, steps_per_epoch: int) -> int:
         """The number of steps of all epochs. Raises UserError if there are more than can be counted."""

@@ -22,6 +22,7 @@ from ..evaluation.classification import accuracy_metric
 from ..evaluation.metrics import Metrics, no_metrics
 from ..layers.base import PyTree
 from ..layers.objective import Objective
+from ..parallel import Placement
 from .arguments import (
     name_of,
     require_callbacks,
@@ -180,7 +181,8 @@ def fit(
     source = batches if isinstance(batches, Batches) else PlainBatches(batches, total_steps)
     rate = _learning_rate(config, total_steps) if optimizer is None else None
     optimizer = _update_rule(objective, params, config, optimizer, total_steps)
-    train_step = _compiled_step(objective, optimizer, config, augment, metrics, tables, donate=not callbacks)
+    placement = Placement(config.devices, config.sharding)
+    train_step = _compiled_step(objective, optimizer, config, augment, metrics, tables, placement, donate=not callbacks)
     compare = make_comparison(objective, config.seed, augment) if is_objective else None
     batch_statistics = make_batch_statistics(objective) if is_objective else lambda params, _: params
     profiler = Profiler(run.directory / FOLDER if run else Path(), config.profile)
@@ -188,7 +190,7 @@ def fit(
     folder = run or Unsaved()
     checkpoints = Checkpoints(run, config.keep) if run else Unsaved()
     with checkpoints, Events(run, config.tensorboard) if run else Unsaved() as events, profiler:
-        first = init_state(params, optimizer, config.average)
+        first = placement.state(init_state(params, optimizer, config.average))
         state, stopping, seconds = _resumed(checkpoints, first, source, config.stop, run)
         step = int(state.step)
         if run:
@@ -199,7 +201,7 @@ def fit(
             on_non_finite = partial(_raise_non_finite, objective, config, augment, checkpoints)
             logger = MetricLogger(folder, display, rate, steps_per_epoch, config.log_every, on_non_finite)
             while step < total_steps and stopping.reason is None:
-                batch = next(source)
+                batch = placement.batch(next(source))
                 step += 1
                 if compare and config.verify_every and step % config.verify_every == 0:
                     folder.log(_comparison(step, compare(state.params, batch, step - 1)))
@@ -288,6 +290,7 @@ def _compiled_step(
     augment: Augment | None,
     metrics: Metrics | None,
     tables: tuple[SparseTable, ...],
+    placement: Placement,
     donate: bool,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, dict[str, Any]]]:
     step = make_train_step(
@@ -300,7 +303,13 @@ def _compiled_step(
         augment=augment,
         metrics=metrics or (_accuracy_of_classes if isinstance(objective, Objective) else no_metrics),
     )
-    return compiler.jit(with_sparse_updates(step, tables) if tables else step, donate_argnums=0 if donate else ())
+    step = with_sparse_updates(step, tables) if tables else step
+
+    def placed_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
+        state, step_metrics = step(state, batch)
+        return placement.constrain(state), step_metrics
+
+    return compiler.jit(placed_step, donate_argnums=0 if donate else ())
 
 
 def _learning_rate(config: TrainingConfig, total_steps: int) -> Callable[[int], float]:

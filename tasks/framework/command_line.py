@@ -21,6 +21,7 @@ from pipeline.display import visible
 from pipeline.errors import UserError, explained
 from pipeline.extras import MissingExtra
 from pipeline.options import differences, flag
+from pipeline.parallel import make_cpu_devices
 from pipeline.training.checkpoints import check_run_files
 from pipeline.training.config import TrainingConfig
 from pipeline.training.loop import Interrupted
@@ -95,6 +96,8 @@ def main(task: Task[Any], arguments: Sequence[str] | None = None) -> None:
 
 def _run(task: Task[Any], arguments: Sequence[str]) -> int:
     command = _parse(task, arguments)
+    if isinstance(command, TrainingConfig):
+        make_cpu_devices(command.devices)
     _check_device()
     match command:
         case Evaluate(run=run, json=as_json):

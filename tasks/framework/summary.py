@@ -41,8 +41,11 @@ WITHOUT_EFFECT = (
     "profile",
     "tensorboard",
     "dry_run",
+    "devices",
+    "sharding",
 )
-"""Options that change neither the parameters nor the result of a run, so that a resumed run may change them."""
+"""Options that change neither the parameters nor the result of a run (devices: but for the order in which they sum), so
+that a resumed run may change them."""
 
 
 def parameter_count(params: PyTree) -> int:
