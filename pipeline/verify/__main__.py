@@ -3,8 +3,9 @@
 import inspect
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,15 +14,17 @@ import jax.numpy as jnp
 import numpy as np
 import tyro
 from rich.console import Console
+from rich.table import Table
 
 from ..errors import UserError
 from ..layers.base import Context, Layer, PyTree
-from .assertion import check_own_rule, report_on
+from .assertion import check_own_rule, has_rule_inside, own_rule, report_on, without_rules
 from .check import check_custom_vjp, check_vjp, verify
 from .faults import describe_error
 from .make_rule import describe, name_of
 from .report.report import Report
-from .targets import call, draw, draw_params, resolve
+from .rules_of_file import FoundRule, arguments_of, find_rules
+from .targets import call, draw, draw_params, resolve, resolve_file
 
 
 def option(metavar: str, name: str | None = None) -> Any:
@@ -29,9 +32,7 @@ def option(metavar: str, name: str | None = None) -> Any:
 
 
 def verify_target(
-    target: Annotated[str, tyro.conf.Positional, option("TARGET")],
-    /,
-    *,
+    *targets: Annotated[str, tyro.conf.Positional, option("TARGET")],
     reference: Annotated[str | None, option("TARGET")] = None,
     forward: Annotated[str | None, option("TARGET")] = None,
     backward: Annotated[str | None, option("TARGET")] = None,
@@ -47,16 +48,22 @@ def verify_target(
 
     A TARGET is written module:name or path/to/file.py:name. What is checked depends on the object it names:
 
-    - a jax.custom_vjp: its rule, against its own primal function (or --reference);
+    - a jax.custom_vjp or jax.custom_jvp, under jax.jit or not: its rule, against its own primal function (or
+      --reference);
+    - a function with such rules inside: against its operations without them;
     - a function with --forward and --backward: that pair, against autodiff of the function;
     - a function with --reference: the rule inside it, against autodiff of the reference;
     - a layer of this package: its rule, in training mode, with random parameters;
     - a function without arguments that returns a Report: that report.
 
+    A file alone, my_rules.py, stands for every rule in it: those above, and every function f beside f_forward and
+    f_backward (or f_fwd and f_bwd), or beside f_reference. Their arguments are f_arguments in the file, else those of
+    the command line, else random ones that the function accepts. Several rules are shown as a table.
+
     The exit code is 0 if every check passes, 1 if one does not, and 2 for a mistake in the command line.
 
     Args:
-        target: The object to check.
+        targets: The objects to check.
         reference: The same function in plain JAX, for autodiff to differentiate.
         forward: The manual forward pass, (*arguments) -> (out, residuals).
         backward: The manual backward pass, (residuals, cotangent) -> a tuple with one cotangent for each argument.
@@ -73,13 +80,72 @@ def verify_target(
     if devices < 1:
         raise UserError(f"--devices {devices}: there must be at least one")
     jax.config.update("jax_num_cpu_devices", devices)  # before anything asks for a device
-    report = Request(target, reference, forward, backward, arguments, shapes, edges, seed).report()
-    Console(width=None if sys.stdout.isatty() else 160).print(report)
+    options = (reference, forward, backward, arguments, shapes, edges, seed)
+    unjudged = 0
+    if len(targets) == 1 and not targets[0].endswith(".py"):
+        reports = [Request(targets[0], *options).report()]
+        _console().print(reports[0])
+    elif html is not None:
+        raise UserError("--html: a page is about one rule; name one, as in my_rules.py:softplus")
+    else:
+        reports, unjudged = _judge_each(targets, options)
     if html is not None:
-        report.to_html(html)
+        reports[0].to_html(html)
     if json_file is not None:
-        json_file.write_text(json.dumps(report.to_json(), indent=1) + "\n", encoding="utf-8")
-    sys.exit(0 if report.ok else 1)
+        data = reports[0].to_json() if len(targets) == 1 and ":" in targets[0] else [r.to_json() for r in reports]
+        json_file.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    sys.exit(1 if unjudged or not all(report.ok for report in reports) else 0)
+
+
+def _console() -> Console:
+    return Console(width=None if sys.stdout.isatty() else 160)
+
+
+def _judge_each(targets: Sequence[str], options: tuple) -> tuple[list[Report], int]:
+    """The reports on several targets, and how many could not be judged.
+
+    They are shown as a table, below the explanations of those that do not pass.
+    """
+    table = Table()
+    for column in ("rule", "verdict", "what is wrong", "arguments", "seconds"):
+        table.add_column(column, justify="right" if column == "seconds" else "left")
+    reports: list[Report] = []
+    unjudged = 0
+    for name, judge in _jobs(targets, options):
+        try:
+            report, arguments = judge()
+        except UserError as error:
+            table.add_row(name, "not judged", str(error))
+            unjudged += 1
+            continue
+        reports.append(report)
+        said = "; ".join(f"{d.leaf or 'the rule'}: {d.text}" for d in report.diagnoses[:2])
+        table.add_row(name, report.verdict, said, arguments, f"{report.seconds:.1f}")
+        if not report.ok:
+            _console().print(report.explanation(), markup=False, highlight=False)
+    _console().print(table)
+    return reports, unjudged
+
+
+def _jobs(targets: Sequence[str], options: tuple) -> Iterator[tuple[str, Callable[[], tuple[Report, str]]]]:
+    """Every rule's name, and what judges it."""
+    for target in targets:
+        if not target.endswith(".py"):
+            yield target, lambda target=target: (Request(target, *options).report(), "")
+            continue
+        module = resolve_file(target)
+        request = Request(target, *options)
+        rules = find_rules(module)
+        if not rules:
+            raise UserError(f"{target}: there is no rule in it; see --help for what is one")
+        judge = partial(_judge_found, module, request.given_arguments(), seed=request.seed)
+        yield from ((rule.name, partial(judge, rule)) for rule in rules)
+
+
+def _judge_found(module: Any, given: tuple | None, rule: FoundRule, seed: int) -> tuple[Report, str]:
+    """The report on a rule of a module, and what is to be said of its arguments."""
+    arguments, said = arguments_of(rule, module, given, seed)
+    return report_on(*rule.parts, *arguments, seed=seed), said
 
 
 def _check_folder(file: Path, option: str) -> None:
@@ -113,12 +179,14 @@ class Request:
             )
         if not callable(subject):
             raise UserError(f"{self.target} is {_kind(subject)}; it must be a function, a jax.custom_vjp or a layer")
-        if isinstance(subject, jax.custom_vjp):
-            return self._of_custom_vjp(subject)
+        if own_rule(subject) is not None:
+            return self._of_own_rule(subject)
         if self.forward or self.backward:
             return self._of_pair(subject)
         if self.reference:
             return self._of_function(subject)
+        if (self.arguments or self.shapes) and has_rule_inside(subject, arguments := self._tried(subject)):
+            return check_custom_vjp(subject, without_rules(subject), arguments, edges=self._edges(), seed=self.seed)
         if self.arguments or self.shapes or _needs_arguments(subject):
             raise UserError(
                 f"{self.target} is a plain function, so there is nothing to compare it with: give its rule by "
@@ -139,12 +207,14 @@ class Request:
             raise self._rejected(describe(layer), arguments, error) from error
         return verify(layer, params, x, context, seed=self.seed)
 
-    def _of_custom_vjp(self, function: jax.custom_vjp) -> Report:
-        self._refuse("a jax.custom_vjp, which has its own rule", "forward", "backward")
-        if function.fwd is None:  # raises UserError, before arguments are asked for
-            return report_on(function, ())
+    def _of_own_rule(self, function: Callable) -> Report:
+        own = own_rule(function)
+        assert own is not None
+        self._refuse(f"a {type(own).__name__}, which has its own rule", "forward", "backward")
+        if (own.jvp if isinstance(own, jax.custom_jvp) else own.fwd) is None:
+            return report_on(function, ())  # raises UserError, before arguments are asked for
         reference = self._function("reference") if self.reference else None
-        arguments = self._tried(reference or function.fun)
+        arguments = self._tried(reference or own.fun)
         return check_own_rule(function, arguments, reference, edges=self._edges(), seed=self.seed)
 
     def _of_pair(self, function: Callable) -> Report:
@@ -185,6 +255,10 @@ class Request:
         if self.arguments is None:
             return draw(self.shapes, self.seed)
         return self._sequence("arguments", self.arguments, "a tuple with one entry for each argument")
+
+    def given_arguments(self) -> tuple | None:
+        """The arguments of the command line; None where it has none."""
+        return self._arguments() if self.arguments or self.shapes else None
 
     def _edges(self) -> tuple:
         if self.edges is None:

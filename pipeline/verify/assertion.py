@@ -1,6 +1,7 @@
 """One call for every kind of rule: its arguments, one of ``FORMS``, decide how it is checked."""
 
 import dataclasses
+import functools
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -10,13 +11,15 @@ from ..errors import UserError
 from ..layers.base import Layer, PyTree
 from .check import check_custom_vjp, check_gradient, check_vjp, verify
 from .make_rule import name_of, with_defaults
+from .programs import jaxprs
 from .report.report import Report
 from .report.results import VerificationError
 
 FORMS = """\
     (function, forward, backward, arguments)  a pair written for jax.custom_vjp
     (function, reference, arguments)          a function with a rule inside, and the same in plain JAX
-    (function, arguments)                     a jax.custom_vjp, against its own primal function
+    (function, arguments)                     a jax.custom_vjp or jax.custom_jvp, against its own primal function;
+                                              any function with such a rule inside, against its operations alone
     (gradient, params, *data, loss=loss)      a whole gradient, and the scalar that it is the gradient of
     (layer, params, x, context)               a layer of this package, against its own apply"""
 """The arguments that can be checked."""
@@ -59,29 +62,62 @@ def report_on(subject: Any, *others: Any, loss: Callable | None = None, **option
         match functions:
             case [forward, backward]:
                 return check_vjp(subject, forward, backward, arguments, **options)
-            case [reference] if not isinstance(subject, jax.custom_vjp):
-                return check_custom_vjp(subject, reference, arguments, **options)
-            case [] | [_] if isinstance(subject, jax.custom_vjp):
+            case [] | [_] if own_rule(subject) is not None:
                 return check_own_rule(subject, arguments, *functions, **options)
+            case [reference]:
+                return check_custom_vjp(subject, reference, arguments, **options)
+            case [] if has_rule_inside(subject, arguments):
+                return check_custom_vjp(subject, without_rules(subject), arguments, **options)
     types = ", ".join(type(part).__name__ for part in (subject, *others))
     raise TypeError(f"gradients of ({types}) cannot be checked; the arguments must be one of\n{FORMS}")
 
 
+def own_rule(function: Callable) -> jax.custom_vjp | jax.custom_jvp | None:
+    """The function itself, or what ``jax.jit`` compiled, where it carries a rule of its own."""
+    while not isinstance(function, jax.custom_vjp | jax.custom_jvp):
+        if not hasattr(function, "__wrapped__") or not hasattr(function, "lower"):
+            return None
+        function = getattr(function, "__wrapped__")  # noqa: B009  (of which type checkers know nothing)
+    return function
+
+
+def has_rule_inside(function: Callable, arguments: Sequence[PyTree]) -> bool:
+    """Whether a custom rule is among the function's operations at these arguments."""
+    try:
+        names = jaxprs.primitives(lambda: function(*arguments))
+    except Exception:  # the checks themselves will say so
+        return False
+    return bool(names & set(jaxprs.CUSTOM_RULES))
+
+
+def without_rules(function: Callable) -> Callable:
+    """The function's operations without their custom rules, under its name and parameters."""
+    return functools.wraps(function)(jaxprs.plain(function))
+
+
 def check_own_rule(
-    function: jax.custom_vjp, arguments: Sequence[PyTree], reference: Callable | None = None, **options: Any
+    subject: Callable, arguments: Sequence[PyTree], reference: Callable | None = None, **options: Any
 ) -> Report:
-    """Checks the rule that ``defvjp`` attached to a ``jax.custom_vjp`` against the function's own primal.
+    """Checks the rule of a ``jax.custom_vjp`` or ``jax.custom_jvp``, compiled or not, against its own primal function.
 
     reference: another definition, in place of the primal function. All else as in ``check_vjp``.
 
-    Raises UserError where ``defvjp`` was not called.
+    Raises UserError where the rule was not attached.
     """
+    function = own_rule(subject)
+    assert function is not None
     name = name_of(function)
-    if function.fwd is None or function.bwd is None:
-        raise UserError(f"{name} is a jax.custom_vjp without a rule: call {name}.defvjp(forward, backward) first")
     definition = reference or function.fun
-    if function.symbolic_zeros:  # its forward pass takes more than arrays; only JAX knows how to call it
-        return check_custom_vjp(function, definition, arguments, **options)
+    if isinstance(function, jax.custom_jvp) and function.jvp is None:
+        raise UserError(f"{name} is a jax.custom_jvp without a rule: call {name}.defjvp(jvp) first")
+    if isinstance(function, jax.custom_vjp) and (function.fwd is None or function.bwd is None):
+        raise UserError(f"{name} is a jax.custom_vjp without a rule: call {name}.defvjp(forward, backward) first")
+    # Only JAX knows how to call a jvp, a forward pass that takes more than arrays, and what is compiled.
+    if isinstance(function, jax.custom_jvp) or function.symbolic_zeros or subject is not function:
+        nondiff = (*options.pop("nondiff", ()), *function.nondiff_argnums)
+        report = check_custom_vjp(subject, definition, arguments, nondiff=nondiff, **options)
+        return dataclasses.replace(report, subject=name)
+    assert function.fwd is not None and function.bwd is not None
     options = {"nondiff_argnums": function.nondiff_argnums} | options
     primal = function.fun if reference is not None else None
     complete = with_defaults(function.fun, arguments)

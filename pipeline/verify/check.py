@@ -11,8 +11,9 @@ import numpy as np
 
 from ..layers.base import Context, Layer, PyTree, children
 from .domain import Domain
+from .foreign import is_torch_function, of_torch
 from .judge import judge
-from .make_rule import of_custom_vjp, of_gradient, of_layer, of_vjp
+from .make_rule import argument_names, of_custom_vjp, of_gradient, of_layer, of_vjp
 from .report.report import Report
 from .rule import Rule
 from .trial import CHECKS, LIMIT
@@ -97,13 +98,19 @@ def check_gradient(
     """Checks ``manual_gradient(params, *data)`` against autodiff of the scalar ``loss(params, *data)`` by ``params``.
 
     ``manual_gradient`` may return the gradient, or the pair of loss and gradient as ``jax.value_and_grad`` does. It may
-    be written in NumPy. All else as in ``check_vjp``.
+    be written in NumPy, and so may ``loss``. A subclass of ``torch.autograd.Function`` is checked against PyTorch's own
+    autograd of ``loss``, a function of tensors of any shape, by all arguments. All else as in ``check_vjp``.
 
     >>> import numpy as np
     >>> params, x = np.array([0.5, 2.0]), np.array([1.0, -3.0])
     >>> check_gradient(lambda params, x: x, lambda params, x: (params * x).sum(), params, x, checks=()).ok
     True
     """
+    if is_torch_function(manual_gradient):
+        arguments = (params, *data)
+        return check_rule(
+            of_torch(manual_gradient, loss, arguments, argument_names(loss, len(arguments), names)), **options
+        )
     return check_rule(of_gradient(manual_gradient, loss, params, data, names), **options)
 
 
@@ -149,10 +156,13 @@ def check_rule(rule: Rule, **options: Any) -> Report:
     places, diagnoses = (), ()
     if not judgement.ok:
         from .diagnose import diagnose  # imported late: right rules never need it
+        from .diagnose.calls import has_calls, locate_calls
         from .diagnose.locate import locate
 
         if rule.layer is not None and any(children(rule.layer)):
             places, diagnoses = locate(rule)
+        elif has_calls(rule):
+            places, diagnoses = locate_calls(rule)
         if not diagnoses:
             with jax.enable_x64(True):
                 diagnoses = diagnose(judgement)

@@ -13,7 +13,7 @@ import numpy as np
 from .faults import UNTRACEABLE, describe_error, run
 from .foreign import by_callback
 from .programs.derivatives import by_differences, by_forward_mode
-from .rule import Rule, is_float, outputs
+from .rule import Rule, autodiff, is_float, outputs
 
 GIVE_REFERENCE = "reference= names the same function in plain JAX, for autodiff to differentiate"
 
@@ -27,6 +27,8 @@ def differentiable(rule: Rule, arrays: list[Any]) -> tuple[Rule, str]:
     Where the definition does not run at all, the rule stays as it is.
     """
     rule = _traceable(rule, arrays)
+    if rule.derivative is not autodiff:  # that of another library
+        return rule, ""
     try:
         y = outputs(run(jax.eval_shape, rule.define, arrays)).values()
     except Exception:

@@ -45,6 +45,11 @@ def resolve(target: str) -> Any:
     return value
 
 
+def resolve_file(target: str) -> ModuleType:
+    """The module in a file, which is imported."""
+    return _file(target, Path(target))
+
+
 def call(target: str, function: Any) -> Any:
     """What the function named by ``target`` returns when it is called without arguments."""
     try:

@@ -99,6 +99,61 @@ def report():
 class Rules:
     dense = staticmethod(dense)
 """
+EVERY_RULE = """
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def dense(x, kernel, bias):
+    return x @ kernel + bias
+
+
+def dense_forward(x, kernel, bias):
+    return dense(x, kernel, bias), (x, kernel)
+
+
+def dense_backward(residuals, d_y):
+    x, kernel = residuals
+    return d_y @ kernel.T, 3 * (x.T @ d_y), d_y.sum(0)
+
+
+def lookup(table, ids):
+    return table[ids]
+
+
+def lookup_fwd(table, ids):
+    return table[ids], (table, ids)
+
+
+def lookup_bwd(residuals, d_y):
+    table, ids = residuals
+    return jnp.zeros_like(table).at[ids].add(d_y), None
+
+
+lookup_arguments = np.arange(10, dtype=np.float32).reshape(5, 2), np.array([0, 3, 3])
+
+
+@jax.custom_jvp
+def sine(x):
+    return jnp.sin(x)
+
+
+sine.defjvp(lambda primals, tangents: (jnp.sin(primals[0]), jnp.cos(primals[0]) * tangents[0]))
+sine = jax.jit(sine)
+
+
+def nothing_fits(a, b):
+    return jnp.einsum("abc,cde->a", a, b)
+
+
+def nothing_fits_forward(a, b):
+    return nothing_fits(a, b), None
+
+
+def nothing_fits_backward(_, d_y):
+    return d_y, d_y
+"""
 SHAPES = ("float32[2,3]", "float32[3,5]", "float32[5]")
 PAIR = {"forward": "forward", "backward": "right"}
 PICK = {"forward": "pick_forward", "backward": "pick_backward"}
@@ -165,6 +220,18 @@ def test_an_option_that_is_not_there(folder):
 def test_options_are_looked_at_before_anything_is_done(options, message):
     with pytest.raises(UserError, match=message):
         verify_target("not_there_at_all:x", **options)
+
+
+def test_every_rule_of_a_file(tmp_path):
+    (tmp_path / "every_rule.py").write_text(EVERY_RULE)
+    done = run(tmp_path, "every_rule.py", "--devices", "1", "--json", "reports.json")
+    assert done.returncode == 1, done.stderr
+    cells = [[cell.strip() for cell in line.split("│")[1:4]] for line in done.stdout.splitlines() if "│" in line]
+    rows = {name: (verdict, said) for name, verdict, said in cells if name}
+    verdicts = {"dense": "fail", "lookup": "pass", "sine": "pass", "nothing_fits": "not judged"}
+    assert {name: verdict for name, (verdict, _) in rows.items()} == verdicts
+    assert rows["dense"][1].startswith("kernel:") and "no arguments" in rows["nothing_fits"][1]
+    assert [report["subject"] for report in json.loads((tmp_path / "reports.json").read_text())] == list(rows)[:3]
 
 
 def request_of(folder, target, **options):

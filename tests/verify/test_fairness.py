@@ -7,7 +7,7 @@ import pytest
 from jax.experimental import pallas as pl
 
 from pipeline.errors import UserError
-from pipeline.verify import check_custom_vjp, check_vjp, multiples_of
+from pipeline.verify import check_custom_vjp, check_gradient, check_vjp, multiples_of
 from pipeline.verify.assertion import report_on
 
 
@@ -76,7 +76,7 @@ def callback(factor):
 
 def in_numpy(factor):
     backward = lambda y, d_y: (factor * d_y * (1 - y**2),)  # noqa: E731
-    return check_vjp(lambda x: np.tanh(x), lambda x: (np.tanh(x),) * 2, backward, (normal(2, 3),))
+    return check_vjp(lambda x: np.tanh(x), lambda x: (np.tanh(x),) * 2, backward, (normal(3),))
 
 
 def mask_of_float32(factor):
@@ -223,6 +223,39 @@ def long_sum(dtype):
     return check_vjp(lambda x, bias: x + bias, lambda x, bias: (x + bias, None), backward, arguments)
 
 
+def custom_jvp_compiled(factor):
+    square = jax.custom_jvp(lambda x: x * x)
+    square.defjvp(lambda primals, tangents: (primals[0] ** 2, factor * 2 * primals[0] * tangents[0]))
+    return report_on(jax.jit(square), (normal(3),))
+
+
+def custom_gradient(factor):
+    sine = jax.custom_gradient(lambda x: (jnp.sin(x), lambda d_y: factor * d_y * jnp.cos(x)))
+    return report_on(lambda x: 2 * sine(x), (normal(3),))
+
+
+def gradient_in_numpy(factor):
+    loss = lambda w, x: np.sum(np.asarray(w) ** 2) * np.sum(x)  # noqa: E731
+    return check_gradient(lambda w, x: factor * 2 * w * np.sum(x), loss, normal(3), normal(2))
+
+
+def function_of_torch(factor):
+    torch = pytest.importorskip("torch")
+
+    class Square(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, w):  # pyright: ignore[reportIncompatibleMethodOverride]
+            ctx.save_for_backward(x, w)
+            return x * x * w
+
+        @staticmethod
+        def backward(ctx, d_y):  # pyright: ignore[reportIncompatibleMethodOverride]
+            x, w = ctx.saved_tensors
+            return factor * 2 * x * w * d_y, (x * x * d_y).sum(0)
+
+    return check_gradient(Square, lambda x, w: x * x * w, torch.tensor(normal(2, 3)), torch.tensor(normal(3)))
+
+
 KINDS = [
     (float32_inside, 1.0, 1.0001, "the rule passes through float32"),
     (float32_output, 1.0, 1.02, "passes through float32"),
@@ -242,6 +275,10 @@ KINDS = [
     (undifferentiated, 1.0, 2.0, ""),
     (one_perturbed, 1.0, 2.0, ""),
     (second_derivative, True, False, ""),
+    (custom_jvp_compiled, 1.0, 1.01, ""),
+    (custom_gradient, 1.0, 1.01, ""),
+    (gradient_in_numpy, 1.0, 1.01, "finite differences"),
+    (function_of_torch, 1.0, 1.01, ""),
     (long_sum, jnp.float32, jnp.bfloat16, ""),
 ]
 
