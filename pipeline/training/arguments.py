@@ -81,11 +81,17 @@ def require_count(**counts: int) -> None:
             raise ValueError(f"{name} is {count}; it must be at least 1")
 
 
-def require_metrics(evaluation: Any) -> Mapping[str, float]:
-    """The metrics of an evaluation. Raises ValueError if they are no dict of numbers."""
+def require_metrics(evaluation: Any, stop_metric: str) -> Mapping[str, float]:
+    """The metrics of an evaluation. Raises ValueError if they are no dict of numbers, or lack the stop rules' one."""
     if not isinstance(evaluation, Mapping) or not evaluation:
         kind = type(evaluation).__name__
         raise ValueError(f'evaluate returned a {kind}; it must return a dict of numbers, such as {{"loss": 0.5}}')
+    if stop_metric not in evaluation:
+        names = ", ".join(map(str, evaluation))
+        raise ValueError(
+            f"evaluate returned {names}, but config.stop.metric is {stop_metric!r}, which chooses the best parameters; "
+            f'return it, too, or name another, as in TrainingConfig(stop=StopConfig(metric="{next(iter(evaluation))}"))'
+        )
     return {name: float(value) for name, value in evaluation.items()}
 
 

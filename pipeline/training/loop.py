@@ -213,7 +213,7 @@ def fit(
                     logger.catch_up(state)
                     epoch = math.ceil(step / steps_per_epoch)
                     evaluated = batch_statistics(state.evaluated, statistics_batches)
-                    evaluation = require_metrics(evaluate(evaluated)) if evaluate else {}
+                    evaluation = require_metrics(evaluate(evaluated), config.stop.metric) if evaluate else {}
                     if evaluation:
                         line = {"kind": "evaluation", "step": step, "epoch": epoch, "split": "validation"}
                         folder.log({**line, **evaluation})

@@ -44,6 +44,10 @@ def call(**options):
         ({"config": TrainingConfig(verify_every=2)}, "verify_every can be given for an Objective only"),
         ({"config": TrainingConfig(stop=StopConfig(patience=2))}, "evaluate is None, and config.stop"),
         ({"evaluate": lambda params: 0.5}, "evaluate returned a float; it must return a dict of numbers"),
+        (
+            {"evaluate": lambda params: {"accuracy": 0.5}},
+            r"evaluate returned accuracy, but config.stop.metric is 'loss'.*StopConfig\(metric=\"accuracy\"\)",
+        ),
         ({"callbacks": [3]}, "callbacks holds a int; each must be a function"),
         ({"config": TrainingConfig(profile=2)}, "profile is given, but run is None"),
         ({"stop_requested": lambda: True}, "stop_requested is given, but run is None"),
