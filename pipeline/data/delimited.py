@@ -70,7 +70,7 @@ def split_rows(path: Path, content: str, delimiter: str) -> Iterator[tuple[int, 
     Fields between tabs or "::" may hold quotation marks; those around a whole field are removed.
     """
     if len(delimiter) == 1 and delimiter not in "\t ":
-        yield from comma_separated(path, content, delimiter)
+        yield from comma_separated(path, content, delimiter, skipinitialspace=True)
         return
     for number, line in enumerate(content.split("\n"), 1):
         fields = _between_spaces(line) if delimiter == " " else line.removesuffix("\r").split(delimiter)

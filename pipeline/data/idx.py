@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from ..display import visible
 from ..errors import UserError
 from .dataset import Source, with_numbers_as_classes
 from .limits import list_folder, open_unpacked, read_at_most, require_memory
@@ -21,6 +22,7 @@ PARTS = {
     "test": "test",
     "t10k": "test",
 }
+PREFIXED = re.compile(rf"(\w.*?)[-_.]({'|'.join(PARTS)})-(images|labels)[-.]idx\d-ubyte(\.gz)?")
 NAME = re.compile(rf"[-_.]?({'|'.join(PARTS)})-(images|labels)[-.]idx\d-ubyte(\.gz)?")
 
 
@@ -57,7 +59,8 @@ def find_idx(path: Path) -> dict[tuple[str, str], Path]:
     """The IDX files in the folder ``path``, or with the prefix ``path``, by split and "images" or "labels".
 
     With the prefix ``dir/emnist-balanced``, ``dir/emnist-balanced-train-images-idx3-ubyte.gz`` is one of them. If a
-    file is there both plain and gzipped, the plain one is used.
+    file is there both plain and gzipped, the plain one is used. A folder in which all have one prefix needs none.
+    Raises UserError for a folder in which they have several.
     """
     folder, prefix = (path, "") if os.path.isdir(path) else (path.parent, path.name)
     files = {}
@@ -65,7 +68,15 @@ def find_idx(path: Path) -> dict[tuple[str, str], Path]:
         match = NAME.fullmatch(file.name.removeprefix(prefix)) if file.name.startswith(prefix) else None
         if match:
             files[PARTS[match[1]], match[2]] = file
-    return files
+    if files or folder != path:
+        return files
+    prefixes = sorted({match[1] for file in list_folder(folder) if (match := PREFIXED.fullmatch(file.name))})
+    if len(prefixes) > 1:
+        raise UserError(
+            f"{path} has IDX files of several sets, {visible(', '.join(prefixes))}; choose one, as in "
+            f"{visible(str(path / prefixes[0]))}"
+        )
+    return find_idx(path / prefixes[0]) if prefixes else files
 
 
 def read_idx_files(path: Path) -> Source:

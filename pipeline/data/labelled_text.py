@@ -241,6 +241,10 @@ def read_folder(path: Path, options: TextOptions = USUAL) -> TextSource:
     tables = [file for file in inside if suffix_of(file) in FILES and part_of(file.name)]
     if any(part_of(file.name) == "train" for file in tables):
         return _read_part_tables(path, inside, options)
+    folders = [child for child in inside if os.path.isdir(child)]
+    if len(folders) == 1 and any(suffix_of(file) in FILES and part_of(file.name) for file in list_folder(folders[0])):
+        source = read_folder(folders[0], options)
+        return replace(source, notes=(*source.notes, f"the texts are those in {visible(folders[0].name)}"))
     files = {name: [file for file in inside if file.suffix.lower() == f".{end}"] for name, end in POLARITY.items()}
     if all(files.values()):
         return _read_lines(path, inside, files, options.encoding)

@@ -252,7 +252,8 @@ def _json_rows(path: Path, content: str, columns: Sequence[Column], notes: list[
     for number, fields in json_objects(path, content):
         if not isinstance(fields, dict):
             raise UserError(f"{path}: line {number} must be an object with {needed}")
-        if any(not column.optional and column.place_in(list(fields)) is None for column in columns):
+        places = [column.place_in(list(fields)) for column in columns if not column.optional]
+        if any(place is None or isinstance(list(fields.values())[place], dict) for place in places):
             fields = dict(flattened(fields))
         seen |= dict.fromkeys(fields)
         heading = list(fields)

@@ -20,11 +20,14 @@ PARTS = {
     "test": ("test",),
 }
 NAMES = {
-    "images": ("{}_images", "x_{}", "{}_x", "images_{}"),
+    "images": ("{}_images", "x_{}", "{}_x", "images_{}", "{}_data", "{}_features"),
     "labels": ("{}_labels", "y_{}", "{}_y", "labels_{}"),
 }
 """How the arrays of a part are named, in any case."""
-UNSPLIT = {"images": ("images", "x", "data"), "labels": ("labels", "y", "target", "targets")}
+UNSPLIT = {
+    "images": ("images", "image", "x", "data", "features"),
+    "labels": ("labels", "label", "y", "target", "targets"),
+}
 """How arrays without a part are named, which are the training part."""
 LONGEST_HEADER = 1_000
 """Bytes of an array's header; one of numbers needs about 100."""

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..display import visible
+from ..display import quoted, visible
 from ..errors import UserError
 from ..losses.base import Targets
 from .batches import padded
@@ -139,7 +139,8 @@ def _read_folder(folder: Path, options: _Options, notes: list[str]) -> dict[str,
     languages = {name.lower() for name in (options.source, options.target, *SIDES[0], *SIDES[1])}
     inside = list_folder(folder)
     for child in inside[:]:
-        inside += list_folder(child) if os.path.isdir(child) and child.name.lower() in languages else []
+        is_inner = os.path.isdir(child) and (child.name.lower() in languages or part_of(child.name))
+        inside += list_folder(child) if is_inner else []
     files = [file for file in inside if not file.name.startswith(".") and not os.path.isdir(file)]
     found = _find(files, options.source, options.target, folder)
     tables = {part_of(file.name): file for file in reversed(files) if suffix_of(file) in FILES}
@@ -195,11 +196,15 @@ def _no_training_files(
 def _split(file: Path, folder: Path) -> tuple[str, str]:
     """A file's name without its language, and the language.
 
-    It is the folder inside ``folder``, a suffix, one of ``SIDES`` at the beginning or end, or the last word.
+    It is the folder inside ``folder``, a suffix, one of ``SIDES`` at the beginning or end, or the last word. A folder
+    that is called like a part stands before the name.
     """
     name = re.sub(r"\.gz$", "", file.name, flags=re.IGNORECASE)
     name = re.sub(r"\.(xml|sgm|txt)$", "", name, flags=re.IGNORECASE)
     words = re.split(r"[._-]", name.lower())
+    if file.parent != folder and part_of(file.parent.name):
+        stem, language = _split(file, file.parent)
+        return f"{file.parent.name}.{stem}", language
     if file.parent != folder:
         language = file.parent.name
         return re.sub(rf"\.{re.escape(language)}$", "", name, flags=re.IGNORECASE), _side(language) or language
@@ -333,8 +338,9 @@ def _read_table(path: Path, options: _Options, notes: list[str]) -> Pairs:
                 f"{visible(path.name)} has no heading: column {first + 1} is taken for {source}, column {second + 1} "
                 f"for {target} (--source 1 --target 2 and the like choose others)"
             )
-        if any(len(fields) > 2 for fields in lines):
-            notes.append(f"{visible(path.name)}: the other columns are not used, such as {lines[0][-1].strip()!r}")
+        if len(lines[0]) > 2:
+            other = next(field for place, field in enumerate(lines[0]) if place not in (first, second))
+            notes.append(f"{visible(path.name)}: the other columns are not used, such as {quoted(other.strip())}")
         pairs = [(fields[first].strip(), fields[second].strip()) if any(fields) else ("", "") for fields in lines]
         pairs = pairs[1:] if is_named else pairs
     return _complete(pairs, str(path), path.name, notes)

@@ -5,7 +5,7 @@ from collections.abc import Hashable, Iterable, Mapping
 
 NAMES = {
     "train": ("train", "training"),
-    "validation": ("val", "valid", "validation", "dev"),
+    "validation": ("val", "valid", "validation", "validate", "dev"),
     "test": ("test", "testing"),
 }
 """First words of the names of each part's files and folders."""

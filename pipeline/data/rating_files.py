@@ -89,6 +89,7 @@ TITLE_FILES = ("u.item", "movies.csv", "movies.dat")
 
 _EXAMINED_LINES = 100
 _FEWEST_ITEMS = 10
+_FIRST_SECOND = 5e8
 _MOST_VALUES = 101
 """Different ratings of a scale such as 0, 0.1, ..., 10; a column of times has more."""
 _TABLES = (".csv", ".tsv", ".dat", ".txt", ".inter", ".data", *JSON, *WORKBOOKS)
@@ -369,6 +370,12 @@ def _columns(
         )
     numbered = {column.name: place for column, place in zip(COLUMNS, range(is_counted, len(first)))}
     numbered = {column.name: numbered[column.name] for column in columns if column.name in numbered}
+    if "rating" in numbered and len(numbered) == 3 and _are_times([row[numbered["rating"]] for row in rows]):
+        raise UserError(
+            f"{path} has numbers such as {quoted(first[numbered['rating']])} as the third column, which are times "
+            f"rather than ratings; choose its columns: --user-column {1 + is_counted} --item-column {2 + is_counted} "
+            f"--time-column {3 + is_counted}"
+        )
     if not _is_movielens(path):
         names = ", ".join(numbered)
         notes.append(
@@ -406,6 +413,12 @@ def _is_heading(rows: Sequence[Sequence[str]], named: Mapping[str, int]) -> bool
     if len(rows) < 2 or any(any(map(str.isdigit, name)) for name in first):
         return False
     return all(any(map(str.isdigit, field)) for field in rows[1])
+
+
+def _are_times(texts: Sequence[str]) -> bool:
+    """Whether numbers are seconds, or smaller units, since 1970: different ones, all from ``_FIRST_SECOND`` on."""
+    numbers = [float(text) for text in texts if is_number(text)]
+    return len(numbers) == len(texts) and min(numbers) >= _FIRST_SECOND and len(set(numbers)) > 1
 
 
 def _has_items_as_columns(rows: Sequence[Sequence[str]]) -> bool:

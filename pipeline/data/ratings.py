@@ -107,8 +107,8 @@ def load(
     for part, columns in source.parts.items():
         if not ranking and columns.values is None:
             raise UserError(
-                f"{name_or_path} has no ratings: its lines have a user and an item and no third column; add one, or "
-                "choose --objective ranking, which needs none"
+                f"{name_or_path} has no ratings: its lines have a user and an item and no column of ratings; name one "
+                "with --rating-column, or choose --objective ranking, which needs none"
             )
         columns = _without_unrated(columns, scale, notes)
         _check_scale(name_or_path, columns, scale)

@@ -373,9 +373,9 @@ def _labels(path: Path, name: str, cells: Sequence[tuple[int, str]], notes: list
 def _column(path: Path, name: str, cells: Sequence[tuple[int, str]], notes: list[str]) -> np.ndarray:
     """The values of a column: numbers if at least half of those that are not missing are numbers, else texts."""
     present = [cell for _, cell in cells if not _is_missing(cell)]
-    if all(cell.endswith("%") and is_number(cell[:-1]) for cell in present):
+    if all(cell.endswith("%") and is_number(cell[:-1].replace(",", ".")) for cell in present):
         notes.append(f"column {quoted(name)}: the percent signs are left out (the first: {quoted(present[0])})")
-        cells = [(line, cell.removesuffix("%").strip()) for line, cell in cells]
+        cells = [(line, cell.removesuffix("%").strip().replace(",", ".")) for line, cell in cells]
         return _objects(_number(path, name, line, cell) for line, cell in cells)
     if 2 * sum(is_number(cell) for cell in present) >= len(present):
         return _objects(_number(path, name, line, cell) for line, cell in cells)

@@ -27,7 +27,7 @@ SHAKESPEARE = {"input.txt": "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0
 SHAKESPEARE_MIRRORS = ("https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/",)
 
 TEXTS = (".txt", ".text", ".md", ".tokens", ".raw", "")
-MARKED = (".csv", ".tsv", ".html", ".htm", ".xml", ".tex", ".ipynb")
+MARKED = (".csv", ".tsv", ".html", ".htm", ".xml", ".tex", ".ipynb", ".srt", ".vtt")
 
 _MARKS = {
     codecs.BOM_UTF32_LE: "UTF-32",  # before UTF-16's, with which it begins
@@ -151,7 +151,12 @@ def _read_folder(folder: Path, encoding: str, notes: list[str]) -> str | tuple[s
     files = [file for file in list_folder(folder) if not file.name.startswith(".") and not os.path.isdir(file)]
     texts = [file for file in files if suffix_of(file) in (*TEXTS, *JSON)]
     if not texts:
-        raise UserError(f"{folder} has no text files ({', '.join((*TEXTS, *JSON))}); give a file, or name the files so")
+        below = [file for file in sorted(folder.rglob("*")) if suffix_of(file) in (*TEXTS, *JSON)]
+        below = [file for file in below if os.path.isfile(file) and not file.name.startswith(".")]
+        files, texts = [*files, *below], below
+    if not texts:
+        known = ", ".join(filter(None, (*TEXTS, *JSON)))
+        raise UserError(f"{folder} has no text files ({known}, or no suffix); give a file, or name the files so")
     words = {file: set(re.split(r"[^a-z]+", file.name.lower())) for file in texts}
     found = {part: [file for file in texts if words[file] & set(names)] for part, names in NAMES.items()}
     used = [file for of_part in found.values() for file in of_part] if found["train"] and found["test"] else texts

@@ -119,7 +119,7 @@ def test_unseen_users_and_items_have_a_note_and_a_baseline(file, tmp_path):
         (lines() + "u1\tfilm 2\t" + "9" * 5000 + "\t3\n", r"line 31 has the rating '9+ \[...\] 9+', which is not"),
         (lines() + "\tfilm 2\t3\t3\n", "line 31 has no user"),
         (lines() + "u1\tfilm 9\t7\t3\n", "line 31 has the rating 7, outside the scale from 1 to 5"),
-        ("a\tb\nc\td\n", "has no ratings: its lines have a user and an item and no third column"),
+        ("a\tb\nc\td\n", "has no ratings: its lines have a user and an item and no column of ratings; name one"),
         ("a\tb\t1\t2\t3\n", "has 5 columns, and its first line does not name them"),
         ("a\tb\t1\t2\n", "too few ratings"),
     ],

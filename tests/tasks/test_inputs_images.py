@@ -1,6 +1,6 @@
 """Images as users have them: what the account says of them, or what the refusal says."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -67,6 +67,7 @@ FOLDERS = {
     "folders in classes": read("nested", folder(inside="subject1/"), "inside their class's: 24 of 24 images"),
     "train, valid and test": read("roboflow", folder("train/", "valid/", "test/"), "24 train, 24 validation, 24 test"),
     "train and dev": read("dev", folder("train/", "dev/"), "24 validation"),
+    "train, validate and test": read("a", folder("train/", "validate/", "test/"), "24 validation"),
     "Train and Test": read("capitals", folder("Train/", "Test/"), "24 test"),
     "Training and Testing": read("longer", folder("Training/", "Testing/"), "24 test"),
     "seg_train in itself": read(
@@ -120,6 +121,19 @@ def arrays(
         name.format("label"): labels(np.arange(40) % 2),
     }
     return lambda path: np.savez(path, **own, **more)
+
+
+def idx(path: Path, names: Sequence[str]) -> None:
+    """The files of a set as EMNIST has them, with a name before their own."""
+    path.mkdir()
+    pixels, labels = (
+        np.random.default_rng(0).integers(0, 256, (40, 12, 12), np.uint8),
+        np.arange(40, dtype=np.uint8) % 2,
+    )
+    for name in names:
+        for kind, values in (("images", pixels), ("labels", labels)):
+            head = bytes([0, 0, 8, values.ndim]) + np.array(values.shape, ">u4").tobytes()
+            (path / f"{name}-train-{kind}-idx{values.ndim}-ubyte").write_bytes(head + values.tobytes())
 
 
 KERAS: dict[str, Any] = {
@@ -184,6 +198,9 @@ ARCHIVES = {
     "another array": read("a.npz", arrays(notes=np.zeros(3)), "has 1 more arrays, which are not used: notes"),
     "a missing pixel": refused("a.npz", arrays(images=lambda x: np.where(x == 7, np.nan, x)), "pixel that is NaN"),
     "no archive": refused("a.npz", b"hello", "cannot be read as a NumPy archive"),
+    "singular names": read("a.npz", arrays("{}"), "0 13, 1 14"),
+    "IDX files of a set": read("emnist", partial(idx, names=("emnist-letters",)), "27 train, 3 validation"),
+    "IDX files of two sets": refused("emnist", partial(idx, names=("a", "b")), "of several sets, a, b; choose one"),
     "one array": refused("a.npy", saved(lambda file: np.save(file, np.zeros(3))), "is not a data set"),
 }
 

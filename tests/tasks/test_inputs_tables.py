@@ -83,6 +83,10 @@ DIAGNOSIS = {
     "a title": refused("a.csv", "Patients,,\n" + table(), "remove what stands before the line of the names"),
     "trailing delimiters": read("a.csv", table(f"{HEAD},", "{0},7{0},{1},"), "the delimiter at the ends of lines"),
     "a trailing delimiter in the heading": read("a.csv", table(f"{HEAD},"), "the delimiter at the ends of lines"),
+    "spaces before quotation marks": read("a.csv", table('"age", "label"', '{0}, "{1}"'), "ill 13, well 14"),
+    "percentages": read(
+        "a.csv", table("age;label", "{0},5%;{1}"), "the percent signs are left out (the first: '10,5%')"
+    ),
     "no heading": refused("wdbc.data", table("", "{0},7{0},{1}"), "looks like a row", "--no-header", "as in --label 2"),
     "no heading, as an option says": read("a.data", table("", "{0},7{0},{1}"), "27 train", options=NO_HEADER),
     "measures without a heading": refused(
@@ -238,6 +242,9 @@ RATINGS = {
     "pairs": refused("a.csv", PAIRS, "choose --objective ranking, which needs none"),
     "pairs that are ranked": read(
         "a.csv", PAIRS, ALL, "a random item of every user is tested", options="--objective ranking"
+    ),
+    "times in place of ratings": refused(
+        "a.tsv", ratings("", "{0}\t{1}\t{3}"), "which are times rather than ratings", "--time-column 3"
     ),
     "row numbers": read("a.csv", ratings("", "{5},{0},{1},{2}"), "the first column of a.csv is left out", ALL),
     "a pandas index": read("a.csv", ratings(",user,item,rating", "{5},{0},{1},{2}"), "not used: 'column 1'", ALL),

@@ -102,6 +102,7 @@ LABELLED = {
         {"train.tsv": texts("label\tsentence", "{0}\t{1}"), "test.tsv": "index\tsentence\n1\ta\n"},
         "test.tsv is not read: it has no column of classes",
     ),
+    "Hugging Face's folder": read("a", {"data/train-0-of-1.csv": texts(), "data/test-0-of-1.csv": texts()}, "40 test"),
     "class folders": read("a", files(), OK),
     "aclImdb": read(
         "aclImdb",
@@ -152,6 +153,8 @@ CORPUS = {
         "a", {"1.txt": TEXT, "2.txt": TEXT, "a.png": b"x"}, "2 files are put together", "1 files of a are"
     ),
     "JSON": read("a.jsonl", jsonl("label", "text") * 4, "of 160 JSON objects the text is read"),
+    "subtitles": read("a.srt", "1\n00:00:01,000 --> 00:00:02,000\n" + TEXT, "is read as plain text, with its marks"),
+    "texts in folders": read("a", {"x/1.txt": TEXT, "y/2.txt": TEXT}, "2 files are put together"),
     "a Word document": refused("a.docx", b"PK\3\4" + b"x" * 99, "is a zip archive or an Office document"),
     "a short text": refused("a.txt", TEXT[:600], "the validation part of", "choose a smaller --context"),
     "no text": refused("a.txt", " \n" * 99, "has no text in it"),
@@ -194,6 +197,7 @@ PARALLEL = {
     "source and target": read("a", sides("source.txt", "target.txt"), "source.txt is taken for en (--source)"),
     "languages as last words": read("a", sides("train_en.txt", "train_de.txt"), PARTS),
     "folders of languages": read("a", sides("en/train.txt", "de/train.txt"), PARTS),
+    "folders of parts": read("a", sides("train/a.en", "train/a.de") | sides("test/a.en", "test/a.de"), "40 test pairs"),
     "blank lines at one end": read(
         "a",
         sides("train.en", "train.de") | {"train.de": "".join(f"{b}\n" for _, b in PAIRS) + "\n\n"},
@@ -217,6 +221,9 @@ PARALLEL = {
         "a", sides("train.fr", "train.de"), "it has training files in de, fr. Name two", "--source"
     ),
     "a table of tabs": read("a.tsv", pairs("{0}\t{1}\tCC-BY\n"), "column 1 is taken for en", "such as 'CC-BY'"),
+    "Tatoeba's sentences": read(
+        "a.tsv", pairs("7\t{0}\t9\t{1}\n"), "column 2 is taken for en, column 4 for de", "not used, such as '7'"
+    ),
     "a table with a heading": read("a.csv", pairs('"{0}","{1}"\n', "en,de\n"), PARTS),
     "a table of other names": refused(
         "a.csv", pairs('"{0}","{1}"\n', "English,German\n"), "--source chooses another column"
