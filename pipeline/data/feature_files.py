@@ -75,10 +75,11 @@ def read_features(path: Path, limit: int | None = None) -> Features:
     return _checked(str(path), _read_npy(path, limit) if path.suffix.lower() == ".npy" else _read_htk(path, limit))
 
 
-def index(path: Path, archive_folder: Path | None = None) -> dict[str, Place]:
+def index(path: Path, folder: Path | None = None) -> dict[str, Place]:
     """The matrices of an archive by their names: a ``.npz``, ``.ark`` or ``.scp`` file.
 
-    archive_folder: where an ``.scp`` file's paths start; None: in its own folder, or in the current one as in Kaldi.
+    folder: where the paths in an ``.scp`` file may start, besides the current folder, its own and the two above it, in
+        which Kaldi's scripts run.
     Raises UserError for a file that is none of these, is broken, or has a name twice.
     """
     suffix = path.suffix.lower()
@@ -88,7 +89,7 @@ def index(path: Path, archive_folder: Path | None = None) -> dict[str, Place]:
         with open_file(path) as file:
             pairs = [(name, Place(path, offset=offset)) for name, offset in read_entries(file, str(path))]
     elif suffix == ".scp":
-        pairs = list(_script(path, archive_folder or path.parent))
+        pairs = list(_script(path, [folder or path.parent, *path.absolute().parents[:3]]))
     else:
         raise UserError(f"{path} is not an archive of features; give a {', '.join(ARCHIVES)} file")
     places = dict(pairs)
@@ -244,7 +245,7 @@ def _read_htk(path: Path, limit: int) -> Features:
     return Features(values, period / _TICKS or None)
 
 
-def _script(path: Path, folder: Path) -> Iterator[tuple[str, Place]]:
+def _script(path: Path, folders: Sequence[Path]) -> Iterator[tuple[str, Place]]:
     """The lines of an ``.scp`` file, "NAME FILE:POSITION[ROWS,COLUMNS]"; a file may also be of one utterance."""
     with open_file(path) as file:
         content = bytes(read_at_most(file, default_limit()))
@@ -253,11 +254,13 @@ def _script(path: Path, folder: Path) -> Iterator[tuple[str, Place]]:
     for number, line in enumerate(lines, 1):
         if line.strip():
             name, _, where = line.strip().partition(" ")
-            yield name, parse_place(where.strip(), folder, f"{path}: line {number}")
+            yield name, parse_place(where.strip(), folders, f"{path}: line {number}")
 
 
-def parse_place(text: str, folder: Path, line: str) -> Place:
+def parse_place(text: str, folders: Sequence[Path], line: str) -> Place:
     """The place that Kaldi's "FILE:POSITION[FIRST:LAST]" names. line: file and line, for messages.
+
+    folders: where the file's path may start, besides the current folder; or they have the file itself.
 
     Raises UserError for a command, which is never run, and for what names no file.
     """
@@ -268,10 +271,10 @@ def parse_place(text: str, folder: Path, line: str) -> Place:
     file, _, position = text.rpartition(":")
     is_archive = bool(file) and position.isdecimal() and len(position) < 19
     name = file if is_archive else text
-    places = [folder / name, Path(name), folder / Path(name).name]
+    places = [*(folder / name for folder in folders), Path(name), *(folder / Path(name).name for folder in folders)]
     found = next((place for place in places if os.path.isfile(place)), None)
     if found is None:
-        raise UserError(f"{line} names {visible(str(folder / name))}, which is not a file; correct it")
+        raise UserError(f"{line} names {visible(str(folders[0] / name))}, which is not a file; correct it")
     return Place(found, None, int(position) if is_archive else None, rows, columns)
 
 

@@ -5,7 +5,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 from ..display import visible
 from ..errors import UserError
@@ -34,9 +34,13 @@ MOST_NAMED = 5
 """Number of faulty lines or files that a message names."""
 
 
+Units = Literal["characters", "tokens", "lexicon"]
+"""What transcripts are divided into."""
+
+
 @dataclass(frozen=True)
 class ManifestColumns:
-    """Options of a manifest: the names of its columns, and its encoding."""
+    """Options of a manifest: the names of its columns, its encoding, and what its texts consist of."""
 
     path_column: str = ""
     """Column with the paths of recordings. Empty: path, or another usual name, such as audio_filepath."""
@@ -46,6 +50,24 @@ class ManifestColumns:
     """Encoding of the texts. Empty: UTF-8, or UTF-16 where a file shows it."""
     delimiter: str = ""
     """Delimiter of the fields: a character, or tab, semicolon, pipe or comma. Empty: recognised."""
+    allow_outside: bool = False
+    """Read recordings outside the folder of the file that names them."""
+    units: Units = "characters"
+    """What the model writes: the characters of the texts in lower case; tokens, what stands between spaces in the
+    texts, such as phones; or lexicon, the units in which --lexicon spells their words."""
+
+    @property
+    def unit_name(self) -> str:
+        """What the model writes, for people."""
+        return "characters" if self.units == "characters" else "units"
+
+    def normal(self, text: str) -> str:
+        """A transcript with single spaces between words, in lower case unless it consists of tokens.
+
+        >>> ManifestColumns().normal(" Turn  the Light on"), ManifestColumns(units="tokens").normal(" T  @: n")
+        ('turn the light on', 'T @: n')
+        """
+        return " ".join(text.split()) if self.units == "tokens" else normal(text)
 
     def columns(self) -> tuple[Column, ...]:
         """``COLUMNS`` with the names that were chosen."""
@@ -80,9 +102,7 @@ def normal(text: str) -> str:
     return " ".join(text.lower().split())
 
 
-def read_manifests(
-    path: Path, options: ManifestColumns, allow_outside: bool, notes: list[str]
-) -> dict[str, list[Entry]]:
+def read_manifests(path: Path, options: ManifestColumns, notes: list[str]) -> dict[str, list[Entry]]:
     """The recordings of each part, which must exist; notes are extended by what is left out or guessed.
 
     path: a manifest, or a folder: with manifests, as LibriSpeech, Kaldi and VoxForge have them, or with a file of text
@@ -90,21 +110,21 @@ def read_manifests(
     Raises UserError for a path that is none of these, and for lines that name no file, or one outside of the folder.
     """
     if os.path.isdir(path):
-        parts = _librispeech(path, options, notes) or _kaldi(path, options, allow_outside, notes)
+        parts = _librispeech(path, options, notes) or _kaldi(path, options, notes)
         parts = parts or _prompts(path, options, notes)
         if not parts and not any(suffix_of(file) in SUFFIXES for file in list_folder(path)):
-            parts = _texts_beside(path, options, notes)
+            parts = texts_beside(path, options, notes)
         if parts:
             return parts
-        files = _find_manifests(path, notes)
+        files = find_manifests(path, notes)
     else:
         files = {"train": path}
-    return {part: _read_manifest(file, options, allow_outside, notes) for part, file in files.items()}
+    return {part: _read_manifest(file, options, notes) for part, file in files.items()}
 
 
-def _find_manifests(folder: Path, notes: list[str]) -> dict[str, Path]:
-    """The only manifest in a folder, or the manifests of its parts."""
-    files = [file for file in list_folder(folder) if suffix_of(file) in SUFFIXES and not file.name.startswith(".")]
+def find_manifests(folder: Path, notes: list[str], suffixes: Sequence[str] = SUFFIXES) -> dict[str, Path]:
+    """The only manifest in a folder, or the manifests of its parts. Raises UserError if there is none."""
+    files = [file for file in list_folder(folder) if suffix_of(file) in suffixes and not file.name.startswith(".")]
     parts: dict[str, Path] = {}
     for file in files:
         part = part_of(file.name)
@@ -124,14 +144,14 @@ def _find_manifests(folder: Path, notes: list[str]) -> dict[str, Path]:
     return parts
 
 
-def _read_manifest(path: Path, options: ManifestColumns, allow_outside: bool, notes: list[str]) -> list[Entry]:
+def _read_manifest(path: Path, options: ManifestColumns, notes: list[str]) -> list[Entry]:
     """The lines of a manifest. Paths are relative to the manifest's folder, or to clips/ or wavs/ in it."""
     content = read_encoded(path, options.encoding, notes=notes)
     lines = _ljspeech(path, content, notes)
     if lines is None:
         rows = read_rows(path, content, options.columns(), notes, options.delimiter)
         lines = [_Line(line, row["path"], row["text"], row.get("speaker", "")) for line, row in rows if row]
-    return _entries(path, lines, allow_outside, notes)
+    return _entries(path, lines, options, options.allow_outside, notes)
 
 
 def _ljspeech(path: Path, content: str, notes: list[str]) -> list[_Line] | None:
@@ -165,7 +185,7 @@ def _librispeech(folder: Path, options: ManifestColumns, notes: list[str]) -> di
             if name:
                 recording = _resolved(file.parent, name)
                 lines.append(_Line(number, recording.name if recording else name, text, name.split("-")[0]))
-        parts.setdefault(part or "train", []).extend(_entries(file, lines, False, notes))
+        parts.setdefault(part or "train", []).extend(_entries(file, lines, options, False, notes))
     if parts and "train" not in parts:
         raise UserError(
             f"{folder} has recordings for {', '.join(parts)} alone; give a folder with train-clean or another"
@@ -173,7 +193,7 @@ def _librispeech(folder: Path, options: ManifestColumns, notes: list[str]) -> di
     return parts
 
 
-def _kaldi(folder: Path, options: ManifestColumns, allow_outside: bool, notes: list[str]) -> dict[str, list[Entry]]:
+def _kaldi(folder: Path, options: ManifestColumns, notes: list[str]) -> dict[str, list[Entry]]:
     """The recordings that wav.scp names and the texts of "text", in a folder or in one of each part."""
     folders = {"train": folder}
     if not os.path.isfile(folder / "wav.scp"):
@@ -216,7 +236,7 @@ def _kaldi(folder: Path, options: ManifestColumns, allow_outside: bool, notes: l
             for key, (line, value) in scp.items()
             if key in texts
         ]
-        parts[part] = _entries(of_part / "wav.scp", lines, allow_outside, notes)
+        parts[part] = _entries(of_part / "wav.scp", lines, options, options.allow_outside, notes)
     return parts
 
 
@@ -234,16 +254,21 @@ def _prompts(folder: Path, options: ManifestColumns, notes: list[str]) -> dict[s
                 last = name.rpartition("/")[2]
                 places = (place for inside in ("wav", "flac", "") if (place := _resolved(top / inside, last)))
                 lines.append(_Line(number, next(places, last), text, top.name.rpartition("-")[0] or top.name))
-        entries += _entries(file, lines, False, notes, top)
+        entries += _entries(file, lines, options, False, notes, top)
     return {"train": entries} if entries else {}
 
 
-def _texts_beside(folder: Path, options: ManifestColumns, notes: list[str]) -> dict[str, list[Entry]]:
-    """The recordings that have a file of text beside them; TIMIT's texts begin with two numbers of samples."""
+def texts_beside(
+    folder: Path, options: ManifestColumns, notes: list[str], suffixes: Sequence[str] = (".wav", ".flac", ".mp3")
+) -> dict[str, list[Entry]]:
+    """The recordings that have a file of text beside them; TIMIT's texts begin with two numbers of samples.
+
+    suffixes: of the recordings. Raises UserError if they are in folders for other parts than training alone.
+    """
     parts: dict[str, list[Entry]] = {}
     lines: dict[str, list[_Line]] = {}
     silent = []
-    for file in sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".wav", ".flac", ".mp3")):
+    for file in sorted(path for path in folder.rglob("*") if path.suffix.lower() in suffixes):
         beside = [file.with_suffix(ending) for ending in TEXT_ENDINGS if os.path.isfile(file.with_suffix(ending))]
         if not beside:
             silent.append(file)
@@ -254,7 +279,7 @@ def _texts_beside(folder: Path, options: ManifestColumns, notes: list[str]) -> d
         speaker = file.parent.name if len(below) > 1 else ""
         lines.setdefault(part, []).append(_Line(1, file.relative_to(folder), text, speaker))
     for part, of_part in lines.items():
-        parts[part] = _entries(folder / "texts", of_part, False, notes)
+        parts[part] = _entries(folder / "texts", of_part, options, False, notes)
     if parts and "train" not in parts:
         raise UserError(f"{folder} has recordings for {', '.join(parts)} alone; name the folder for training train")
     if parts:
@@ -266,18 +291,23 @@ def _texts_beside(folder: Path, options: ManifestColumns, notes: list[str]) -> d
 
 
 def _entries(
-    path: Path, lines: Sequence[_Line], allow_outside: bool, notes: list[str], folder: Path | None = None
+    path: Path,
+    lines: Sequence[_Line],
+    options: ManifestColumns,
+    allow_outside: bool,
+    notes: list[str],
+    folder: Path | None = None,
 ) -> list[Entry]:
     """The lines of a list whose recordings are there and have a text. folder: where they must be; None: the list's."""
     files = [_resolved(path.parent, str(line.path)) for line in lines]
-    _refuse(
+    refuse_lines(
         [(line.number, str(path.parent / line.path)) for line, file in zip(lines, files) if file is None],
         path,
         "which is not a file, nor is it one in clips/ or wavs/ there; correct the line, or remove it",
     )
     found = [(line, file) for line, file in zip(lines, files) if file is not None]
-    outside = [] if allow_outside else [pair for pair in found if not _is_below(pair[1], folder or path.parent)]
-    _refuse(
+    outside = [] if allow_outside else [pair for pair in found if not is_below(pair[1], folder or path.parent)]
+    refuse_lines(
         [(line.number, str(file)) for line, file in outside],
         path,
         "which is outside the manifest's folder; move the recording there, or allow such paths with --allow-outside",
@@ -289,20 +319,21 @@ def _entries(
         count = f"{len(elsewhere)} of {len(found)} paths in {visible(path.name)}"
         notes.append(f"{count} are not relative to its folder, or lack an ending (the first: {first})")
     entries = [
-        Entry(file, normal(line.text), line.speaker, f"{path}: line {line.number}: ")
+        Entry(file, options.normal(line.text), line.speaker, f"{path}: line {line.number}: ")
         for line, file in found
-        if normal(line.text)
+        if options.normal(line.text)
     ]
     if not entries:
         raise UserError(f"{path} has no recordings with a text; add lines with a path and a text")
-    empty = [line.number for line, _ in found if not normal(line.text)]
+    empty = [line.number for line, _ in found if not options.normal(line.text)]
     if empty:
         first = f"(the first: line {empty[0]})"
         notes.append(f"{len(empty)} lines of {visible(str(path))} left out: they have no text {first}")
     return entries
 
 
-def _refuse(lines: Sequence[tuple[int, str]], path: Path, what: str) -> None:
+def refuse_lines(lines: Sequence[tuple[int, str]], path: Path, what: str) -> None:
+    """Raises UserError if there are lines, numbers and what they name, that a list must not have."""
     if lines:
         number, name = lines[0]
         others = ", ".join(str(line) for line, _ in lines[1:MOST_NAMED]) + (", ..." if len(lines) > MOST_NAMED else "")
@@ -319,6 +350,6 @@ def _resolved(folder: Path, name: str) -> Path | None:
     return next((file for file in candidates if os.path.isfile(file)), None)
 
 
-def _is_below(file: Path, folder: Path) -> bool:
+def is_below(file: Path, folder: Path) -> bool:
     """Whether a file is in a folder or one below it, when all symbolic links are followed."""
     return Path(os.path.realpath(file)).is_relative_to(os.path.realpath(folder))

@@ -29,6 +29,8 @@ from .batches import padded, rounded_up
 
 BUCKETS = 5
 """Number of lengths to which batches are padded: each is compiled once."""
+EXCESS = 0.1
+"""Share of frames that padding may add where that saves a bucket."""
 MULTIPLE = 8
 """Lengths to which batches are padded are multiples of this."""
 
@@ -116,11 +118,15 @@ def stretch(sequence: Float[np.ndarray, "_ features"], factor: float) -> Float[n
     return (1 - share) * sequence[before] + share * sequence[np.minimum(before + 1, len(sequence) - 1)]
 
 
-def bucket_lengths(lengths: Sequence[int] | np.ndarray, buckets: int = BUCKETS) -> tuple[int, ...]:
+def bucket_lengths(
+    lengths: Sequence[int] | np.ndarray, buckets: int = BUCKETS, excess: float = EXCESS
+) -> tuple[int, ...]:
     """At most ``buckets`` lengths to which sequences of these ``lengths`` are padded, with the least padding in all.
 
     Each is a multiple of ``MULTIPLE``; the last one holds the longest sequence. Found by dynamic programming over the
     different lengths.
+
+    excess: fewer buckets are chosen where they have at most this share of frames more, since each is compiled once.
 
     >>> bucket_lengths([10, 11, 12, 100, 101, 300], buckets=3)
     (16, 104, 304)
@@ -129,14 +135,16 @@ def bucket_lengths(lengths: Sequence[int] | np.ndarray, buckets: int = BUCKETS) 
     upto = np.concatenate([[0], np.cumsum(counts)])
     # cost[i]: the least number of padded frames of the first i different lengths, in the buckets so far.
     cost = np.concatenate([[0.0], np.full(len(sizes), np.inf)])
-    steps = []
+    steps, costs = [], []
     for _ in range(min(buckets, len(sizes))):
         ways = cost[None, :-1] + sizes[:, None] * (upto[1:, None] - upto[None, :-1])
         ways = np.where(np.tri(len(sizes), dtype=bool), ways, np.inf)
         steps.append(ways.argmin(1))
         cost = np.concatenate([[0.0], ways.min(1)])
+        costs.append(cost[-1])
+    enough = next(count for count, frames in enumerate(costs, 1) if frames <= (1 + excess) * min(costs))
     chosen, end = [], len(sizes)
-    for step in reversed(steps):
+    for step in reversed(steps[:enough]):
         if end:
             chosen.append(int(sizes[end - 1]))
             end = int(step[end - 1])
@@ -191,9 +199,13 @@ class FeatureSequences:
     def __len__(self) -> int:
         return len(self.sequences)
 
-    @cached_property
+    @property
     def lengths(self) -> np.ndarray:
         """Number of frames of each sequence."""
+        return self._lengths
+
+    @cached_property
+    def _lengths(self) -> np.ndarray:
         return np.asarray([len(sequence) for sequence in self.sequences], np.int64)
 
     @cached_property
@@ -231,7 +243,7 @@ class TranscribedSequences(FeatureSequences):
         """Which sequences are long enough for their transcripts: bool, (sequences,)."""
         return is_feasible(self.labels, self.frames(self.lengths, int(self.lengths.max())))
 
-    def of(self, rows: Sequence[int] | np.ndarray) -> "TranscribedSequences":
+    def of(self, rows: Sequence[int]) -> "TranscribedSequences":
         """The examples at these rows."""
         sequences, labels = ([values[row] for row in rows] for values in (self.sequences, self.labels))
         return replace(self, sequences=sequences, labels=labels)

@@ -12,8 +12,11 @@ import numpy as np
 from ..display import quoted, visible
 from ..errors import UserError
 from ..extras import extra
+from .arpa import Arpa
 from .audio import read_audio
 from .delimited import suffix_of
+from .folder import files_in
+from .lexicon import Lexicon
 from .limits import default_limit
 from .manifests import MOST_NAMED, SUFFIXES, Entry, ManifestColumns, normal, read_manifests
 from .parts import notes_on_copies
@@ -22,6 +25,8 @@ from .synthetic import commands, espeak
 __all__ = ["KNOWN", "ManifestColumns", "Recordings", "Speech", "join", "load", "normal"]
 
 KNOWN = ("commands", "fsdd")
+AUDIO = (".wav", ".flac")
+"""Suffixes of the recordings that are read from a folder, for prediction."""
 COMMANDS_SIZES = {"train": 2_700, "validation": 250, "test": 250}
 ACCENTS = ("en-us", "en", "en-gb-x-rp", "en-gb-scotland")
 VOICES = {
@@ -73,6 +78,8 @@ class Speech:
     """Recordings in three parts.
 
     texts: the transcripts of training utterances, which may be connected recordings; notes: what was left out, and why.
+    hop: seconds between the frames of recordings that are given as features. lexicon, language_model: of the words that
+    a recogniser may write; None: any.
     """
 
     name: str
@@ -81,6 +88,9 @@ class Speech:
     test: Recordings
     texts: Sequence[str]
     notes: tuple[str, ...] = ()
+    hop: float | None = None
+    lexicon: Lexicon | None = None
+    language_model: Arpa | None = None
 
 
 def load(
@@ -90,7 +100,6 @@ def load(
     seed: int,
     connected: int = 1,
     hold_out_speaker: str = "",
-    allow_outside: bool = False,
     columns: ManifestColumns = _USUAL,
 ) -> Speech:
     """Loads known recordings by their name, or the user's own recordings from a path.
@@ -103,8 +112,7 @@ def load(
     connected: number of recordings of one speaker that make up an utterance. The recordings of the training part are
         left as they are: ``AugmentedUtterances`` connects them anew for each epoch.
     hold_out_speaker: name of the speaker whose recordings, and no others, are the test part.
-    allow_outside: whether a manifest may name files outside its own folder.
-    columns: the names of a manifest's columns, and its encoding.
+    columns: the options of a manifest.
 
     Raises UserError, with file and line, for data that cannot be trained on.
     """
@@ -113,14 +121,8 @@ def load(
     elif name_or_path == "fsdd":
         parts, notes = _fsdd(rate)
     else:
-        parts, notes = _own(Path(name_or_path), rate, allow_outside, columns)
-    if hold_out_speaker:
-        parts = _without_speaker(name_or_path, parts, hold_out_speaker)
-    for part, part_seed in (("test", 0), ("validation", seed)):
-        if part not in parts:
-            parts["train"], parts[part] = _held_out(parts["train"], name_or_path, part, part_seed)
-    contents = {part: [hash(signal.tobytes()) for signal in spoken.signals] for part, spoken in parts.items()}
-    notes += notes_on_copies(contents, "recordings")
+        parts, notes = _own(Path(name_or_path), rate, columns)
+    parts = three_parts(name_or_path, parts, seed, hold_out_speaker, notes)
     joined = parts["train"]
     if connected > 1:
         generator = np.random.default_rng(0)
@@ -133,6 +135,23 @@ def load(
                 "recordings; choose fewer"
             )
     return Speech(name_or_path, parts["train"], parts["validation"], parts["test"], joined.texts, tuple(notes))
+
+
+def three_parts(
+    name: str, parts: dict[str, Recordings], seed: int, hold_out_speaker: str, notes: list[str]
+) -> dict[str, Recordings]:
+    """The parts, with those that are missing held out of the training part; see ``load``.
+
+    notes: are extended by recordings that are in two parts.
+    """
+    if hold_out_speaker:
+        parts = _without_speaker(name, parts, hold_out_speaker)
+    for part, part_seed in (("test", 0), ("validation", seed)):
+        if part not in parts:
+            parts["train"], parts[part] = _held_out(parts["train"], name, part, part_seed)
+    contents = {part: [hash(signal.tobytes()) for signal in spoken.signals] for part, spoken in parts.items()}
+    notes += notes_on_copies(contents, "recordings")
+    return parts
 
 
 def _commands(rate: int) -> dict[str, Recordings]:
@@ -193,6 +212,19 @@ def _fsdd(rate: int) -> tuple[dict[str, Recordings], list[str]]:
     return {part: _recordings(of_part, rate, part, notes) for part, of_part in entries.items()}, notes
 
 
+def read_unknown(paths: Sequence[Path], rate: int) -> tuple[Recordings, list[str]]:
+    """The recordings in files and folders, without texts, for prediction; and notes on low sampling rates.
+
+    Raises UserError for what cannot be read, and if there is nothing.
+    """
+    files, rates = files_in(paths, AUDIO), []
+    signals = [read_audio(file, rate, rates=rates) for file in files]
+    low = [(file, its) for file, its in zip(files, rates) if its < rate]
+    notes = [f"{file}: has {its} samples a second, fewer than the model's {rate}" for file, its in low]
+    unknown = [""] * len(files)
+    return Recordings(signals, unknown, unknown, list(map(str, files))), notes
+
+
 def _recordings(entries: Sequence[Entry], rate: int, part: str, notes: list[str]) -> Recordings:
     """The recordings of entries. Raises one UserError for all those that cannot be read."""
     signals, rates, channels, errors, rest = [], [], [], [], default_limit()
@@ -202,10 +234,7 @@ def _recordings(entries: Sequence[Entry], rate: int, part: str, notes: list[str]
             rest -= signals[-1].nbytes
         except UserError as error:
             errors.append(f"{entry.place}{error}")
-    if errors:
-        more = f"\n  and {len(errors) - MOST_NAMED} others" if len(errors) > MOST_NAMED else ""
-        count = f"{len(errors)} of {len(entries)} recordings cannot be used:\n  " if len(errors) > 1 else ""
-        raise UserError(count + "\n  ".join(errors[:MOST_NAMED]) + more)
+    require_no_errors(errors, len(entries))
     several = [each > 1 for each in channels]
     if any(several):
         first = visible(str(entries[several.index(True)].path))
@@ -228,9 +257,15 @@ def _recordings(entries: Sequence[Entry], rate: int, part: str, notes: list[str]
     )
 
 
-def _own(
-    path: Path, rate: int, allow_outside: bool, columns: ManifestColumns
-) -> tuple[dict[str, Recordings], list[str]]:
+def require_no_errors(errors: Sequence[str], count: int) -> None:
+    """Raises one UserError for all of ``count`` recordings that cannot be used, if there are any."""
+    if errors:
+        more = f"\n  and {len(errors) - MOST_NAMED} others" if len(errors) > MOST_NAMED else ""
+        which = f"{len(errors)} of {count} recordings cannot be used:\n  " if len(errors) > 1 else ""
+        raise UserError(which + "\n  ".join(errors[:MOST_NAMED]) + more)
+
+
+def _own(path: Path, rate: int, columns: ManifestColumns) -> tuple[dict[str, Recordings], list[str]]:
     if not os.path.isdir(path) and not (os.path.exists(path) and suffix_of(path) in (*SUFFIXES, ".txt")):
         what = "not a set of utterances" if os.path.exists(path) else "neither a known set nor an existing path"
         raise UserError(
@@ -238,7 +273,7 @@ def _own(
             f"{', '.join(SUFFIXES)} file with the columns path and text, or a folder with one in it"
         )
     notes: list[str] = []
-    entries = read_manifests(path, columns, allow_outside, notes)
+    entries = read_manifests(path, columns, notes)
     return {part: _recordings(of_part, rate, part, notes) for part, of_part in entries.items()}, notes
 
 

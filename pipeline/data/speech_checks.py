@@ -1,21 +1,22 @@
 """Checks of recordings before training: which of them can be trained on, and notes on the others."""
 
-import dataclasses
-from collections.abc import Sequence
-
 import numpy as np
 
 from ..display import visible
 from ..errors import UserError
+from .lexicon import Lexicon, Pronunciations
 from .speech import Speech
-from .utterances import Utterances
-from .vocabulary import Characters
+from .utterances import FeatureUtterances, Utterances
+from .vocabulary import Characters, Tokens
 
 
-def trainable(utterances: Utterances, name: str, rate: int, longest: float) -> tuple[Utterances, list[str]]:
+def trainable(
+    utterances: Utterances | FeatureUtterances, name: str, rate: float, longest: float
+) -> tuple[Utterances | FeatureUtterances, list[str]]:
     """The utterances that can be trained on, and notes on others: too long, too short for their texts, or silent.
 
-    name: of the data, for messages; rate: samples per second; longest: in seconds. Raises UserError if none is left.
+    name: of the data, for messages; rate: samples or frames per second; longest: in seconds. Raises UserError if none
+    is left.
     """
     notes, signals = [], utterances.recordings.signals
     fits = np.asarray([len(signal) <= longest * rate for signal in signals])
@@ -32,19 +33,29 @@ def trainable(utterances: Utterances, name: str, rate: int, longest: float) -> t
     rows = np.flatnonzero(fits & utterances.feasible & sounds)
     if not len(rows):
         raise UserError(f"no recording of {name} can be trained on:\n  " + "\n  ".join(notes))
-    return dataclasses.replace(utterances, recordings=utterances.recordings.of(rows.tolist())), notes
+    return utterances.of(rows.tolist()), notes
 
 
-def unknown_characters(alphabet: Characters, speech: Speech) -> Sequence[str]:
-    """Notes on characters in validation and test texts that no training text has: the model never writes them."""
+def unknown_units(alphabet: Characters | Tokens | Pronunciations, speech: Speech) -> list[str]:
+    """Notes on what validation and test texts have and a recogniser never writes."""
+    kind = "characters" if isinstance(alphabet, Characters) else "tokens"
+    notes = []
+    if not isinstance(alphabet, Pronunciations):
+        notes += _unknown(speech, alphabet, f"{kind} that no training text has")
+    if speech.lexicon is not None:
+        notes += _unknown(speech, speech.lexicon, "words that the lexicon does not have")
+    return notes
+
+
+def _unknown(speech: Speech, known: Characters | Tokens | Lexicon, what: str) -> list[str]:
     notes = []
     for part in ("validation", "test"):
         texts = getattr(speech, part).texts
-        unknown = alphabet.unknown("".join(texts))
-        if unknown:
-            count = sum(bool(set(text) & set(unknown)) for text in texts)
+        unknown = [known.unknown(text) for text in texts]
+        count = sum(map(bool, unknown))
+        if count:
+            each = dict.fromkeys(unit for units in unknown for unit in units)
             notes.append(
-                f"{count} {part} texts have characters that no training text has, and that count as mistakes: "
-                f"{visible(' '.join(map(repr, unknown)))}"
+                f"{count} {part} texts have {what}, and that count as mistakes: {visible(' '.join(map(repr, each)))}"
             )
     return notes

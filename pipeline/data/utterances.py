@@ -1,10 +1,13 @@
-"""Utterances as examples: batches of log-mel features with transcripts, augmented anew in each epoch of training."""
+"""Utterances as examples: batches of log-mel features with transcripts, augmented anew in each epoch of training.
+
+``speech_input`` says what a model's inputs are: the spectrum of recordings, or features that are given.
+"""
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cache, cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Protocol, runtime_checkable
 
 import jax
 import jax.numpy as jnp
@@ -12,13 +15,27 @@ import numpy as np
 
 from .. import compiler
 from ..losses.base import Targets
-from ..losses.ctc import Transcripts
 from .audio import Spectrum, add_noise, change_speed, level_of, log_mel, normalise
-from .batches import rounded_up
+from .sequences import TranscribedSequences, is_feasible, transcripts
 from .speech import LOUDER, Recordings, join
-from .vocabulary import Characters
 
 SHORTEST, LONGER = 64, 1.6  # frames of the shortest batch, and the factor to the next size: few shapes compile
+
+
+Frames = Callable[[np.ndarray, int], np.ndarray]
+"""``(lengths, longest) -> lengths``: the model's numbers of output frames for utterances with these numbers of input
+frames, in a batch padded to ``longest``."""
+
+
+@runtime_checkable
+class Alphabet(Protocol):
+    """What turns a transcript into labels, of which 0 is CTC's blank; see ``vocabulary.Characters``."""
+
+    def __len__(self) -> int: ...
+
+    def encode(self, text: str, /) -> np.ndarray: ...
+
+    def decode(self, ids: np.ndarray, /) -> str: ...
 
 
 class WaveformAugmentation(NamedTuple):
@@ -44,16 +61,14 @@ class Randomness(NamedTuple):
 class Utterances:
     """Recordings as examples: the inputs are features and their numbers of frames, the targets are ``Transcripts``.
 
-    alphabet: of the transcripts; its first id is CTC's blank, and unknown characters are left out.
-    frames: ``(lengths, longest) -> lengths``: the model's numbers of output frames for utterances with these numbers of
-        input frames, in a batch padded to ``longest``.
+    alphabet: of the transcripts; unknown characters are left out.
     normalised: see ``features``. random: random changes; None: none.
     """
 
     recordings: Recordings
-    alphabet: Characters
+    alphabet: Alphabet
     spectrum: Spectrum
-    frames: Callable[[np.ndarray, int], np.ndarray]
+    frames: Frames
     normalised: str = "bands"
     random: Randomness | None = None
 
@@ -68,14 +83,16 @@ class Utterances:
     @cached_property
     def labels(self) -> list[np.ndarray]:
         """The ids of each transcript."""
-        encoded = (self.alphabet.encode(text) for text in self.recordings.texts)
-        return [ids[ids != 0] for ids in encoded]
+        return labels_of(self.recordings.texts, self.alphabet)
 
     @cached_property
     def feasible(self) -> np.ndarray:
-        """Which utterances are long enough: CTC needs a frame for each label, and another between equal neighbours."""
-        needed = [len(ids) + int((ids[1:] == ids[:-1]).sum()) for ids in self.labels]
-        return np.asarray(needed) <= self.frames(self.lengths, int(self.lengths.max()))
+        """Which utterances are long enough for their transcripts: bool, (utterances,)."""
+        return is_feasible(self.labels, self.frames(self.lengths, int(self.lengths.max())))
+
+    def of(self, rows: Sequence[int]) -> "Utterances":
+        """The utterances at these rows."""
+        return replace(self, recordings=self.recordings.of(rows))
 
     def take(self, rows: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], Targets]:
         """Inputs: normalised log-mel features (rows, frames, mels), 0 after each utterance's end, and lengths (rows,).
@@ -97,15 +114,24 @@ class Utterances:
             key = jax.random.fold_in(key, int(rows[0]))  # no other batch of the epoch begins with this row
         arguments = self.spectrum, self.normalised, changes, samples, key, padded, lengths
         features, counts = map(np.asarray, _compiled_features()(*arguments))
-        return (features, counts), Targets(self._transcripts(rows, self.frames(counts, features.shape[1])))
+        return (features, counts), Targets(transcripts(self.labels, rows, self.frames(counts, features.shape[1])))
 
-    def _transcripts(self, rows: np.ndarray, frames: np.ndarray) -> Transcripts:
-        widest = max(1, *(len(ids) for ids in self.labels)) if self.labels else 1
-        labels = np.zeros((len(rows), rounded_up(widest)), np.int32)
-        for label, row in zip(labels, rows):
-            label[: len(self.labels[row])] = self.labels[row]
-        lengths = np.asarray([len(self.labels[row]) for row in rows], np.int32)
-        return Transcripts(labels, lengths, np.asarray(frames, np.int32))
+
+@dataclass(frozen=True, eq=False)
+class FeatureUtterances(TranscribedSequences):
+    """Utterances that are given as features, as examples. recordings: with the features as their signals."""
+
+    recordings: Recordings = field(kw_only=True)
+
+    def of(self, rows: Sequence[int]) -> "FeatureUtterances":
+        """The utterances at these rows."""
+        sequences, labels = ([values[row] for row in rows] for values in (self.sequences, self.labels))
+        return replace(self, sequences=sequences, labels=labels, recordings=self.recordings.of(rows))
+
+
+def labels_of(texts: Sequence[str], alphabet: Alphabet) -> list[np.ndarray]:
+    """The ids of each transcript, without those that the alphabet does not know."""
+    return [ids[ids != 0] for ids in map(alphabet.encode, texts)]
 
 
 def _batch_frames(longest: int) -> int:

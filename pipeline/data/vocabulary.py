@@ -96,6 +96,60 @@ class Characters:
         """The characters of a text that are not in the vocabulary, each once."""
         return "".join(c for c in dict.fromkeys(text) if c not in self.characters)
 
+    @property
+    def symbols(self) -> tuple[str, ...]:
+        """The text of each id."""
+        return tuple(self.characters)
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """A vocabulary of what stands between spaces, such as phones. Id 0 stands for all unknown tokens.
+
+    >>> vocabulary = Tokens.of(["HH AH L OW", "AH"])
+    >>> vocabulary.encode("OW HH T"), vocabulary.decode(np.array([4, 1]))
+    (array([4, 2, 0], dtype=int32), 'OW AH')
+    """
+
+    symbols: tuple[str, ...]
+    special_ids: ClassVar[tuple[int, ...]] = (0,)
+
+    @classmethod
+    def of(cls, texts: Iterable[str]) -> "Tokens":
+        """The tokens of texts, in the order of their code points."""
+        return cls((UNKNOWN, *sorted({token for text in texts for token in text.split()} - {UNKNOWN})))
+
+    @classmethod
+    def parse(cls, content: Any) -> "Tokens":
+        """The vocabulary that ``content`` returned. Raises an exception for what is none."""
+        vocabulary = cls.of([require_unicode(token) for token in content])
+        if list(vocabulary.symbols) != list(content):
+            raise ValueError("its tokens are not in order, each once")
+        return vocabulary
+
+    def content(self) -> list[str]:
+        """The vocabulary as JSON."""
+        return list(self.symbols)
+
+    def __len__(self) -> int:
+        return len(self.symbols)
+
+    @cached_property
+    def _ids(self) -> dict[str, int]:
+        return {token: id_ for id_, token in enumerate(self.symbols)}
+
+    def encode(self, text: str) -> np.ndarray:
+        """The ids of a text's tokens: int32, (tokens,). Raises UserError for a text that is not Unicode."""
+        return np.asarray([self._ids.get(token, 0) for token in require_unicode(text).split()], np.int32)
+
+    def decode(self, ids: np.ndarray) -> str:
+        """The tokens of ids, with spaces between them."""
+        return " ".join(self.symbols[i] for i in ids)
+
+    def unknown(self, text: str) -> list[str]:
+        """The tokens of a text that are not in the vocabulary, each once."""
+        return [token for token in dict.fromkeys(text.split()) if token not in self._ids]
+
 
 @dataclass(frozen=True)
 class _Learnt:
@@ -330,10 +384,15 @@ def _parts(word: str) -> list[str]:
     return [spelled[i : i + n] for n in NGRAMS for i in range(len(spelled) - n + 1)]
 
 
-KINDS: dict[str, Any] = {"characters": Characters, "subwords": Subwords, "words": SpelledWords}
+KINDS: dict[str, Any] = {
+    "characters": Characters,
+    "tokens": Tokens,
+    "subwords": Subwords,
+    "words": SpelledWords,
+}
 
 
-def write(folder: Path, vocabulary: Characters | Subwords | SpelledWords) -> None:
+def write(folder: Path, vocabulary: Characters | Tokens | Subwords | SpelledWords) -> None:
     """Writes ``vocabulary.json`` into a run's folder."""
     kind = next(name for name, class_ in KINDS.items() if type(vocabulary) is class_)
     storage.write(folder / "vocabulary.json", json.dumps({kind: vocabulary.content()}, ensure_ascii=False) + "\n")

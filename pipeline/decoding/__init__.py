@@ -8,18 +8,24 @@
 
 from .beam_search import make_beam_search
 from .ctc import Reading, align, best_path, prefix_beam_search
-from .ngram import NGram
+from .lexicon_search import LexiconSearch, WordReading
+from .ngram import BackoffNGram, NGram
 from .sampling import make_continuation
-from .transcription import make_reader, spoken_words
+from .transcription import Transcript, make_reader, split_words, spoken_words
 
 __all__ = [
+    "BackoffNGram",
+    "LexiconSearch",
     "NGram",
     "Reading",
+    "Transcript",
+    "WordReading",
     "align",
     "best_path",
     "make_beam_search",
     "make_continuation",
     "make_reader",
     "prefix_beam_search",
+    "split_words",
     "spoken_words",
 ]

@@ -121,24 +121,24 @@ def prefix_beam_search(
         labels: defaultdict[Labels, float] = defaultdict(lambda: -math.inf)
         possible = [(symbol, log) for symbol, log in enumerate(frame) if symbol != blank and log > -math.inf]
         for prefix, (in_blank, in_label) in beams.items():
-            both = _log_add(in_blank, in_label)
-            blanks[prefix] = _log_add(blanks[prefix], both + frame[blank])
+            both = log_add(in_blank, in_label)
+            blanks[prefix] = log_add(blanks[prefix], both + frame[blank])
             if prefix:
-                labels[prefix] = _log_add(labels[prefix], in_label + frame[prefix[-1]])
+                labels[prefix] = log_add(labels[prefix], in_label + frame[prefix[-1]])
             for symbol, log in possible:
                 longer = (*prefix, symbol)
                 if scorer is not None and longer not in scores:
                     scores[longer] = scorer(longer)
                 before = in_blank if prefix[-1:] == (symbol,) else both
-                labels[longer] = _log_add(labels[longer], before + log + scores.get(longer, 0.0))
-        totals = {prefix: _log_add(blanks[prefix], labels[prefix]) for prefix in {**blanks, **labels}}
+                labels[longer] = log_add(labels[longer], before + log + scores.get(longer, 0.0))
+        totals = {prefix: log_add(blanks[prefix], labels[prefix]) for prefix in {**blanks, **labels}}
         possible_prefixes = (prefix for prefix, log_p in totals.items() if log_p > -math.inf)
         best = sorted(possible_prefixes, key=totals.__getitem__, reverse=True)[:width]
         beams = {prefix: (blanks[prefix], labels[prefix]) for prefix in best}
-    return [(prefix, _log_add(*both)) for prefix, both in beams.items()]
+    return [(prefix, log_add(*both)) for prefix, both in beams.items()]
 
 
-def _log_add(a: float, b: float) -> float:
+def log_add(a: float, b: float) -> float:
     """log(exp(a) + exp(b))."""
     larger, smaller = max(a, b), min(a, b)
     return larger if smaller == -math.inf else larger + math.log1p(math.exp(smaller - larger))

@@ -1,6 +1,5 @@
 """Transcription: from the log-probabilities of frames to labels, and to words with their times."""
 
-import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -50,22 +49,49 @@ class SpokenWord(NamedTuple):
     end: float
 
 
-def spoken_words(
-    log_y: np.ndarray, labels: Labels, decode: Callable[[np.ndarray], str], seconds_per_frame: float
-) -> list[SpokenWord]:
-    """The words of ``labels``, timed by the likeliest alignment with the frames.
+class Transcript(NamedTuple):
+    """What was read from an utterance: words, and their labels.
 
-    log_y: (frames, symbols), log-probabilities. labels: read from these frames. decode: turns labels into text, one
-    character per label.
+    spans: for each word its first label and the label after its last.
     """
-    alignment = align(log_y, labels)
+
+    words: tuple[str, ...]
+    labels: Labels
+    spans: tuple[tuple[int, int], ...]
+
+    @property
+    def text(self) -> str:
+        """The words with single spaces."""
+        return " ".join(self.words)
+
+
+def split_words(labels: Labels, symbols: Sequence[str], separator: int | None = None) -> Transcript:
+    """Labels as words: those between separators, or each label on its own if ``separator`` is None.
+
+    symbols: the text of each label.
+
+    >>> split_words((2, 1, 3, 2), ["", " ", "a", "b"], separator=1)
+    Transcript(words=('a', 'ba'), labels=(2, 1, 3, 2), spans=((0, 1), (2, 4)))
+    """
+    spans: list[tuple[int, int]] = []
+    for place, label in enumerate(labels):
+        if label == separator:
+            continue
+        continues = separator is not None and place and labels[place - 1] != separator
+        spans = [*spans[:-1], (spans[-1][0], place + 1)] if continues else [*spans, (place, place + 1)]
+    words = ("".join(symbols[label] for label in labels[start:end]) for start, end in spans)
+    return Transcript(tuple(words), labels, tuple(spans))
+
+
+def spoken_words(log_y: np.ndarray, transcript: Transcript, seconds_per_frame: float) -> list[SpokenWord]:
+    """The words of a transcript that was read from these frames, timed by the likeliest alignment with them.
+
+    log_y: (frames, symbols), log-probabilities.
+    """
+    alignment = align(log_y, transcript.labels)
     assert alignment is not None  # labels read from these frames have an alignment
-    text = decode(np.asarray(alignment.labels, int))
+    times = ((alignment.starts[first], alignment.ends[last - 1]) for first, last in transcript.spans)
     return [
-        SpokenWord(
-            match[0],
-            alignment.starts[match.start()] * seconds_per_frame,
-            alignment.ends[match.end() - 1] * seconds_per_frame,
-        )
-        for match in re.finditer(r"\S+", text)
+        SpokenWord(word, start * seconds_per_frame, end * seconds_per_frame)
+        for word, (start, end) in zip(transcript.words, times)
     ]

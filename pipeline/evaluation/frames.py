@@ -7,16 +7,15 @@ import jax
 import numpy as np
 
 from .. import compiler
-from ..data.batches import by_length, evaluation_batches
-from ..data.utterances import Utterances
+from ..data.batches import Sequences, by_length, evaluation_batches
 from ..layers.base import Context, PyTree
 from ..layers.objective import Objective
 
-FrameEvaluation = Callable[[PyTree, Utterances, int], tuple[float, list[np.ndarray]]]
+FrameEvaluation = Callable[[PyTree, Sequences, int], tuple[float, list[np.ndarray]]]
 
 
 def make_frame_evaluation(objective: Objective) -> FrameEvaluation:
-    """A function ``(params, utterances, batch_size) -> (loss, log_y)``.
+    """A function ``(params, utterances, batch_size) -> (loss, log_y)``; utterances are examples with ``Transcripts``.
 
     loss: mean over the utterances. log_y: for every utterance, in order, the log-probabilities of CTC's symbols in its
     own frames, (frames, symbols).
@@ -27,7 +26,7 @@ def make_frame_evaluation(objective: Objective) -> FrameEvaluation:
         loss, logits = objective.evaluate(params, batch, Context())
         return loss * objective.count(batch[1]), jax.nn.log_softmax(logits)
 
-    def evaluate(params: PyTree, utterances: Utterances, batch_size: int) -> tuple[float, list[np.ndarray]]:
+    def evaluate(params: PyTree, utterances: Sequences, batch_size: int) -> tuple[float, list[np.ndarray]]:
         total, rows = 0.0, []
         for batch in evaluation_batches(utterances, batch_size):
             loss, log_y = evaluate_batch(params, batch)

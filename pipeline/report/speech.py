@@ -49,7 +49,7 @@ class Heard:
     hop: float
     log_y: np.ndarray
     step: float
-    symbols: str
+    symbols: Sequence[str]
     labels: Sequence[int]
     starts: Sequence[int]
     ends: Sequence[int]
@@ -62,7 +62,7 @@ class Heard:
         labels, alignment = recogniser.alignment(log_y)
         starts, ends = (alignment.starts, alignment.ends) if alignment else ((), ())
         title = reference if text == reference else f"{reference} (recognised: {text or NOTHING})"
-        hop, step, symbols = recogniser.spectrum.hop, recogniser.step, recogniser.alphabet.characters
+        hop, step, symbols = recogniser.input.hop, recogniser.step, recogniser.alphabet.symbols
         return cls(title, features, hop, log_y, step, symbols, labels, starts, ends)
 
 
@@ -84,7 +84,7 @@ def listening(heard: Heard, theme: Theme) -> Figure:
         vmax=2.5,
     )
     above.grid(False)
-    above.set(ylabel="mel band")
+    above.set(ylabel="feature")
     for label, start, end in zip(heard.labels, heard.starts, heard.ends):
         middle = (start + end) / 2 * heard.step
         above.axvline(middle, color="white", linewidth=0.6, alpha=0.5)

@@ -12,10 +12,13 @@ import jax.numpy as jnp
 
 from .. import storage
 from ..data import vocabulary as vocabularies
+from ..data.arpa import Arpa
 from ..data.dataset import Scaling
 from ..data.folder import counted
+from ..data.lexicon import Lexicon, Pronunciations
+from ..data.speech_input import FeatureInput
 from ..data.table import Columns
-from ..data.vocabulary import BAG, Characters, SpelledWords
+from ..data.vocabulary import BAG, Characters, SpelledWords, Tokens
 
 T = TypeVar("T")
 A = TypeVar("A", bound="ArraySignature")
@@ -159,19 +162,44 @@ class TextSignature(ClassifierSignature):
 class SpeechSignature(NamedTuple):
     """The signature of a speech recogniser.
 
-    alphabet: the characters that the model writes; texts: those of the training recordings, for the n-gram model.
+    units: what the model writes; texts: those of the training recordings, for the n-gram models; features: the inputs,
+    where these are given features; lexicon, language_model: of the words that a search may write; None: any.
     """
 
-    alphabet: Characters
+    units: Characters | Tokens
     texts: tuple[str, ...]
+    features: FeatureInput | None = None
+    lexicon: Lexicon | None = None
+    language_model: Arpa | None = None
+
+    @property
+    def alphabet(self) -> Characters | Tokens | Pronunciations:
+        """What turns a transcript into the units that the model writes."""
+        if isinstance(self.units, Tokens) and self.lexicon is not None:
+            return Pronunciations(self.units, self.lexicon)
+        return self.units
 
     def write(self, folder: Path) -> None:
-        vocabularies.write(folder, self.alphabet)
+        vocabularies.write(folder, self.units)
         storage.write_json(folder / "training_texts.json", list(self.texts))
+        if self.features is not None:
+            storage.write_json(folder / "features.json", asdict(self.features))
+        for name, tables in (("lexicon", self.lexicon), ("language_model", self.language_model)):
+            if tables is not None:
+                storage.write_json(folder / f"{name}.json", tables.content())
 
     @classmethod
     def read(cls, run_directory: Path) -> "SpeechSignature":
-        return cls(vocabularies.read(run_directory), _read(run_directory, "training_texts.json", tuple))
+        def optional(name: str, parse: Callable[[Any], T]) -> T | None:
+            return _read(run_directory, name, parse) if (run_directory / name).exists() else None
+
+        return cls(
+            vocabularies.read(run_directory),
+            _read(run_directory, "training_texts.json", tuple),
+            optional("features.json", FeatureInput.parse),
+            optional("lexicon.json", Lexicon.parse),
+            optional("language_model.json", Arpa.parse),
+        )
 
 
 @dataclass(frozen=True)

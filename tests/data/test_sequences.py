@@ -69,12 +69,16 @@ def test_buckets_have_the_least_padding():
     random = np.random.default_rng(0)
     for count in (1, 2, 3, 4) * 5:
         lengths = random.integers(1, 120, size=12).tolist()
-        sizes = bucket_lengths(lengths, count)
+        sizes = bucket_lengths(lengths, count, excess=0.0)
         multiples = sorted({-(-length // 8) * 8 for length in lengths})
         choices = itertools.chain(*(itertools.combinations(multiples, m) for m in range(1, count + 1)))
         fits = (choice for choice in choices if max(choice) >= max(lengths))
         least = min(sum(bucket(length, choice) for length in lengths) for choice in fits)
         assert len(sizes) <= count and sum(bucket(length, sizes) for length in lengths) == least
+        few = bucket_lengths(lengths, count, excess=0.3)
+        assert len(few) <= len(sizes) and sum(bucket(length, few) for length in lengths) <= 1.3 * least
+    assert bucket_lengths([100] * 50 + [110, 120], 5) == (104, 120)
+    assert bucket_lengths(list(range(96, 105)), 5) == (104,)
 
 
 def test_batches_hold_every_sequence_and_zeros_after_it():
@@ -82,7 +86,7 @@ def test_batches_hold_every_sequence_and_zeros_after_it():
     examples = FeatureSequences(sequences, np.arange(6) * 10)
     batches = list(evaluation_batches(examples, 4))
     shapes = {inputs[0].shape for inputs, _ in batches}
-    assert shapes == {(4, 24, 2), (4, 64, 2)}
+    assert shapes == {(4, 32, 2), (4, 64, 2)}
     for (features, lengths), targets in batches:
         mask = frame_mask(lengths, features.shape[1])
         assert not features[~mask].any()

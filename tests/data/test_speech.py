@@ -426,7 +426,7 @@ def test_files_outside_the_folder_of_a_manifest(tmp_path, kind, format_):
     line = 8 if format_ == "jsonl" else 9
     with pytest.raises(UserError, match=rf"line {line} names .*{re.escape(name)}, which is outside .* --allow-outside"):
         load(str(path), rate=RATE, seed=0)
-    assert len(load(str(path), rate=RATE, seed=0, allow_outside=True).train) == 16
+    assert len(load(str(path), rate=RATE, seed=0, columns=ManifestColumns(allow_outside=True)).train) == 16
 
 
 def test_files_below_the_folder_of_a_manifest_by_other_names(tmp_path):
