@@ -11,7 +11,7 @@ from .vocabulary import Characters, Tokens
 
 
 def trainable(
-    utterances: Utterances | FeatureUtterances, name: str, rate: float, longest: float
+    utterances: Utterances | FeatureUtterances, name: str, rate: int | float, longest: float
 ) -> tuple[Utterances | FeatureUtterances, list[str]]:
     """The utterances that can be trained on, and notes on others: too long, too short for their texts, or silent.
 
