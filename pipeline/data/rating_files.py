@@ -370,9 +370,10 @@ def _columns(
         )
     numbered = {column.name: place for column, place in zip(COLUMNS, range(is_counted, len(first)))}
     numbered = {column.name: numbered[column.name] for column in columns if column.name in numbered}
-    if "rating" in numbered and len(numbered) == 3 and _are_times([row[numbered["rating"]] for row in rows]):
+    place = numbered.get("rating", 0)
+    if place and len(numbered) == 3 and _are_times([row[place] for row in rows if len(row) > place]):
         raise UserError(
-            f"{path} has numbers such as {quoted(first[numbered['rating']])} as the third column, which are times "
+            f"{path} has numbers such as {quoted(first[place])} as the third column, which are times "
             f"rather than ratings; choose its columns: --user-column {1 + is_counted} --item-column {2 + is_counted} "
             f"--time-column {3 + is_counted}"
         )

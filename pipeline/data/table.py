@@ -178,6 +178,13 @@ def read_table(path: Path, options: TableOptions = DEFAULTS) -> Table:
         )
     if labels is None:
         raise UserError(f"--ignore names {quoted(label)}, the column of the diagnosis; leave it out")
+    classes = [label.strip().lower() for label in labels]
+    for name, column in table:
+        if len(set(zip(column, classes))) == len(set(column)) == len(set(classes)) > 1:
+            notes.append(
+                f"column {quoted(name)} says the diagnosis of every row: if it is another form of it, --ignore "
+                f"{shlex.quote(visible(name))} leaves it out"
+            )
     return Table(tuple(name for name, _ in table), values, labels, tuple(line for line, _ in lines), tuple(notes))
 
 

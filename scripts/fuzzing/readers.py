@@ -159,6 +159,15 @@ def signal_rows(name: str, separator: str = ",") -> dict[str, bytes]:
     return {name: lines([(*(math.sin(i + j) for j in range(6)), i % 2) for i in range(24)], separator)}
 
 
+def described_signals() -> dict[str, bytes]:
+    """Signals of two channels and several lengths, as sktime has them."""
+    rows = ["@equalLength false", "@data"]
+    for i in range(24):
+        samples = ",".join(f"{math.sin(i + j):.3f}" for j in range(5 + i % 3))
+        rows.append(f"{samples}:{samples}:{'ab'[i % 2]}")
+    return {"a.ts": "\n".join(rows).encode()}
+
+
 def read_diagnosis(name: str, folder: Path) -> list[np.ndarray]:
     return inputs(diagnosis.load(str(folder / name), seed=0))
 
@@ -338,6 +347,7 @@ READERS = {
         Reader("table/cases", partial(table_file, "a.csv", ","), read_table_cases),
         Reader("signals/csv", partial(signal_rows, "a.csv"), partial(read_diagnosis, "a.csv")),
         Reader("signals/spaces", partial(signal_rows, "a.txt", " "), partial(read_diagnosis, "a.txt")),
+        Reader("signals/ts", described_signals, partial(read_diagnosis, "a.ts")),
         Reader("signals/cases", partial(signal_rows, "a.csv"), read_signal_cases),
         Reader("labelled/csv", partial(labelled_table, "a.csv", ","), partial(read_labelled, "a.csv")),
         Reader("labelled/tsv", partial(labelled_table, "a.tsv", "\t"), partial(read_labelled, "a.tsv")),

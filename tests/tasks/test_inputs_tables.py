@@ -112,6 +112,12 @@ DIAGNOSIS = {
     "another column of the diagnosis": refused(
         "a.csv", table("age,bp,outcome"), "names 'age', 'bp', 'outcome'; name one", "--label"
     ),
+    "the diagnosis twice": read(
+        "a.csv",
+        table("age,label,Label", "{0},{1},{1}"),
+        "column 'Label' says the diagnosis of every row",
+        "--ignore Label",
+    ),
     "a quantity": refused("a.csv", table(row="{0},1,{0}.7"), "a target of regression"),
     "no diagnosis in a row": refused("a.csv", table(more="5,5,\n"), "line 42 has no diagnosis in column 'label'"),
     "spellings of a class": read(
