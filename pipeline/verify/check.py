@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -152,6 +153,12 @@ def check_rule(rule: Rule, **options: Any) -> Report:
     for edge in rule.edges:
         rule.flatten(edge)  # raises UserError: a mistake in them is the caller's
     Domain(options.get("domain"), options.get("sizes")).check(rule)
+    with np.errstate(all="ignore"), warnings.catch_warnings():  # of numbers that the checks choose
+        warnings.simplefilter("ignore", RuntimeWarning)
+        return _report(rule, began, **options)
+
+
+def _report(rule: Rule, began: float, **options: Any) -> Report:
     judgement = judge(rule, **options)
     places, diagnoses = (), ()
     if not judgement.ok:

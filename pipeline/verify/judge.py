@@ -15,9 +15,11 @@ from .checks.precision import accumulation, in_precision
 from .checks.second_order import note_if_cut, second_derivatives
 from .checks.sensitivity import sensitivity
 from .checks.unlooked import not_looked_at
+from .domain import Domain
 from .programs.draws import draws_of_float32
 from .reference import GIVE_REFERENCE, differentiable, is_too_large
 from .rule import Rule
+from .sampling import sampled
 from .trial import Judgement, Trial, bits, in_float64
 
 
@@ -26,12 +28,17 @@ def judge(rule: Rule, **options: Any) -> Judgement:
     on = bool(jax.config.jax_enable_x64)  # pyright: ignore[reportAttributeAccessIssue]
     native = contextlib.nullcontext if rule.layer is not None else lambda: jax.enable_x64(on)
     with jax.enable_x64(True), draws_of_float32(not on):
+        domain, seed = Domain(options.get("domain"), options.get("sizes")), options.get("seed", 0)
+        rule, sample = sampled(rule, rule.arrays, domain, seed)
         arrays = [in_float64(array) for array in rule.arrays]
         rule, note = differentiable(rule, arrays)
         trial = Trial(rule, native=native, **options)
-        if note:
-            trial.judgement.note(note)
-        _judge(trial, arrays)
+        for text in filter(None, (sample, note)):
+            trial.judgement.note(text)
+        try:
+            _judge(trial, arrays)
+        finally:
+            trial.progress.end()
         trial.judgement.not_looked_at = not_looked_at(trial)
     return trial.judgement
 

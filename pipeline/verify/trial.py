@@ -19,6 +19,7 @@ from .measure import largest, to_float64
 from .programs import jaxprs
 from .programs.derivatives import by_differences
 from .programs.loops import bounded, last_changes, step_counts
+from .progress import Progress
 from .report.results import Row
 from .rule import MISSING, Breach, Rule, is_float, is_key
 
@@ -124,6 +125,7 @@ class Trial:
         self.rule, self.checks, self.limit, self.seed, self.native = rule, tuple(checks), limit, seed, native
         self.precisions, self.order = precisions, order
         self.domain = Domain(domain, sizes)
+        self.progress = Progress(rule.subject)
         self.random = np.random.default_rng((seed, 1))  # not default_rng(seed), from which inputs may come
         self.traceable = True
         self.reference_dtype: str | None = None
@@ -225,6 +227,7 @@ class Trial:
         What the rule raises becomes a failed row; or a note, where it need not take part in this check. A fault of the
         verifier itself is not blamed on the rule: its row is inconclusive, and the other rows stay.
         """
+        self.progress.at(_WHERE.get(check, check))
         try:
             function()
         except Exception as error:

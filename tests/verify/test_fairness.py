@@ -1,5 +1,8 @@
 """Right rules that are hard to judge are not accused, and wrong ones of the same kinds are still caught."""
 
+import io
+import warnings
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +12,7 @@ from jax.experimental import pallas as pl
 from pipeline.errors import UserError
 from pipeline.verify import check_custom_vjp, check_gradient, check_vjp, multiples_of
 from pipeline.verify.assertion import report_on
+from pipeline.verify.progress import Progress
 
 
 @pytest.fixture(autouse=True)
@@ -256,6 +260,13 @@ def function_of_torch(factor):
     return check_gradient(Square, lambda x, w: x * x * w, torch.tensor(normal(2, 3)), torch.tensor(normal(3)))
 
 
+def large_arrays(factor):
+    backward = lambda residuals, d_y: (d_y @ residuals[1].T, factor * residuals[0].T @ d_y)  # noqa: E731
+    return check_vjp(
+        lambda x, w: x @ w, lambda x, w: (x @ w, (x, w)), backward, (normal(1500, 1024), normal(1024, 600))
+    )
+
+
 KINDS = [
     (float32_inside, 1.0, 1.0001, "the rule passes through float32"),
     (float32_output, 1.0, 1.02, "passes through float32"),
@@ -279,6 +290,7 @@ KINDS = [
     (custom_gradient, 1.0, 1.01, ""),
     (gradient_in_numpy, 1.0, 1.01, "finite differences"),
     (function_of_torch, 1.0, 1.01, ""),
+    (large_arrays, 1.0, 1.01, "judged at a sample of them"),
     (long_sum, jnp.float32, jnp.bfloat16, ""),
 ]
 
@@ -306,3 +318,25 @@ def test_fixed_sizes_and_a_domain_are_kept_to():
     for domain, sizes in ((None, {"x:5": multiples_of(2)}), ({"y": "positive"}, None), ({"x": "positive"}, None)):
         with pytest.raises(UserError):
             check_vjp(lambda x: x * x, lambda x: (x * x, x), rule, (normal(4, 3),), domain=domain, sizes=sizes)
+
+
+def test_an_infinite_argument_gives_no_warning():
+    x = normal(3, 4)
+    x[0, 1] = -np.inf
+    logsumexp = lambda x: jax.nn.logsumexp(x, -1)  # noqa: E731
+    backward = lambda x, d_y: (d_y[:, None] * jax.nn.softmax(x, -1),)  # noqa: E731
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert check_vjp(logsumexp, lambda x: (logsumexp(x), x), backward, (x,)).ok
+
+
+def test_progress_is_written_and_taken_away(monkeypatch):
+    monkeypatch.setattr("pipeline.verify.progress.PATIENCE", 0.0)
+    terminal = io.TextIOWrapper(io.BytesIO(), newline="")
+    monkeypatch.setattr(terminal, "isatty", lambda: True, raising=False)
+    progress = Progress("softmax", terminal)
+    progress.at("gradients, other sizes")
+    progress.end()
+    terminal.seek(0)
+    text = terminal.read()
+    assert text.startswith("\rsoftmax: gradients, other sizes (0 s)") and text.endswith(" \r")

@@ -63,6 +63,7 @@ def _compare_at_probes(trial: Trial, arrays: list[Any], worst: dict[tuple[str, s
     for probe in _probes(trial, arrays):
         if trial.judgement.wrong_leaves and not probe.from_author and len(trial.judgement.observations) >= 5:
             break  # wrong at ordinary arguments: edges would add nothing
+        trial.progress.at(f"gradients, {probe.name}")
         observation = _observe(trial, probe)
         if observation is None:
             continue

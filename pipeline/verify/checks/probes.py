@@ -237,7 +237,7 @@ class Sizes:
         by_size: dict[int, list[tuple[int, int]]] = {}
         for axis in self.axes:
             by_size.setdefault(self.size(axis), []).append(axis)
-        fixed = {i for i, array in enumerate(self.arrays) if meaning(array) == "permutation"}
+        fixed = {i for i, array in enumerate(self.arrays) if not is_float(array) and meaning(array) == "permutation"}
         if self.rule.layer is not None:  # its parameters have the sizes that its own fields give them
             fixed |= {i for i, leaf in enumerate(self.rule.leaves) if leaf.split("/")[0] != "x"}
         for size, axes in by_size.items():
