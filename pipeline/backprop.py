@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from .attachment import attach_leaves
-from .layers.base import Context, PyTree
+from .layers.base import Context, PyTree, already_checked
 from .layers.checking import check
 from .layers.objective import Objective
 
@@ -25,6 +25,8 @@ def value_and_grad(
     gradient: "manual": the hand-written chain rule, end to end. "autodiff": ``jax.value_and_grad`` of ``apply``.
         "attached": ``jax.value_and_grad`` with the hand-written rule of every layer. Raises ValueError for others.
 
+    The function raises LayerError, which names the layer, for parameters, a batch or a context that it can't take.
+
     >>> from backhand.layers import Dense, ReLU, Serial
     >>> from backhand.losses import SoftmaxCrossEntropy, Targets
     >>> objective = Objective(Serial((Dense(8), ReLU(), Dense(3))), SoftmaxCrossEntropy())
@@ -35,30 +37,24 @@ def value_and_grad(
     ((4, 3), (5, 8))
     """
     if gradient == "manual":
-        return _explained(objective, _manual(objective))
+        return _checked(objective, _manual(objective))
     if gradient == "autodiff":
-        return _explained(objective, _by_autodiff(objective))
+        return _checked(objective, _by_autodiff(objective))
     if gradient == "attached":
         attached = attach_leaves(objective)
-        return _explained(objective, _by_autodiff(attached))  # pyright: ignore[reportArgumentType]  (the same kind)
+        return _checked(objective, _by_autodiff(attached))  # pyright: ignore[reportArgumentType]  (the same kind)
     raise ValueError(f"gradient is {gradient!r}; it must be one of {', '.join(get_args(Gradient))}")
 
 
-def _explained(objective: Objective, function: Callable) -> Callable:
-    """``function``, which raises LayerError for what a layer of the objective can't take; see ``layers.checking``.
+def _checked(objective: Objective, function: Callable) -> Callable:
+    """``function``, which raises LayerError for what a layer of the objective can't take; see ``layers.checking``."""
 
-    The objective is checked where the function fails, and not before: ``with_sparse_updates`` calls it with fewer rows
-    of a table than the layer declares.
-    """
-
-    def explained(params: PyTree, batch: PyTree, context: Any, weight: Any = 1.0) -> Any:
-        try:
+    def checked(params: PyTree, batch: PyTree, context: Any, weight: Any = 1.0) -> Any:
+        check(objective, params, batch, context)
+        with already_checked():
             return function(params, batch, context, weight)
-        except (TypeError, ValueError, KeyError, IndexError, AttributeError):
-            check(objective, params, batch, context)
-            raise
 
-    return explained
+    return checked
 
 
 def _manual(objective: Objective) -> Callable:

@@ -63,11 +63,11 @@ class _MultiHead(Layer):
         }
 
     def project(self, params: PyTree, name: str, x: Float[Array, "batch time features"], heads: int) -> Heads:
-        y = self.dense(0).apply(params[name], x, Context())
+        y = self.dense(params[name]["kernel"].shape[1]).apply(params[name], x, Context())
         return y.reshape(*y.shape[:2], heads, -1)
 
     def join(self, params: PyTree, y: Heads) -> Float[Array, "batch time features"]:
-        return self.dense(0).apply(params["out"], _joined(y), Context())
+        return self.dense(params["out"]["kernel"].shape[1]).apply(params["out"], _joined(y), Context())
 
     def d_project(
         self, params: PyTree, name: str, x: Float[Array, "batch time inputs"], d_y: Heads
@@ -216,7 +216,12 @@ class CrossAttention(_MultiHead):
         key, value = (self.project(params, name, memory, self.groups) for name in ("key", "value"))
         return query, key, value
 
-    def apply(self, params: PyTree, x: PyTree, context: Context) -> Float[Array, "batch time features"]:
+    def apply(
+        self,
+        params: PyTree,
+        x: tuple[Float[Array, "batch time features"], Float[Array, "batch memory_time memory_features"]],
+        context: Context,
+    ) -> Float[Array, "batch time features"]:
         core_context = replace(context, mask=context.memory_mask)
         return self.join(params, DotProductAttention().apply({}, self._heads(params, *x), core_context))
 

@@ -17,8 +17,10 @@ cotangent of what is not a float, or of what ``apply`` wraps in ``stop_gradient`
 import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Hashable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
-from functools import partial
+from functools import partial, wraps
 from typing import Any, ClassVar, TypeVar
 
 import jax
@@ -62,8 +64,58 @@ class Static:
     value: Hashable
 
 
+_is_checked: ContextVar[bool] = ContextVar("_is_checked", default=False)
+
+
+@contextmanager
+def already_checked() -> Iterator[None]:
+    """Layers that are called within this are not checked: what they are part of has been, or is just being checked."""
+    token = _is_checked.set(True)
+    try:
+        yield
+    finally:
+        _is_checked.reset(token)
+
+
+def _checked(method: Callable[..., Any]) -> Callable[..., Any]:
+    """``apply`` or ``forward`` of a layer, with a check of its arguments unless another layer's call is around it."""
+
+    @wraps(method)
+    def checked(self: "Layer", params: PyTree, x: PyTree, context: Any) -> Any:
+        if _is_checked.get():
+            return method(self, params, x, context)
+        from .checking import check  # which imports this module
+
+        check(self, params, x, context)
+        with already_checked():
+            return method(self, params, x, context)
+
+    return checked
+
+
+def _around_checked(method: Callable[..., Any]) -> Callable[..., Any]:
+    """A method whose arguments come from a call that was checked: the layers that it calls need no check."""
+
+    @wraps(method)
+    def around(*arguments: Any, **named: Any) -> Any:
+        with already_checked():
+            return method(*arguments, **named)
+
+    return around
+
+
+_WRAPPERS = {
+    "apply": _checked,
+    "forward": _checked,
+    "backward": _around_checked,
+    "decode_step": _around_checked,
+}
+
+
 class Layer(ABC):
     """A pure function of (params, x, context) with a hand-written backward pass; see the module for the contract.
+
+    ``apply`` and ``forward`` raise LayerError for what the layer can't take; see ``layers.checking``.
 
     positionwise: whether the output at a position of the time axis depends only on the input at that position.
     examplewise: whether the first axis of all arrays of x and y is a batch of examples, each computed by itself. Not so
@@ -86,6 +138,11 @@ class Layer(ABC):
     indivisible: ClassVar[bool] = False
     decayed: ClassVar[tuple[str, ...]] = ("kernel",)
     batch_statistics: ClassVar[tuple[str, ...]] = ()
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name in _WRAPPERS.keys() & vars(cls).keys():
+            setattr(cls, name, _WRAPPERS[name](vars(cls)[name]))
 
     @property
     def reads_memory(self) -> bool:
@@ -169,7 +226,8 @@ L = TypeVar("L", bound=Layer)
 
 def output(layer: Layer, params: PyTree, x: PyTree) -> PyTree:
     """The shapes and dtypes (ShapeDtypeStructs) of ``layer``'s output for an input like ``x``."""
-    return jax.eval_shape(layer.apply, params, x, Context())
+    with already_checked():
+        return jax.eval_shape(layer.apply, params, x, Context())
 
 
 def reduction_dtype(dtype: Any) -> Any:

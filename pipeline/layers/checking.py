@@ -1,6 +1,10 @@
 """Checks a call of a layer before it is computed, so that its error names the layer, what it got and what it needs."""
 
+import dataclasses
 import typing
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
@@ -9,11 +13,26 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from .base import Context, Layer, PyTree, Wrapper, children, layers_around, map_children
+from .base import Context, Layer, PyTree, Wrapper, already_checked, children, layers_around, map_children
 
 
 class LayerError(ValueError):
     """A layer was given parameters, an input or a context that it can't take."""
+
+
+Shapes = frozenset[tuple[tuple[int, ...], tuple[int, ...]]]
+
+_parts_of_tables: ContextVar[Shapes] = ContextVar("_parts_of_tables", default=frozenset())
+
+
+@contextmanager
+def only_rows(tables: Iterable[tuple[tuple[int, ...], tuple[int, ...]]]) -> Iterator[None]:
+    """Within this, parameters may hold some rows of a table alone. tables: pairs (shape of these rows, whole shape)."""
+    token = _parts_of_tables.set(frozenset(tables))
+    try:
+        yield
+    finally:
+        _parts_of_tables.reset(token)
 
 
 def check(layer: Layer, params: PyTree, x: PyTree, context: Any) -> None:
@@ -21,7 +40,7 @@ def check(layer: Layer, params: PyTree, x: PyTree, context: Any) -> None:
 
     It compares the input's rank and dtype with those that the layer declares, the parameters' names and shapes with
     those that its ``init`` gives for such an input, and traces the layer. Nothing is computed, and a second call with
-    equal shapes costs nothing. ``attach`` does this by itself.
+    equal shapes costs nothing. ``apply``, ``forward``, ``value_and_grad`` and ``attach`` do this by themselves.
 
     >>> import jax.numpy as jnp
     >>> from backhand.layers import Dense, ReLU, Serial
@@ -34,10 +53,13 @@ def check(layer: Layer, params: PyTree, x: PyTree, context: Any) -> None:
     for x float32[4,5] it must be float32[5,3]
     """
     if not isinstance(context, Context):
-        raise LayerError(f"{_name(layer)}: the context is {_shown(context)}; it must be a Context, such as Context()")
+        raise LayerError(
+            f"{layer_name(layer)}: the context is {_shown(context)}; it must be a Context, such as Context()"
+        )
     types = jax.tree.map(lambda leaf: _type(layer, leaf), (params, x, context))
     leaves, structure = jax.tree.flatten(types)
-    _check(layer, structure, tuple(leaves))
+    trace = _trace if _has_hash(layer) else _trace.__wrapped__
+    trace(layer, structure, tuple(leaves), _parts_of_tables.get())
 
 
 def _type(layer: Layer, leaf: Any) -> jax.ShapeDtypeStruct:
@@ -45,12 +67,23 @@ def _type(layer: Layer, leaf: Any) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype)
     if isinstance(leaf, bool | int | float | complex):
         return jax.eval_shape(jnp.asarray, leaf)
-    raise LayerError(f"{_name(layer)}: got {leaf!r} among its parameters, x and context; they must be arrays")
+    raise LayerError(f"{layer_name(layer)}: got {leaf!r} among its parameters, x and context; they must be arrays")
 
 
 @lru_cache(maxsize=4096)
-def _check(layer: Layer, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...]) -> None:
-    jax.eval_shape(_checked(layer, "").apply, *jax.tree.unflatten(structure, leaves))
+def _trace(layer: Layer, structure: Any, leaves: tuple[jax.ShapeDtypeStruct, ...], parts_of_tables: Shapes) -> None:
+    del parts_of_tables  # ``_check_params`` reads them
+    with already_checked():
+        jax.eval_shape(_checked(layer, "").apply, *jax.tree.unflatten(structure, leaves))
+
+
+def _has_hash(layer: Layer) -> bool:
+    """Whether the layer can be a key of a cache; those that record what passes through them may not."""
+    try:
+        hash(layer)
+    except TypeError:
+        return False
+    return True
 
 
 def _checked(layer: Layer, path: str) -> "_Checked":
@@ -70,10 +103,10 @@ class _Checked(Wrapper):
     path: str
 
     def apply(self, params: PyTree, x: PyTree, context: Context) -> PyTree:
-        where = f"{self.path}, {_name(self.original)}" if self.path else _name(self.original)
+        where = f"{self.path}, {layer_name(self.original)}" if self.path else layer_name(self.original)
         layer = self.original
+        _check_input(layer, where, x)
         if layer.indivisible or not any(children(layer)):
-            _check_input(layer, where, x)
             _check_params(layer, where, params, x)
             _check_mask(layer, where, x, context)
         elif not self.path:
@@ -147,6 +180,8 @@ def _check_params(layer: Layer, where: str, params: PyTree, x: PyTree) -> None:
     """Compares names, shapes and kinds with those that ``init`` gives for x."""
     try:
         expected = _expected(layer, x)
+    except jax.errors.ConcretizationTypeError:  # the parameters depend on the numbers in x
+        return
     except Exception as error:
         raise LayerError(f"{where}: got x {_shown(x)}: {error}") from error
     given, needed = (_by_path(tree) for tree in (params, expected))
@@ -156,7 +191,8 @@ def _check_params(layer: Layer, where: str, params: PyTree, x: PyTree) -> None:
                 f"{where}: parameter {path} is missing; it must be {_shown(leaf)}. Given: {', '.join(given) or 'none'}"
             )
         floats = [jnp.issubdtype(part.dtype, jnp.floating) for part in (leaf, given[path])]
-        if given[path].shape != leaf.shape or floats[0] != floats[1]:
+        is_part = (given[path].shape, leaf.shape) in _parts_of_tables.get()
+        if (given[path].shape != leaf.shape and not is_part) or floats[0] != floats[1]:
             raise LayerError(
                 f"{where}: parameter {path} is {_shown(given[path])}; for x {_shown(x)} it must be {_shown(leaf)}"
             )
@@ -176,7 +212,7 @@ def _check_names(layer: Layer, params: PyTree, x: PyTree) -> None:
                 f"{_owner(layer, path)}: parameter {path} is missing; it must be {_shown(leaf)}. Given: "
                 f"{', '.join(given) or 'none'}"
             )
-    _refuse_unknown(_name(layer), given, needed)
+    _refuse_unknown(layer_name(layer), given, needed)
 
 
 def _refuse_unknown(where: str, given: dict[str, Any], needed: dict[str, Any]) -> None:
@@ -191,7 +227,7 @@ def _expected(layer: Layer, x: PyTree) -> PyTree:
 
 
 def _owner(layer: Layer, path: str) -> str:
-    return _name(layers_around(layer, path)[-1])
+    return layer_name(layers_around(layer, path)[-1])
 
 
 def _check_mask(layer: Layer, where: str, x: PyTree, context: Context) -> None:
@@ -209,9 +245,13 @@ def _by_path(tree: PyTree) -> dict[str, Any]:
     return {jax.tree_util.keystr(path, simple=True, separator="/"): leaf for path, leaf in leaves}
 
 
-def _name(layer: Layer) -> str:
-    """The layer as its user wrote it if it has no parts, else its kind alone."""
-    return type(layer).__name__ if any(children(layer)) else repr(layer)
+def layer_name(layer: Layer) -> str:
+    """The layer as its user wrote it, without fields that have their defaults; its kind alone if it has parts."""
+    kind = type(layer).__name__
+    if any(children(layer)) or not dataclasses.is_dataclass(layer):
+        return kind
+    fields = ((field, getattr(layer, field.name)) for field in dataclasses.fields(layer) if field.repr)
+    return f"{kind}({', '.join(f'{field.name}={value!r}' for field, value in fields if value != field.default)})"
 
 
 def _shown(tree: PyTree) -> str:

@@ -10,11 +10,12 @@ from jaxtyping import Array, Float, Int
 
 from .base import Context, Layer, reduction_dtype, vary_like
 from .initializers import normal
+from .lookup import require_ids, rows, scatter_sum
 
 
 @dataclass(frozen=True)
 class Embedding(Layer):
-    """y = E[x]: row x of a table E, for every id x in [0, vocabulary).
+    """y = E[x]: row x of a table E, for every id x in [0, vocabulary). Of others, y is NaN: see ``lookup``.
 
     Parameters: embedding E (vocabulary, features). y has the dtype of E; a ``Cast`` after this layer changes it.
 
@@ -37,7 +38,8 @@ class Embedding(Layer):
         self, params: dict[str, Array], x: Int[Array, "*shape"], context: Context
     ) -> Float[Array, "*shape features"]:
         del context
-        return jnp.take(params["embedding"], x, axis=0, mode="clip")
+        require_ids(self, "id", x, self.vocabulary)
+        return rows(params["embedding"], x)
 
     def forward(
         self, params: dict[str, Array], x: Int[Array, "*shape"], context: Context
@@ -54,15 +56,14 @@ class Embedding(Layer):
         An id that occurs twice gets the sum of both cotangents. Sums are accumulated in float32 (float64) and returned
         in the dtype of E. Ids have no cotangent. The residual is x, one integer per row of d_y.
         """
-        x, embedding = residuals, params["embedding"]
-        sums = reduction_dtype(embedding.dtype)
-        d_embedding = jnp.zeros(embedding.shape, sums).at[x].add(d_y.astype(sums), mode="clip")  # (1)
-        return {"embedding": d_embedding.astype(embedding.dtype)}, None
+        return {"embedding": scatter_sum(params["embedding"], residuals, d_y)}, None  # (1)
 
 
 @dataclass(frozen=True)
 class EmbeddingBag(Layer):
     """y = the sum of the rows E[x_k] of a table E, over the ids x_k in [0, vocabulary) of a bag; id 0 is padding.
+
+    Of a bag with another id, y is NaN: see ``lookup``.
 
     A bag may be a word and its character n-grams, which share the table (Bojanowski et al. 2017). An id that occurs
     twice counts twice; a bag of padding alone has the sum 0. Row 0 is not read, and its gradient is 0.
@@ -88,8 +89,9 @@ class EmbeddingBag(Layer):
         self, params: dict[str, Array], x: Int[Array, "*shape bag"], context: Context
     ) -> Float[Array, "*shape features"]:
         del context
-        rows = jnp.take(params["embedding"], x, axis=0, mode="clip")
-        return jnp.where((x != 0)[..., None], rows, jnp.zeros((), rows.dtype)).sum(-2)
+        require_ids(self, "id", x, self.vocabulary)
+        read = rows(params["embedding"], x)
+        return jnp.where((x != 0)[..., None], read, jnp.zeros((), read.dtype)).sum(-2)
 
     def forward(
         self, params: dict[str, Array], x: Int[Array, "*shape bag"], context: Context
@@ -112,7 +114,7 @@ class EmbeddingBag(Layer):
         d_rows = d_y.astype(sums)
 
         def add(d_embedding: Array, ids: Int[Array, "*shape"]) -> tuple[Array, None]:
-            present = jnp.where(ids != 0, jnp.clip(ids, 0, self.vocabulary - 1), self.vocabulary)
+            present = jnp.where(ids > 0, ids, self.vocabulary)
             return d_embedding.at[present].add(d_rows, mode="drop"), None  # (1)
 
         d_embedding, _ = lax.scan(add, vary_like(jnp.zeros(embedding.shape, sums), x, d_y), jnp.moveaxis(x, -1, 0))

@@ -1,6 +1,7 @@
 """Factorisation layers, the first layers of recommenders: embeddings of users and items, looked up in pairs.
 
-The input is a pair (users, items) of ids, with one item or several candidates for each user. Weight decay applies to
+The input is a pair (users, items) of ids, with one item or several candidates for each user. Where an id is out of
+range, see ``lookup``. Weight decay applies to
 the embeddings; with ``training.sparse_updates`` a step decays only the rows of its batch.
 """
 
@@ -14,6 +15,7 @@ from jaxtyping import Array, Bool, Float, Int
 
 from .base import Context, Layer, reduction_dtype
 from .initializers import normal
+from .lookup import require_ids, rows, scatter_sum
 
 Ids = tuple[Int[Array, "*batch"], Int[Array, "*pairs"]]
 
@@ -46,7 +48,9 @@ class _Pairs(Layer):
     ) -> tuple[Float[Array, "*pairs features"], Float[Array, "*pairs features"]]:
         """The users' vectors p and the items' q, with the vector of a user repeated for each of its candidates."""
         users, items = x
-        p, q = (_rows(params[name]["embedding"], ids) for name, ids in (("user", users), ("item", items)))
+        require_ids(self, "user id", users, self.users)
+        require_ids(self, "item id", items, self.items)
+        p, q = (rows(params[name]["embedding"], ids) for name, ids in (("user", users), ("item", items)))
         return jnp.broadcast_to(_expand_users(p, users, items), q.shape), q
 
 
@@ -72,7 +76,7 @@ class BiasedFactorization(_Pairs):
         del context
         users, items = x
         p, q = self._vectors(params, x)
-        b_user, b_item = _rows(params["user"]["bias"], users), _rows(params["item"]["bias"], items)
+        b_user, b_item = rows(params["user"]["bias"], users), rows(params["item"]["bias"], items)
         return (p * q).sum(-1) + jnp.broadcast_to(_expand_users(b_user, users, items), items.shape) + b_item
 
     def forward(
@@ -96,12 +100,12 @@ class BiasedFactorization(_Pairs):
         p, q = self._vectors(params, residuals)
         d_p, d_q = d_y[..., None] * q, d_y[..., None] * p  # (1)
         d_user = {
-            "embedding": _scatter_sum(params["user"]["embedding"], users, _sum_candidates(d_p, users, items)),  # (2)
-            "bias": _scatter_sum(params["user"]["bias"], users, _sum_candidates(d_y, users, items)),  # (3)
+            "embedding": scatter_sum(params["user"]["embedding"], users, _sum_candidates(d_p, users, items)),  # (2)
+            "bias": scatter_sum(params["user"]["bias"], users, _sum_candidates(d_y, users, items)),  # (3)
         }
         d_item = {
-            "embedding": _scatter_sum(params["item"]["embedding"], items, d_q),  # (2)
-            "bias": _scatter_sum(params["item"]["bias"], items, d_y),  # (3)
+            "embedding": scatter_sum(params["item"]["embedding"], items, d_q),  # (2)
+            "bias": scatter_sum(params["item"]["bias"], items, d_y),  # (3)
         }
         return {"user": d_user, "item": d_item}, (None, None)
 
@@ -146,9 +150,9 @@ class Interaction(_Pairs):
         d_m, d_a, d_c = jnp.split(d_y, 3, -1)
         d_p, d_q = d_m * q + d_a, d_m * p + d_c  # (1), (2)
         d_user = {
-            "embedding": _scatter_sum(params["user"]["embedding"], users, _sum_candidates(d_p, users, items))
+            "embedding": scatter_sum(params["user"]["embedding"], users, _sum_candidates(d_p, users, items))
         }  # (3)
-        d_item = {"embedding": _scatter_sum(params["item"]["embedding"], items, d_q)}  # (3)
+        d_item = {"embedding": scatter_sum(params["item"]["embedding"], items, d_q)}  # (3)
         return {"user": d_user, "item": d_item}, (None, None)
 
 
@@ -190,8 +194,9 @@ class SVDPlusPlus(Layer):
     ) -> Float[Array, "batch features"]:
         del context
         users, rated = x
+        require_ids(self, "user id", users, self.users)
         z = params["implicit"]["embedding"]
-        return _rows(params["user"]["embedding"], users) + self._indicators(rated, z.dtype) @ z
+        return rows(params["user"]["embedding"], users) + self._indicators(rated, z.dtype) @ z
 
     def forward(
         self,
@@ -213,14 +218,9 @@ class SVDPlusPlus(Layer):
         """
         users, rated = residuals
         z = params["implicit"]["embedding"]
-        d_user = _scatter_sum(params["user"]["embedding"], users, d_y)  # (1)
+        d_user = scatter_sum(params["user"]["embedding"], users, d_y)  # (1)
         d_z = self._indicators(rated, d_y.dtype).T @ d_y  # (2)
         return {"user": {"embedding": d_user}, "implicit": {"embedding": d_z.astype(z.dtype)}}, (None, None)
-
-
-def _rows(table: Array, ids: Int[Array, "*shape"]) -> Array:
-    """The rows ``ids`` of ``table``."""
-    return jnp.take(table, ids, axis=0, mode="clip")
 
 
 def _expand_users(values: Array, users: Array, items: Array) -> Array:
@@ -232,12 +232,3 @@ def _sum_candidates(values: Array, users: Array, items: Array) -> Array:
     """The sum of ``values`` over each user's candidates."""
     axes = tuple(range(users.ndim, items.ndim))
     return values.sum(axes, dtype=reduction_dtype(values.dtype)) if axes else values
-
-
-def _scatter_sum(table: Array, ids: Array, d_rows: Array) -> Array:
-    """The cotangent of ``table`` from those of the rows ``ids``: for each row the sum over its occurrences.
-
-    Sums are accumulated in float32 (float64) and returned in the dtype of the table.
-    """
-    sums = reduction_dtype(table.dtype)
-    return jnp.zeros(table.shape, sums).at[ids].add(d_rows.astype(sums), mode="clip").astype(table.dtype)

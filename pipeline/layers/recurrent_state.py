@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from .base import Context, Layer, PyTree, Static, Wrapper, output
@@ -76,7 +77,6 @@ class WithState(Wrapper):
     the pair of both layers' states. ``initial_state`` gives one of zeros. Positions that are masked leave it unchanged,
     so the one at the end is that of each example's last position that is not masked (the first, if ``reverse``).
 
-    >>> import jax.numpy as jnp
     >>> from backhand.layers import LSTM
     >>> layer, x = WithState(LSTM(4)), jnp.ones((2, 6, 3))
     >>> state = layer.initial_state(x)
@@ -128,6 +128,10 @@ class WithState(Wrapper):
 
     def _check(self, x: Any, state: PyTree, mask: Any = None) -> None:
         """Raises ValueError unless the state and the mask fit the layer and the sequences."""
+        if any(not jnp.issubdtype(part.dtype, jnp.floating) for part in jax.tree.leaves(state)):
+            raise ValueError(
+                f"WithState: the state is {jax.tree.map(lambda part: part.dtype, state)}; it must be float"
+            )
         needed = jax.eval_shape(lambda: self.layer.initial_state(x))
         given, wanted = (jax.tree.map(lambda part: part.shape, tree) for tree in (state, needed))
         if given != wanted:
@@ -144,7 +148,6 @@ class SerialWithState(Layer):
 
     Its parameters are those of ``Serial``.
 
-    >>> import jax.numpy as jnp
     >>> from backhand.layers import GRU, LSTM, Dense, Embedding
     >>> layer = SerialWithState((Embedding(9, 4), WithState(GRU(5)), WithState(LSTM(3)), Dense(9)))
     >>> ids = jnp.ones((2, 6), int)

@@ -1,13 +1,18 @@
-"""The base of all losses: targets with weights, and weighted means."""
+"""The base of all losses: targets with weights, and weighted means.
+
+A label outside its range, where it is known before the program runs, is an error. In a compiled program it can't be
+one: there the loss and the gradient of its row are NaN, as TensorFlow's are, and training stops at it.
+"""
 
 from abc import abstractmethod
 from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import lax
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from ..layers.base import Context, Layer, PyTree, reduction_dtype
+from ..layers.lookup import in_range, require_ids
 
 
 class Targets(NamedTuple):
@@ -63,6 +68,15 @@ class Loss(Layer):
         dtype = reduction_dtype(targets.weights.dtype)
         repeats = size // max(targets.weights.size, 1)
         return targets.weights.sum(dtype=dtype) * repeats
+
+    def labels(
+        self, values: Int[Array, "*rows"], weights: Float[Array, "*rows"], count: int
+    ) -> tuple[Int[Array, "*rows"], Float[Array, "*rows"]]:
+        """Labels in [0, count), with 0 in place of padding; and the weights, which are NaN where a label is not."""
+        present = jnp.where(weights == 0, jnp.zeros((), values.dtype), values)
+        require_ids(self, "label", present, count)
+        fits = in_range(present, count)
+        return jnp.where(fits, present, jnp.zeros((), values.dtype)), jnp.where(fits, weights, jnp.nan)
 
     def normalized_weights(self, targets: Targets, dtype: Any) -> Float[Array, "*values"]:
         """weight / count of every element, so that they add up to 1; all 0 if the weights add up to 0.

@@ -13,7 +13,11 @@ from .base import ElementwiseLoss, Loss, Targets
 
 
 class LabelLoss(Loss):
-    """The base of losses over rows of logits (..., classes), each with an integer label in [0, classes)."""
+    """The base of losses over rows of logits (..., classes), each with an integer label in [0, classes).
+
+    A row with another label, also a negative one, has loss and gradient NaN; see ``losses.base``. What must not count
+    has weight 0.
+    """
 
     def rows(self, x: tuple[Array, Targets]) -> tuple[Array, Array, Array]:
         """Logits in the dtype of sums, labels, and normalised weights, with 0 in place of padding."""
@@ -26,7 +30,8 @@ class LabelLoss(Loss):
         dtype = reduction_dtype(logits.dtype)
         weights = self.normalized_weights(targets, dtype)
         padding = weights == 0
-        return jnp.where(padding[..., None], 0.0, logits.astype(dtype)), jnp.where(padding, 0, targets.values), weights
+        labels, weights = self.labels(targets.values, weights, logits.shape[-1])
+        return jnp.where(padding[..., None], 0.0, logits.astype(dtype)), labels, weights
 
 
 @dataclass(frozen=True)

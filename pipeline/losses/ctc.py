@@ -9,6 +9,7 @@ from jax import lax
 from jaxtyping import Array, Bool, Float, Int
 
 from ..layers.base import Context, PyTree, reduction_dtype, vary_like
+from ..layers.lookup import in_range, require_ids
 from . import scaled_float
 from .base import Loss, Targets
 from .scaled_float import ScaledFloat
@@ -39,7 +40,9 @@ class CTC(Loss):
     labels it reads as. p(l | z) is the sum of the probabilities of all alignments that read as l, each of which is the
     product of the softmax of its frames. The targets' values are ``Transcripts``; their weights are those of the rows.
 
-    blank: the index of the blank among the symbols; no label may be the blank.
+    blank: the index of the blank among the symbols; no label may be the blank. A row with such a label, or with one
+        that is no symbol, or with more labels or frames than there is room for, has loss and gradient NaN, see
+        ``losses.base``.
     infeasible: the loss of rows that have no alignment, as they have fewer frames than labels, plus one for each
         pair of equal neighbours: "infinite" or "zero". Their gradient is zero.
     reduction: "mean", or "none": the weighted loss of every row.
@@ -66,7 +69,7 @@ class CTC(Loss):
     def _rows(self, x: Inputs) -> tuple[Array, Transcripts, Array]:
         """Logits in the dtype of sums, transcripts, and normalised weights, with 0 and blanks in place of padding.
 
-        The transcripts' frames are a mask (batch, frames).
+        The transcripts' frames are a mask (batch, frames). Weights are NaN where a row's transcript is impossible.
         """
         logits, targets = x
         labels, lengths, frames = targets.values
@@ -86,7 +89,18 @@ class CTC(Loss):
         weights = self.normalized_weights(targets, dtype)
         mask = (frames if frames.dtype == bool else _before(frames, logits.shape[1])) & (weights != 0)[:, None]
         lengths = jnp.where(weights == 0, 0, lengths)
-        labels = jnp.where(_before(lengths, labels.shape[1]), labels, self.blank)
+        require_ids(self, "length", lengths, labels.shape[1] + 1)
+        fits = in_range(lengths, labels.shape[1] + 1)
+        if frames.dtype != bool:
+            frames = jnp.where(weights == 0, 0, frames)
+            require_ids(self, "number of frames", frames, logits.shape[1] + 1)
+            fits &= in_range(frames, logits.shape[1] + 1)
+        within = _before(lengths, labels.shape[1])
+        require_ids(self, "label", labels, logits.shape[-1], where=within, excluded=self.blank)
+        fits &= (~within | (in_range(labels, logits.shape[-1]) & (labels != self.blank))).all(-1)
+        weights = jnp.where(fits, weights, jnp.nan)
+        lengths = jnp.where(fits, lengths, 0)
+        labels = jnp.where(within & fits[:, None], labels, self.blank)
         z = jnp.where(mask[..., None], logits.astype(dtype), 0.0)
         return z, Transcripts(labels, lengths, mask), weights
 
@@ -221,7 +235,7 @@ class CTC(Loss):
         )
         d_blank = (1 - gamma.sum(-1)).swapaxes(0, 1)[..., None] * (symbols == self.blank).astype(z.dtype)
         weights = d_y * jnp.where(scaled_float.log(p) == -jnp.inf, 0.0, weights)
-        weights = weights[:, None, None] * counts.swapaxes(0, 1).astype(z.dtype)
+        weights = jnp.where(counts.swapaxes(0, 1), weights[:, None, None], 0.0)
         d_z = weights * (jnp.exp(log_y) - d_labels - d_blank)  # (7)
         return {}, (d_z.astype(x[0].dtype), None)
 

@@ -52,7 +52,7 @@ class PairwiseRanking(Loss):
     def differences(self, x: tuple[Scores, Targets]) -> tuple[Array, Array]:
         """s_k - s_0 in the dtype of sums, and normalised weights; both are 0 where there is no pair."""
         scores, targets = x
-        _check_scores(self, scores, targets.values)
+        _check_candidates(self, scores, targets.values)
         s = scores.astype(reduction_dtype(scores.dtype))
         normalized = self.normalized_weights(self.pairs(targets), s.dtype)
         return jnp.where(normalized == 0, 0.0, s - s[..., :1]), normalized
@@ -77,7 +77,7 @@ class PairwiseRanking(Loss):
         Normalised weights would be a second array, which is written to memory and read again.
         """
         scores, targets = x
-        _check_scores(self, scores, targets.values)
+        _check_candidates(self, scores, targets.values)
         s, pairs = scores.astype(reduction_dtype(scores.dtype)), self.pairs(targets)
         assert pairs.weights is not None
         weights, count = pairs.weights.astype(s.dtype), self.count(targets).astype(s.dtype)
@@ -142,7 +142,7 @@ class SampledSoftmax(Loss):
         """c in the dtype of sums, minus infinity at accidental hits and 0 at padding; normalised weights of rows."""
         scores, targets = x
         items, log_probabilities = targets.values
-        _check_scores(self, scores, items)
+        _check_candidates(self, scores, items)
         _check_scores(self, scores, log_probabilities)
         dtype = reduction_dtype(scores.dtype)
         normalized = self.normalized_weights(targets, dtype)
@@ -189,6 +189,13 @@ class SampledSoftmax(Loss):
 def _first(array: Array) -> Array:
     """True at the first element of the last axis."""
     return jnp.arange(array.shape[-1]).reshape((1,) * (array.ndim - 1) + (-1,)) == 0
+
+
+def _check_candidates(loss: Loss, scores: Array, items: Array) -> None:
+    """Raises ValueError unless there is an id for every score. Ids are only compared: any integer is one."""
+    _check_scores(loss, scores, items)
+    if not jnp.issubdtype(items.dtype, jnp.integer):
+        raise ValueError(f"{type(loss).__name__}: the ids of candidates are {items.dtype}; they must be integers")
 
 
 def _check_scores(loss: Loss, scores: Array, candidates: Array) -> None:

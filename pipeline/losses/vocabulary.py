@@ -60,7 +60,7 @@ class VocabularyCrossEntropy(Loss):
         return loss.apply({}, (self.logits(params, h), targets), context)
 
     def _without_padding(self, h: Array, targets: Targets) -> tuple[Array, Array, Array]:
-        """h, labels and normalised weights, with 0 in place of padding."""
+        """h, labels and normalised weights, with 0 in place of padding; see ``Loss.labels``."""
         if h.shape[:-1] != targets.values.shape:
             raise ValueError(
                 f"VocabularyCrossEntropy: h of shape {h.shape} for labels of shape {targets.values.shape}; "
@@ -68,7 +68,7 @@ class VocabularyCrossEntropy(Loss):
             )
         weights = self.normalized_weights(targets, reduction_dtype(h.dtype))
         padding = weights == 0
-        return jnp.where(padding[..., None], 0.0, h), jnp.where(padding, 0, targets.values), weights
+        return jnp.where(padding[..., None], 0.0, h), *self.labels(targets.values, weights, self.vocabulary)
 
     def forward(
         self, params: dict[str, Array], x: Inputs, context: Context

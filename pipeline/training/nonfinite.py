@@ -14,6 +14,7 @@ from jax.core import Tracer
 from ..data.batches import Batch
 from ..errors import UserError
 from ..layers.base import Context, Layer, PyTree, Wrapper, children, map_children
+from ..layers.checking import LayerError
 from ..layers.repeat import Repeat
 from .state import TrainState
 from .step import norms_by_layer
@@ -45,7 +46,7 @@ def locate(objective: Layer, params: PyTree, batch: Batch, context: Context) -> 
         with jax.disable_jit():
             value, residuals = watched.forward(params, batch, context)
             d_params, _ = watched.backward(params, residuals, jnp.ones_like(value))
-    except _NonFiniteValue as error:
+    except (_NonFiniteValue, LayerError) as error:  # such as a label out of range, which is NaN in a compiled step
         return str(error)
     for layer, norm in norms_by_layer(d_params).items():
         if not _finite(norm):

@@ -21,6 +21,7 @@ from jaxtyping import Array, Int
 
 from ..data.batches import Batch
 from ..layers.base import PyTree
+from ..layers.checking import only_rows
 from .state import TrainState
 
 Step = Callable[[TrainState, Batch], tuple[TrainState, dict[str, Any]]]
@@ -63,13 +64,22 @@ def with_sparse_updates(step: Step, tables: tuple[SparseTable, ...]) -> Step:
     def step_on_rows(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
         rows: dict[str, Array] = {}
         for table in tables:
-            table_rows = _rows_in_batch(batch, table.ids, _count(state.params, table.parameters))
+            count = _count(state.params, table.parameters)
+            table_rows = _rows_in_batch(batch, table.ids, count)
             rows |= dict.fromkeys(table.parameters, table_rows)
-            batch = _renumbered(batch, table.ids, table_rows)  # (2)
-        updated, metrics = step(_map_tables(_gather, rows, state), batch)  # (1), (3)
+            batch = _renumbered(batch, table.ids, table_rows, count)  # (2)
+        partial_state = _map_tables(_gather, rows, state)  # (1)
+        with only_rows(_shapes(partial_state.params, state.params, rows)):
+            updated, metrics = step(partial_state, batch)  # (3)
         return _map_tables(_scatter, rows, updated, state), metrics  # (4)
 
     return step_on_rows
+
+
+def _shapes(parts: PyTree, params: PyTree, rows: dict[str, Array]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Of every table, the shape of its rows in the batch, and that of the whole."""
+    pairs = zip(jax.tree_util.tree_leaves_with_path(parts), jax.tree.leaves(params))
+    return [(part.shape, whole.shape) for (path, part), whole in pairs if _name(path) in rows]
 
 
 def _count(params: PyTree, paths: tuple[str, ...]) -> int:
@@ -92,11 +102,17 @@ def _rows_in_batch(batch: Batch, paths: tuple[str, ...], count: int) -> Int[Arra
     return jnp.unique(ids, size=min(ids.size, count), fill_value=count)
 
 
-def _renumbered(batch: Batch, paths: tuple[str, ...], rows: Int[Array, " rows"]) -> Batch:
-    """The batch in which every id at ``paths`` is replaced by its place among ``rows``."""
+def _renumbered(batch: Batch, paths: tuple[str, ...], rows: Int[Array, " rows"], count: int) -> Batch:
+    """The batch in which every id at ``paths`` is replaced by its place among ``rows``.
+
+    An id that no row has, outside [0, count), gets the place after the last one, where lookups give NaN.
+    """
 
     def place(path: Any, leaf: Array) -> Array:
-        return jnp.searchsorted(rows, leaf).astype(leaf.dtype) if _name(path) in paths else leaf
+        if _name(path) not in paths:
+            return leaf
+        fits = (leaf >= 0) & (leaf < count)
+        return jnp.where(fits, jnp.searchsorted(rows, leaf), len(rows)).astype(leaf.dtype)
 
     return jax.tree_util.tree_map_with_path(place, batch)
 

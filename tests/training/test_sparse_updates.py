@@ -111,6 +111,18 @@ def test_plain_descent_is_the_step_on_all_rows():
     assert not same_bytes(dense[-1].params, dense[0].params)
 
 
+@pytest.mark.parametrize("gradient", ["manual", "attached"])
+def test_an_id_that_no_row_has_is_not_finite(gradient):
+    """It has no place among the batch's rows, which are fewer than the layer declares."""
+    objective, (ids, targets) = bags(60), bag_batch(60, 0)
+    step = jax.jit(with_sparse_updates(make_train_step(objective, optax.sgd(0.1), gradient), (TABLE,)))
+    state = init_state(objective.init(jax.random.key(0), (jnp.asarray(ids), targets)), optax.sgd(0.1))
+    assert step(state, (ids, targets))[1]["finite"]
+    for number in (-1, 60):
+        ids[3, 2] = number
+        assert not step(state, (ids, targets))[1]["finite"]
+
+
 def test_a_batch_of_more_ids_than_rows():
     batches = [bag_batch(7, seed) for seed in range(2)]
     dense, on_the_rows = (states(bags(7), optax.sgd(0.5), batches, tables=tables) for tables in (None, (TABLE,)))
