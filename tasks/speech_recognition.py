@@ -93,7 +93,7 @@ class Config(ManifestColumns, SpectrumOptions, FeatureOptions, SearchOptions, Ta
     spec_augment: SpecAugment = dataclasses.field(default_factory=SpecAugment)
 
     def __post_init__(self) -> None:
-        for options in (TaskConfig, SpectrumOptions, FeatureOptions, SearchOptions):
+        for options in (TaskConfig, ManifestColumns, SpectrumOptions, FeatureOptions, SearchOptions):
             options.__post_init__(self)
         require_between(self, longest=(0.01, 3600), connected=(1, 1000), width=(1, 10_000), speed=(0, 0.5))
         require_between(self, stride=(1, 1000), layers=(1, 100), heads=(1, 1000))

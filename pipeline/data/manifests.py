@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -11,7 +12,7 @@ from ..display import visible
 from ..errors import UserError
 from .delimited import suffix_of
 from .limits import list_folder
-from .named_columns import JSON, Column, read_rows
+from .named_columns import JSON, Column, Row, read_rows
 from .parts import part_of
 from .text import read_encoded
 
@@ -29,6 +30,7 @@ COLUMNS = (
     ),
     Column("text", ("text", "sentence", "transcript", "transcription", "normalized_text"), "--text-column"),
     Column("speaker", ("speaker", "client_id", "speaker_id"), optional=True),
+    Column("start", ("offset", "start", "start_time", "begin"), optional=True),
 )
 MOST_NAMED = 5
 """Number of faulty lines or files that a message names."""
@@ -50,11 +52,19 @@ class ManifestColumns:
     """Encoding of the texts. Empty: UTF-8, or UTF-16 where a file shows it."""
     delimiter: str = ""
     """Delimiter of the fields: a character, or tab, semicolon, pipe or comma. Empty: recognised."""
+    audio_folder: str = ""
+    """Folder of the recordings that a list names. Empty: the list's own."""
     allow_outside: bool = False
     """Read recordings outside the folder of the file that names them."""
     units: Units = "characters"
     """What the model writes: the characters of the texts in lower case; tokens, what stands between spaces in the
     texts, such as phones; or lexicon, the units in which --lexicon spells their words."""
+
+    def __post_init__(self) -> None:
+        if self.audio_folder and not os.path.isdir(self.audio_folder):
+            raise UserError(f"--audio-folder is {visible(self.audio_folder)}, which is not a folder")
+        if self.audio_folder:  # as a run must find it from any folder
+            object.__setattr__(self, "audio_folder", os.path.abspath(self.audio_folder))
 
     @property
     def unit_name(self) -> str:
@@ -71,8 +81,8 @@ class ManifestColumns:
 
     def columns(self) -> tuple[Column, ...]:
         """``COLUMNS`` with the names that were chosen."""
-        path, text, speaker = COLUMNS
-        return replace(path, chosen=self.path_column), replace(text, chosen=self.text_column), speaker
+        path, text, *others = COLUMNS
+        return replace(path, chosen=self.path_column), replace(text, chosen=self.text_column), *others
 
 
 class Entry(NamedTuple):
@@ -116,10 +126,20 @@ def read_manifests(path: Path, options: ManifestColumns, notes: list[str]) -> di
             parts = texts_beside(path, options, notes)
         if parts:
             return parts
-        files = find_manifests(path, notes)
+        files = _manifests_inside(path, notes) or find_manifests(path, notes)
     else:
         files = {"train": path}
     return {part: _read_manifest(file, options, notes) for part, file in files.items()}
+
+
+def _manifests_inside(folder: Path, notes: list[str]) -> dict[str, Path]:
+    """The manifests in folders of parts, such as train/metadata.csv, if there are some."""
+    files = {}
+    for child in list_folder(folder):
+        part = part_of(child.name) if os.path.isdir(child) else None
+        if part and any(suffix_of(file) in SUFFIXES for file in list_folder(child)):
+            (files[part],) = find_manifests(child, notes).values()
+    return files if "train" in files else {}
 
 
 def find_manifests(folder: Path, notes: list[str], suffixes: Sequence[str] = SUFFIXES) -> dict[str, Path]:
@@ -150,8 +170,25 @@ def _read_manifest(path: Path, options: ManifestColumns, notes: list[str]) -> li
     lines = _ljspeech(path, content, notes)
     if lines is None:
         rows = read_rows(path, content, options.columns(), notes, options.delimiter)
+        _check_starts(path, rows, notes)
         lines = [_Line(line, row["path"], row["text"], row.get("speaker", "")) for line, row in rows if row]
     return _entries(path, lines, options, options.allow_outside, notes)
+
+
+def _check_starts(path: Path, rows: Sequence[Row], notes: list[str]) -> None:
+    """Raises UserError for texts of parts of one recording; a recording with one text is read from its beginning."""
+    later = [(line, row["path"]) for line, row in rows if row.get("start", "").strip("0. ")]
+    counts = Counter(row["path"] for _, row in rows if row)
+    refuse_lines(
+        [(line, name) for line, name in later if counts[name] > 1],
+        path,
+        "of which several parts have a text, by a column of their starts: write each part into a file of its own",
+    )
+    if later:
+        notes.append(
+            f"{visible(path.name)}: {len(later)} recordings are read from their beginnings, although a column says "
+            f"where the text starts (the first: line {later[0][0]})"
+        )
 
 
 def _ljspeech(path: Path, content: str, notes: list[str]) -> list[_Line] | None:
@@ -299,20 +336,23 @@ def _entries(
     folder: Path | None = None,
 ) -> list[Entry]:
     """The lines of a list whose recordings are there and have a text. folder: where they must be; None: the list's."""
-    files = [_resolved(path.parent, str(line.path)) for line in lines]
+    base = Path(options.audio_folder or path.parent)
+    files = [_resolved(base, str(line.path)) for line in lines]
     refuse_lines(
-        [(line.number, str(path.parent / line.path)) for line, file in zip(lines, files) if file is None],
+        [(line.number, str(base / line.path)) for line, file in zip(lines, files) if file is None],
         path,
-        "which is not a file, nor is it one in clips/ or wavs/ there; correct the line, or remove it",
+        "which is not a file, nor is it one in clips/ or wavs/ there; correct the line, or name the folder of the "
+        "recordings with --audio-folder",
     )
     found = [(line, file) for line, file in zip(lines, files) if file is not None]
-    outside = [] if allow_outside else [pair for pair in found if not is_below(pair[1], folder or path.parent)]
+    outside = [] if allow_outside else [pair for pair in found if not is_below(pair[1], folder or base)]
     refuse_lines(
         [(line.number, str(file)) for line, file in outside],
         path,
-        "which is outside the manifest's folder; move the recording there, or allow such paths with --allow-outside",
+        "which is outside the list's folder; move the recording there, name its folder with --audio-folder, or allow "
+        "such paths with --allow-outside",
     )
-    elsewhere = [(line, file) for line, file in found if file not in (path.parent / line.path, line.path)]
+    elsewhere = [(line, file) for line, file in found if file not in (base / line.path, line.path)]
     if elsewhere:
         line, file = elsewhere[0]
         first = f"{visible(str(line.path))} is {visible(os.path.abspath(file))}"

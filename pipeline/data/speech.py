@@ -15,7 +15,7 @@ from ..extras import extra
 from .arpa import Arpa
 from .audio import read_audio
 from .delimited import suffix_of
-from .folder import files_in
+from .folder import files_and_notes
 from .lexicon import Lexicon
 from .limits import default_limit
 from .manifests import MOST_NAMED, SUFFIXES, Entry, ManifestColumns, normal, read_manifests
@@ -217,12 +217,15 @@ def read_unknown(paths: Sequence[Path], rate: int) -> tuple[Recordings, list[str
 
     Raises UserError for what cannot be read, and if there is nothing.
     """
-    files, rates = files_in(paths, AUDIO), []
+    files, others = files_and_notes(paths, AUDIO)
+    rates: list[int] = []
     signals = [read_audio(file, rate, rates=rates) for file in files]
     low = [(file, its) for file, its in zip(files, rates) if its < rate]
-    notes = [f"{file}: has {its} samples a second, fewer than the model's {rate}" for file, its in low]
+    notes = [f"{file}: has {its} samples a second, fewer than the model's {rate}" for file, its in low[:1]]
+    if len(low) > 1:
+        notes.append(f"so have {len(low) - 1} others of {len(files)} recordings: fewer than the model's {rate}")
     unknown = [""] * len(files)
-    return Recordings(signals, unknown, unknown, list(map(str, files))), notes
+    return Recordings(signals, unknown, unknown, list(map(str, files))), [*others, *notes]
 
 
 def _recordings(entries: Sequence[Entry], rate: int, part: str, notes: list[str]) -> Recordings:

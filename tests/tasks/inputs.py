@@ -73,9 +73,9 @@ def check(task: Task, case: Case, folder: Path, capsys: pytest.CaptureFixture, p
 
 
 def _answer(task: Task, data: str, case: Case, capsys: pytest.CaptureFixture) -> tuple[str, int]:
-    """What is said, with single spaces, and the exit code."""
+    """What is said, with single spaces, and the exit code. DATA in the options stands for the path of the data."""
     if case.options:
-        arguments = ("train", "--data", data, "--dry-run", *shlex.split(case.options))
+        arguments = ("train", "--data", data, "--dry-run", *shlex.split(case.options.replace("DATA", data)))
         if case.is_refused:
             return refused_by(task, capsys, *arguments), 2
         done = within(task, capsys, *arguments)

@@ -59,7 +59,41 @@ SPEECH = {
     "commas": read("a", with_wavs("a.csv", manifest("path,text", "clips/{0}.wav,{1}")), SIZES),
     "FLAC": read("a", wavs(ending=".flac", kind="FLAC") | {"a.tsv": manifest(row="clips/{0}.flac\t{1}")}, SIZES),
     "Common Voice": read("a", with_wavs("train.tsv", COMMON_VOICE), SIZES, "'sentence' is the text", "'up_votes'"),
-    "Common Voice elsewhere": refused("a", {"train.tsv": COMMON_VOICE}, "line 2 names", "clips/", "20 such lines"),
+    "Common Voice elsewhere": refused(
+        "a", {"train.tsv": COMMON_VOICE}, "line 2 names", "20 such lines", "--audio-folder"
+    ),
+    "recordings elsewhere": read(
+        "a",
+        wavs("audio/x/") | {"a.tsv": manifest(row="{0}.wav\t{1}")},
+        SIZES,
+        options="--audio-folder DATA/audio/x",
+    ),
+    "a folder that is none": refused("a", {}, "is not a folder", options="--audio-folder gone"),
+    "parts of a recording": refused(
+        "a",
+        {"b.wav": recording(0)}
+        | {
+            "a.json": "".join(
+                json.dumps({"audio_filepath": "b.wav", "offset": i / 10, "text": text(i)}) + "\n" for i in range(COUNT)
+            )
+        },
+        "line 2 names b.wav, of which several parts have a text",
+        "a file of its own",
+    ),
+    "starts in other recordings": read(
+        "a",
+        with_wavs("a.json", json_lines("audio_filepath", offset=0.5)),
+        "20 recordings are read from their beginnings",
+    ),
+    "lists in folders of parts": read(
+        "a",
+        {
+            f"{part}/{name}": inner
+            for part in ("train", "test")
+            for name, inner in with_wavs("metadata.csv", manifest("file_name,text", "clips/{0}.wav,{1}")).items()
+        },
+        "20 test utterances",
+    ),
     "LJSpeech": read("a", wavs("wavs/") | {"metadata.csv": manifest("", "{0}|{1}|{1}")}, SIZES, "as in LJSpeech"),
     "LibriSpeech": read(
         "a",
