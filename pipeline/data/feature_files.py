@@ -234,7 +234,8 @@ def _read_htk(path: Path, limit: int) -> Features:
         content = bytes(read_at_most(file, frames * width))
     if compressed:  # the factors and terms take the room of four frames
         columns = width // 2
-        scale, term = np.frombuffer(content, ">f4", 2 * columns).reshape(2, columns).astype(np.float64)
+        with np.errstate(invalid="ignore"):  # a signalling NaN, which is refused below
+            scale, term = np.frombuffer(content, ">f4", 2 * columns).reshape(2, columns).astype(np.float64)
         if not (np.isfinite(scale).all() and scale.all() and np.isfinite(term).all()):
             raise UserError(
                 f"{path} has a factor of 0 or one that is not finite, and cannot be decompressed; {_HTK_REMEDY}"

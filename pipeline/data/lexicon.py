@@ -13,7 +13,7 @@ from ..display import quoted, visible
 from ..errors import UserError
 from .limits import require_unicode
 from .text import read_encoded
-from .vocabulary import Tokens
+from .vocabulary import Characters, Tokens
 
 Spelling = tuple[str, ...]
 
@@ -125,3 +125,22 @@ class Pronunciations:
     def unknown(self, text: str) -> list[str]:
         """The words of a text that the lexicon does not have, each once."""
         return self.lexicon.unknown(text)
+
+
+def spelled_words(
+    lexicon: Lexicon, alphabet: Characters | Tokens | Pronunciations
+) -> list[tuple[int, tuple[int, ...]]]:
+    """The spellings of a lexicon's words as labels, each with the word's id: its place, from 1 on.
+
+    Spellings with units that the alphabet does not have are left out; the units of characters are single ones, in lower
+    case.
+    """
+    lower = isinstance(alphabet, Characters)
+    labels = {symbol: label for label, symbol in enumerate(alphabet.symbols) if label and symbol != " "}
+    found = []
+    for word, spellings in enumerate(lexicon.spellings.values(), 1):
+        for spelling in spellings:
+            units = [unit.lower() for unit in spelling] if lower else spelling
+            if all(unit in labels for unit in units):
+                found.append((word, tuple(labels[unit] for unit in units)))
+    return found

@@ -4,7 +4,7 @@ import numpy as np
 
 from ..display import visible
 from ..errors import UserError
-from .lexicon import Lexicon, Pronunciations
+from .lexicon import Lexicon, Pronunciations, spelled_words
 from .speech import Speech
 from .utterances import FeatureUtterances, Utterances
 from .vocabulary import Characters, Tokens
@@ -37,14 +37,36 @@ def trainable(
 
 
 def unknown_units(alphabet: Characters | Tokens | Pronunciations, speech: Speech) -> list[str]:
-    """Notes on what validation and test texts have and a recogniser never writes."""
+    """Notes on what validation and test texts have and a recogniser never writes, and on words that it cannot spell.
+
+    Raises UserError if it can spell none of a lexicon's words.
+    """
     kind = "characters" if isinstance(alphabet, Characters) else "tokens"
     notes = []
     if not isinstance(alphabet, Pronunciations):
         notes += _unknown(speech, alphabet, f"{kind} that no training text has")
     if speech.lexicon is not None:
+        notes += _unspelled(speech.lexicon, alphabet)
         notes += _unknown(speech, speech.lexicon, "words that the lexicon does not have")
     return notes
+
+
+def _unspelled(lexicon: Lexicon, alphabet: Characters | Tokens | Pronunciations) -> list[str]:
+    spelled = {word for word, _ in spelled_words(lexicon, alphabet)}
+    without = [word for place, word in enumerate(lexicon.spellings, 1) if place not in spelled]
+    if not without:
+        return []
+    what = "characters" if isinstance(alphabet, Characters) else "units"
+    first = f"{visible(without[0])}, {visible(' '.join(lexicon.spellings[without[0]][0]))}"
+    if not spelled:
+        raise UserError(
+            f"no word of the lexicon can be written in the {what} of the training texts (the first: {first}); give a "
+            "lexicon of such, or choose --units lexicon if it has phones"
+        )
+    return [
+        f"{len(without):,} of {len(lexicon):,} words of the lexicon are never written: they have {what} that no "
+        f"training text has (the first: {first})"
+    ]
 
 
 def _unknown(speech: Speech, known: Characters | Tokens | Lexicon, what: str) -> list[str]:

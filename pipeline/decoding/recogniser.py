@@ -7,7 +7,7 @@ from functools import cached_property, partial
 import numpy as np
 
 from ..data.arpa import Arpa
-from ..data.lexicon import Lexicon, Pronunciations
+from ..data.lexicon import Lexicon, Pronunciations, spelled_words
 from ..data.speech import Recordings
 from ..data.speech_input import SpeechInput
 from ..data.utterances import FeatureUtterances, Utterances
@@ -169,21 +169,3 @@ class Recogniser:
         """The labels of an utterance, and their best alignment."""
         labels = self.transcribe(log_y).labels
         return labels, align(log_y, labels)
-
-
-def spelled_words(lexicon: Lexicon, alphabet: Characters | Tokens | Pronunciations) -> list[tuple[int, Labels]]:
-    """The spellings of a lexicon's words as labels, each with the word's id: its place, from 1 on.
-
-    Spellings with units that the alphabet does not have are left out.
-    """
-    characters = isinstance(alphabet, Characters)
-    symbols = {symbol: label for label, symbol in enumerate(alphabet.symbols) if label}
-    if characters:
-        symbols.pop(" ", None)
-    found = []
-    for word, spellings in enumerate(lexicon.spellings.values(), 1):
-        for spelling in spellings:
-            units = "".join(spelling).lower() if characters else spelling
-            if all(unit in symbols for unit in units):
-                found.append((word, tuple(symbols[unit] for unit in units)))
-    return found

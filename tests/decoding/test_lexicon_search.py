@@ -9,11 +9,10 @@ import pytest
 from test_ctc_decoding import draw, enumerated
 
 from pipeline.data.arpa import Arpa
-from pipeline.data.lexicon import Lexicon, Pronunciations
+from pipeline.data.lexicon import Lexicon, Pronunciations, spelled_words
 from pipeline.data.vocabulary import Characters, Tokens
 from pipeline.decoding.lexicon_search import LexiconSearch
 from pipeline.decoding.ngram import BackoffNGram, NGram
-from pipeline.decoding.recogniser import spelled_words
 
 FRAMES = 4
 LEXICONS = {
@@ -107,7 +106,7 @@ def test_a_model_with_back_off_by_hand():
 
 
 def test_words_are_spelled_in_the_units_of_the_alphabet():
-    letters = Lexicon({"on": (("O", "N"),), "no": (("n", "o"), ("x",)), "at": (("AE", "T"),)})
+    letters = Lexicon({"on": (("O", "N"),), "no": (("n", "o"), ("x",)), "at": (("AE", "T"),), "non": (("no", "n"),)})
     assert spelled_words(letters, Characters.of("on ")) == [(1, (3, 2)), (2, (2, 3))]
     phones = Lexicon({"on": (("AA", "N"), ("N", "N")), "at": (("AE", "T"),)})
     alphabet = Pronunciations(Tokens.of(["AA N"]), phones)

@@ -117,6 +117,8 @@ def test_what_a_user_does_wrong(refused, run, files, tmp_path):
     assert "no recording of" in refused(*where, *WORDS, tmp_path / "few.txt", "--longest", 0.1)
     (tmp_path / "few.txt").write_text("WHY W AY\n", encoding="utf-8")
     assert "no training utterance can be used: they have words" in refused(*where, *WORDS, tmp_path / "few.txt")
+    phones = refused(*where, "--lexicon", tmp_path / "few.txt", "--dry-run")
+    assert "no word of the lexicon can be written in the characters" in phones and "choose --units lexicon" in phones
     np.save(tmp_path / "a.npy", np.zeros((9, 4)))
     assert "has 4 features, and the model 5" in refused("predict", run, tmp_path / "a.npy")
     assert not (tmp_path / "run").exists()
