@@ -136,7 +136,7 @@ def test_an_exception_of_a_compiled_program_is_the_rules():
 
 
 def test_the_modules_that_call_the_rule_exist():
-    assert len(CALLERS) == 4 and all(importlib.import_module(name) for name in CALLERS)
+    assert len(CALLERS) == 6 and all(importlib.import_module(name) for name in CALLERS)
 
 
 UNDER_ANOTHER_NAME = """

@@ -114,7 +114,7 @@ def test_a_right_rule_is_not_accused():
     assert report.ok and not report.failures and not report.diagnoses
     assert {row.check for row in report.rows} - {"devices"} == {
         "contract", "determinism", "value", "gradient", "zero cotangent", "linearity", "eager", "vmap",
-        "finite differences", "forward mode", "sensitivity",
+        "accumulation", "finite differences", "forward mode", "sensitivity",
     }  # fmt: skip
     report.raise_if_failed()
 
