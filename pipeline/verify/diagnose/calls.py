@@ -4,11 +4,15 @@ Every call of a ``jax.custom_vjp`` or ``jax.custom_jvp`` in the function's progr
 it gets there, against autodiff of its own primal function.
 """
 
+import ast
+import contextlib
 import dataclasses
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import jax
+import jax.extend.core
 import jax.numpy as jnp
 import numpy as np
 
@@ -28,8 +32,9 @@ def has_calls(rule: Rule) -> bool:
     """Whether the rule is a function that does more than call one custom rule."""
     if rule.primal is None:
         return False
-    arrays = [jnp.asarray(a, jnp.float64) if is_float(a) else a for a in rule.arrays]
-    program = jax.make_jaxpr(lambda arrays: rule.primal(*rule.pack(arrays)))(arrays)  # pyright: ignore[reportOptionalCall]
+    with jax.enable_x64(True):
+        arrays = [jnp.asarray(a, jnp.float64) if is_float(a) else a for a in rule.arrays]
+        program = jax.make_jaxpr(lambda arrays: rule.primal(*rule.pack(arrays)))(arrays)  # pyright: ignore[reportOptionalCall]
     own = [e for e in equations(program.jaxpr) if _is_own(e)]
     alone = len(program.jaxpr.eqns) == 1 and len(own) == 1
     return bool(own) and not alone
@@ -107,8 +112,12 @@ class _Calls(Traced):
             return list(equation.primitive.bind(*arguments, **parameters))
 
         arguments = tuple(operand if is_float(operand) else np.asarray(operand) for operand in operands)
-        names = [f"argument{i}" for i in range(len(arguments))]
-        rule = of_custom_vjp(function, plain(function), arguments, names, ())
+        inner = inner_program(equation)
+        assert inner is not None
+        nested = any(_is_own(each) for each in equations(inner.jaxpr))
+        reference = plain(function) if nested else jax.extend.core.jaxpr_as_fun(inner)  # which keeps the lines of code
+        names = _argument_names(equation, len(arguments))
+        rule = of_custom_vjp(function, reference, arguments, names, ())
         self.found.append(
             _Call(name, place, source_of(equation) or "the function", dataclasses.replace(rule, subject=name))
         )
@@ -126,6 +135,20 @@ def _information(equation: Any) -> str:
     inner = inner_program(equation)
     information = getattr(inner.jaxpr if inner else None, "debug_info", None)
     return str(getattr(information, "func_src_info", "") or "")
+
+
+def _argument_names(equation: Any, count: int) -> list[str]:
+    """The names of the parameters of the function that carries the rule, where its arguments are that many arrays."""
+    name, _, where = _information(equation).partition(" at ")
+    file, _, line = where.rpartition(":")
+    with contextlib.suppress(OSError, SyntaxError, ValueError):
+        for node in ast.walk(ast.parse(Path(file).read_text())):
+            if isinstance(node, ast.FunctionDef) and node.name == name and node.lineno <= int(line) + 2:
+                first = min([node.lineno, *(decorator.lineno for decorator in node.decorator_list)])
+                names = [argument.arg for argument in (*node.args.posonlyargs, *node.args.args)]
+                if first <= int(line) <= node.lineno and len(names) == count:
+                    return names
+    return [f"argument{i}" for i in range(count)]
 
 
 def _definition(equation: Any) -> tuple[str, str]:

@@ -42,6 +42,9 @@ def explain(suspects: Sequence[Suspect]) -> list[Diagnosis]:
     if ordinary and not _settled(candidates, ordinary):
         with contextlib.suppress(Exception):  # a program that cannot be taken apart explains nothing
             candidates += findings(ordinary[0].judgement, [s.leaf for s in ordinary])
+    for suspect in ordinary:
+        if min((f.cost for f in candidates if suspect.leaf in f.leaves), default=2.5) > 2.0:
+            candidates += _of_inputs(suspect)
     for finding in _fewest(candidates, [s.leaf for s in suspects if s.leaf not in texts]):
         for leaf in finding.leaves:
             beside = [f"`{other}`" for other in finding.leaves if other != leaf]
@@ -106,9 +109,11 @@ def _is_coarse(suspect: Suspect) -> bool:
 def _simple(suspect: Suspect) -> Iterator[Finding]:
     """The first simple relation between the leaf and its right cotangent that holds."""
     try:
+        found = False
         for hypotheses in (edges, simple_relations, functions, by_place, stop_gradients):
-            for hypothesis in hypotheses(suspect):
+            for hypothesis in hypotheses(suspect) if not found or hypotheses is stop_gradients else ():
                 if suspect.holds(hypothesis.predict):
+                    found = True
                     cost = _COSTS.get(hypothesis.kind, 3.0)
                     if hypotheses is edges:
                         cost = 0.2
@@ -117,15 +122,24 @@ def _simple(suspect: Suspect) -> Iterator[Finding]:
                     if hypothesis.kind == "region" and ": " in hypothesis.text:
                         cost = 1.9
                     yield Finding((suspect.leaf,), hypothesis.kind, hypothesis.text, cost, 0)
-                    return
+                    break
     except Exception:  # what a rule raises at other arguments may not lose the verdict
         return
+
+
+def _of_inputs(suspect: Suspect) -> Iterator[Finding]:
+    """The first change of an argument or of the incoming cotangent that explains the leaf."""
+    with contextlib.suppress(Exception):
+        for hypothesis in inputs(suspect):
+            if suspect.holds(hypothesis.predict):
+                yield Finding((suspect.leaf,), hypothesis.kind, hypothesis.text, 1.95, 0)
+                return
 
 
 def _other(suspect: Suspect) -> tuple[str, str, float]:
     """The first of the particular hypotheses that holds."""
     searches: tuple[Callable[[Suspect], Iterator[Hypothesis]], ...]
-    searches = factors, chain_rule_terms, inputs, mixups, edits, options, rows, by_place_alone
+    searches = factors, chain_rule_terms, mixups, edits, options, rows, by_place_alone
     try:
         for hypotheses in searches:
             for hypothesis in hypotheses(suspect):

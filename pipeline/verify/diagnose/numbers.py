@@ -4,6 +4,7 @@ At one set of sizes a 2 may be the batch size, a constant of the function, or th
 again at other sizes: the origins that would give another number there are refuted.
 """
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -11,7 +12,6 @@ from typing import Any
 import numpy as np
 
 from ..checks.probes import Sizes
-from ..faults import raise_if_own
 from ..programs.jaxprs import numbers
 from ..rule import Rule, is_key
 from ..trial import Judgement, Observation, in_float64
@@ -36,20 +36,31 @@ def describe_number(
     if meanings and judgement is not None and elsewhere is not None:
         other = at_other_sizes(judgement)
         there = None if other is None else elsewhere(other)
-        if other is not None and there is not None:
-            meanings = {text: of for text, of in meanings.items() if _near(of(other), there)}
+        meanings = {t: of for t, of in meanings.items() if _holds(t, of, number, observation, other, there)}
     texts = [text for text in meanings if text != digits]
     return f"{digits} = {' (or '.join(texts[:2])}{')' * (len(texts) > 1)}" if texts else digits
+
+
+def _holds(
+    text: str, of: Callable[[Any], float], number: float, observation: Any, other: Any, there: float | None
+) -> bool:
+    """Whether other sizes confirm an origin or, where they cannot be had, the number is too odd for a coincidence."""
+    if other is not None and there is not None:
+        if not _near(of(other), there):
+            return False
+        if "constant" in text or not _near(of(other), of(observation)):
+            return True
+    whole = max(abs(number), 1 / max(abs(number), 1e-300))
+    small = whole < 4.5 and abs(2 * whole - round(2 * whole)) < 1e-6  # the size of anything
+    return "constant" in text or not (small or ("ratio" in text))
 
 
 def at_other_sizes(judgement: Judgement) -> Observation | None:
     """The rule and autodiff at arguments of other sizes, all different; None where the function or rule allows none."""
     if "other sizes" not in judgement.cache:
         judgement.cache["other sizes"] = None
-        try:
+        with contextlib.suppress(Exception):  # the rule may be written for the sizes of the example
             judgement.cache["other sizes"] = _observe_elsewhere(judgement)
-        except Exception as error:  # the rule may be written for the sizes of the example
-            raise_if_own(error)
     return judgement.cache["other sizes"]
 
 
@@ -64,6 +75,11 @@ def _observe_elsewhere(judgement: Judgement) -> Observation | None:
     shapes = all(leaf in manual and manual[leaf].shape == reference[leaf].shape for leaf in rule.floats)
     finite = all(np.isfinite(leaf).all() for part in (reference, manual) for leaf in part.values())
     return Observation(probe, reference, manual, y, manual_y) if shapes and finite else None
+
+
+def _is_root(value: float) -> bool:
+    square = value * value
+    return 1.5 < square < 1e6 and _near(float(round(square)), square) and not _near(float(round(value)), value)
 
 
 def _near(one: float, other: float) -> bool:
@@ -139,7 +155,8 @@ def _origins(rule: Rule, observation: Any, rare: bool) -> Iterator[tuple[str, Ca
             continue
         for form, function in _OF_CONSTANTS:
             result = function(value)
-            yield form.format(value), lambda at, result=result: result
+            root = f" = sqrt({value**2:.0f})" if _is_root(value) else ""
+            yield form.format(value).replace(f"{value:.6g}", f"{value:.6g}{root}"), lambda at, result=result: result
     unequal = dict.fromkeys(of(observation) for _, of in counts)
     first = {size: of for _, of in reversed(counts) for size in [of(observation)]}
     for a in unequal:

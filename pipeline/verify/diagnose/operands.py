@@ -9,6 +9,7 @@ import numpy as np
 
 from ... import compiler
 from ..programs.flow import Operation, Use, Value
+from ..rule import is_float
 from .evidence import At
 from .numbers import describe_number
 from .sites import Finding, Site, Sites
@@ -42,7 +43,8 @@ class Factors:
         seen: list[np.ndarray] = []
         for value in sites.evidence.flow.values:
             array = self._array(sites.first, value)
-            if array is None or len(values) >= most or not largest(array - array.flat[0]):
+            constant = array is not None and not value.active and not largest(array - array.flat[0])
+            if array is None or constant or len(values) >= most:
                 continue
             if not any(largest(array - other) <= 1e-12 * largest(array) for other in seen):
                 seen.append(array)
@@ -60,9 +62,9 @@ class Factors:
         if value.number not in at.values or not value.is_float or np.iscomplexobj(at.values[value.number]):
             return None
         array = at.values[value.number]
-        if not array.ndim or not np.isfinite(array).all():
+        if not np.isfinite(array).all():
             return None
-        return spread_over(array, self.shape)
+        return np.broadcast_to(array, self.shape) if array.size == 1 else spread_over(array, self.shape)
 
     def array(self, at: At, i: int) -> np.ndarray:
         number, transform = self.names[i][:2]
@@ -76,7 +78,7 @@ class Factors:
 def multiplied(sites: Sites) -> Iterator[Finding]:
     """The gradient at one place multiplied by a value of the program, or the operation's derivative being one."""
     known: dict[tuple, Factors] = {}
-    for site in sites.distinct:
+    for site in sites.places:
         if np.iscomplexobj(site.gradient(sites.first)) or not site.value.shape:
             continue
         yield from _unmultiplied(sites, site)
@@ -102,6 +104,8 @@ def _unmultiplied(sites: Sites, site: Site) -> Iterator[Finding]:
     if result.shape != site.value.shape or operation.primitive in ("add", "sub", "copy", "neg"):
         return
     others = [use.value.name for use in operation.uses if use is not site.use]
+    if any(use.literal is not None for use in operation.uses):
+        return  # a number, which ``scaled`` finds
     text = f"the derivative of {operation} is missing, as if the operation were the identity"
     if operation.primitive in ("mul", "div"):
         text = f"in the derivative of {operation} the other operand, {others[0]}, is missing as a factor"
@@ -173,7 +177,7 @@ def _scale_words(sites: Sites, share: float) -> tuple[str, float | None]:
     if abs(share + 1) <= 1e-7:
         return "-1 times ", 0.5
     number = describe_number(share, sites.evidence.rule, sites.first.observation)
-    simple = any(abs(share - n) <= 1e-7 for n in (2, 0.5, -2, -0.5, 3, 4, 0.25))
+    simple = any(abs(abs(share) - n) <= 1e-7 * n for k in range(2, 17) for n in (float(k), 1 / k))
     return (f"{number} times ", 0.8) if simple or "=" in number else ("", None)
 
 
@@ -207,7 +211,7 @@ def _readers(sites: Sites, value: Value) -> list[Use]:
 def exchanged(sites: Sites) -> Iterator[Finding]:
     """A matrix product's derivative with another value of the same shape in place of its other operand."""
     flow = sites.evidence.flow
-    for site in sites.distinct:
+    for site in sites.places:
         operation = site.operation
         if site.use is None or operation is None or operation.primitive != "dot_general":
             continue
@@ -223,7 +227,7 @@ def exchanged(sites: Sites) -> Iterator[Finding]:
                     continue
 
                 def predict(at: At, site: Site = site, value: Value = value, turn: Callable = turn) -> np.ndarray:
-                    return sites.response(at, site, _exchange(at, site, turn(at.values[value.number])))
+                    return sites.response(at, site, exchange(at, site, turn(at.values[value.number])))
 
                 what = "the other operand" if value is other.value else f"the value of {value.name}"
                 instead = "instead of itself" if value is other.value else "instead of the other operand"
@@ -231,7 +235,7 @@ def exchanged(sites: Sites) -> Iterator[Finding]:
                 yield from sites.finding("transposed" if words else "as if", text, 2.3 + 0.2 * bool(words), predict)
 
 
-def _exchange(at: At, site: Site, partner: np.ndarray) -> np.ndarray:
+def exchange(at: At, site: Site, partner: np.ndarray) -> np.ndarray:
     """The change of a gradient through a matrix product with this array in place of the other operand."""
     assert site.operation is not None and site.use is not None
     total = at.total[site.operation.results[0].number]
@@ -319,7 +323,8 @@ def untransposed(sites: Sites) -> Iterator[Finding]:
                 words |= {"conv_general_dilated": ": the kernel is not flipped", "fft": ": it is not conjugated"}
                 words |= dict.fromkeys(("triangular_solve", "custom_linear_solve"), ": A is not transposed")
                 text += words.get(operation.primitive, "")
-                yield from sites.finding("transposed", text, 1.3, predict)
+                kind = "flipped" if operation.primitive in ("cumsum", "scan") else "transposed"
+                yield from sites.finding(kind, text, 1.3, predict)
                 if "solve" in operation.primitive and len(use.shape) <= 2:
                     yield from _solved_untransposed(sites, operation, use, result, forward, text)
 
@@ -327,16 +332,20 @@ def untransposed(sites: Sites) -> Iterator[Finding]:
 def _forward_map(sites: Sites, operation: Operation, use: Use, number: int) -> Callable[[At, np.ndarray], np.ndarray]:
     equation = operation.equation
 
-    def of_operand(operands: list[Any], value: Any) -> Any:
-        changed = [value if place == use.place else other for place, other in enumerate(operands)]
-        results = equation.primitive.bind(*changed, **equation.primitive.get_bind_params(equation.params))
+    def of_floats(floats: list[Any], rest: list[Any]) -> Any:
+        operands = [own if own is not None else other for own, other in zip(floats, rest)]
+        results = equation.primitive.bind(*operands, **equation.primitive.get_bind_params(equation.params))
         return (results if equation.primitive.multiple_results else [results])[number]
 
-    derivative = compiler.jit(lambda operands, own, d: jax.jvp(lambda v: of_operand(operands, v), (own,), (d,))[1])
+    derivative = compiler.jit(lambda floats, rest, d: jax.jvp(lambda f: of_floats(f, rest), (floats,), (d,))[1])
 
     def forward(at: At, gradient: np.ndarray) -> np.ndarray:
         operands = [jnp.asarray(sites.evidence.value_at(at, each)) for each in operation.uses]
-        return np.asarray(derivative(operands, operands[use.place], jnp.asarray(gradient)))
+        floats = [operand if is_float(operand) else None for operand in operands]
+        rest = [None if is_float(operand) else operand for operand in operands]
+        change = [None if operand is None else jnp.zeros_like(operand) for operand in floats]
+        change[use.place] = jnp.asarray(gradient)
+        return np.asarray(derivative(floats, rest, change))
 
     return forward
 

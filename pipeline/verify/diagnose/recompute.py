@@ -7,6 +7,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import jax.numpy as jnp
 import numpy as np
 
 from ..programs.flow import Operation, Use
@@ -174,6 +175,7 @@ def _ids(sites: Sites) -> Iterator[Change]:
             text = f"as if the ids that {use.operation} reads were one {'more' if by > 0 else 'less'}"
             read = lambda at, u=use, b=by: sites.evidence.value_at(at, u) + b  # noqa: E731
             yield "shifted", text, 1.6, [(use, read)]
+    yield from _exchanged(sites, readers[:8])
     others = [v for v in flow.values if v.number in first.values and v.dtype.kind in "iu" and v.shape]
     for count in (1, 2, 3):
         for group in itertools.combinations(readers[:8], count):
@@ -192,6 +194,30 @@ def _ids(sites: Sites) -> Iterator[Change]:
                 text = f"as if {' and '.join(dict.fromkeys(str(u.operation) for u in group))} used the ids {name}"
                 read = lambda at, v=value, u=group[0]: at.values[v.number].reshape(u.shape)  # noqa: E731
                 yield "other ids", f"{text} instead", 1.5 + 0.2 * count, [(use, read) for use in group]
+
+
+def _exchanged(sites: Sites, readers: list[Use]) -> Iterator[Change]:
+    """Two arrays of ids in each other's place, wherever rows are read or written, or at all such places but one."""
+    first = sites.first
+    values = {use.number: sites.evidence.value_at(first, use) for use in readers}
+    kinds: list[list[Use]] = []
+    for use in readers:
+        same = next((kind for kind in kinds if np.array_equal(values[kind[0].number], values[use.number])), None)
+        kinds.append([use]) if same is None else same.append(use)
+    for one, other in itertools.combinations(kinds, 2):
+        if values[one[0].number].shape != values[other[0].number].shape:
+            continue
+        for left_out in (None, *one, *other):
+            changes = [
+                (use, lambda at, v=partner: sites.evidence.value_at(at, v))
+                for use, partner in (*((u, other[0]) for u in one), *((u, one[0]) for u in other))
+                if use is not left_out
+            ]
+            names = [_origin(sites, kind[0].value) for kind in (one, other)]
+            text = f"as if the ids {names[0]} and {names[1]} were exchanged: sent along the edges, not against them"
+            if left_out is not None:
+                text += f", but not in {left_out.operation}"
+            yield "other ids", text, 1.6 + 0.3 * (left_out is not None), changes
 
 
 def _origin(sites: Sites, value: Any) -> str:
@@ -274,13 +300,17 @@ def _others(sites: Sites) -> Iterator[Change]:
             continue
         own = first.values[use.value.number]
         for value in floats:
-            if (
-                value.shape == use.shape
-                and value is not use.value
-                and not np.array_equal(first.values[value.number], own)
-            ):
-                text = f"as if {use.operation} read {value.name} instead of {use.value.name}"
-                yield "recompute", text, 2.4, [(use, lambda at, v=value: at.values[v.number])]
+            array = first.values[value.number]
+            alike = value.shape == use.shape or (array.size == own.size and not use.value.active and not use.steps)
+            if value is use.value or not alike or np.array_equal(array.reshape(own.shape), own):
+                continue
+            text = f"as if {use.operation} read {value.name} instead of {use.value.name}"
+            read = lambda at, v=value, u=use: at.values[v.number].reshape(u.shape)  # noqa: E731
+            yield "recompute", text, 2.4, [(use, read)]
+            if use.value.active and len(use.operation.uses) == 1:
+                restored = _restored(sites, use, read)
+                if restored:
+                    yield "recompute", f"{text}, in the derivative alone", 2.3, [(use, read), *restored]
         if use.value.entry == "carry":
             continue
         for axis, size in enumerate(use.shape):
@@ -289,3 +319,31 @@ def _others(sites: Sites) -> Iterator[Change]:
                     text = f"as if {use.operation} read {use.value.name} shifted by {by} along axis {axis}"
                     read = lambda at, u=use, a=axis, b=by: shifted(sites.evidence.value_at(at, u), a, b, True)  # noqa: E731
                     yield "shifted", text, 2.5, [(use, read)]
+
+
+def _restored(sites: Sites, use: Use, read: Callable[[At], np.ndarray]) -> list[tuple[Use, Callable[[At], np.ndarray]]]:
+    """Keeps what comes after right where an operation of one operand reads another value: the taps that undo it.
+
+    Only what is made of the operation's result at once is changed, as where a backward pass computes it again.
+    """
+    operation = use.operation
+    assert operation is not None
+    undone: list[tuple[Use, Callable[[At], np.ndarray]]] = []
+    for reader in (each for each in sites.evidence.flow.uses if each.value is operation.results[0]):
+        by = reader.operation
+        if by is None or len(by.results) != 1 or "jaxpr" in by.equation.params:
+            return []
+
+        def kept(at: At, reader: Use = reader, by: Operation = by) -> np.ndarray:
+            wrong, right = _bind(operation, [read(at)]), at.values[by.results[0].number]
+            operands = [wrong if each is reader else sites.evidence.value_at(at, each) for each in by.uses]
+            return right + (right - _bind(by, operands))
+
+        undone += [(each, kept) for each in sites.evidence.flow.uses if each.value is by.results[0]]
+    return undone
+
+
+def _bind(operation: Operation, operands: list[np.ndarray]) -> np.ndarray:
+    primitive, parameters = operation.equation.primitive, operation.equation.params
+    results = primitive.bind(*map(jnp.asarray, operands), **primitive.get_bind_params(parameters))
+    return np.asarray(results[0] if primitive.multiple_results else results)

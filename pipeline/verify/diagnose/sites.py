@@ -81,6 +81,14 @@ class Sites:
     @cached_property
     def distinct(self) -> list[Site]:
         """Places whose gradients count, and differ in the leaves: of equal ones the first."""
+        return self._different(False)
+
+    @cached_property
+    def places(self) -> list[Site]:
+        """The same, with places of equal gradients but other shapes: what happens to their axes differs."""
+        return self._different(True)
+
+    def _different(self, by_shape: bool) -> list[Site]:
         result: list[Site] = []
         responses: list[np.ndarray] = []
         wrong = np.isin(self.evidence.row_leaf, [self.evidence.leaves.index(leaf) for leaf in self.evidence.wrong])
@@ -89,7 +97,11 @@ class Sites:
             scale = np.maximum(self.first.scale, 1e-300)
             if not np.isfinite(response).all() or largest((response / scale)[wrong]) < 1e-9:
                 continue
-            if any(largest((response - other) / scale) < 1e-9 for other in responses):
+            equal = (
+                largest((response - other) / scale) < 1e-9 and not (by_shape and before.value.shape != site.value.shape)
+                for other, before in zip(responses, result)
+            )
+            if any(equal):
                 continue
             responses.append(response)
             result.append(site)
@@ -102,7 +114,10 @@ class Sites:
         self, kind: str, text: str | Callable[[], str], cost: float, responses: Callable[[At], np.ndarray | None]
     ) -> Iterator[Finding]:
         """The finding, where the errors that ``responses`` predicts explain a leaf."""
-        leaves, contradicted = self.evidence.explained(responses)
+        try:
+            leaves, contradicted = self.evidence.explained(responses)
+        except (ValueError, TypeError, ArithmeticError, np.linalg.LinAlgError):  # of other shapes, or singular
+            return
         if leaves:
             yield Finding(leaves, kind, text() if callable(text) else text, cost, contradicted)
 
@@ -132,8 +147,8 @@ def scaled(sites: Sites) -> Iterator[Finding]:
             yield from sites.finding(kind, text, cost, predict)
 
 
-def describe_gain(sites: Sites, site: Site, gain: float) -> tuple[str, str, float]:
-    """Kind, words and cost of a gradient that counts with the factor ``gain``."""
+def describe_gain(sites: Sites, site: Site, gain: float, alone: bool = True) -> tuple[str, str, float]:
+    """Kind, words and cost of a gradient that counts with the factor ``gain``; alone: and no other is wrong."""
     if abs(gain) < 1e-7:
         if site.operation is None:
             return "missing term", f"{site.words} is ignored", 0.5
@@ -144,7 +159,10 @@ def describe_gain(sites: Sites, site: Site, gain: float) -> tuple[str, str, floa
         return "doubled term", f"a term has the wrong sign: {site.words}", 1.5
     evidence = sites.evidence
     elsewhere = lambda at: _gain_elsewhere(sites, site, at)  # noqa: E731
-    number = describe_number(gain, evidence.rule, sites.first.observation, evidence.judgement, elsewhere)
+    number = f"{gain:.6g}"
+    simple = any(abs(gain - usual) < 1e-7 for usual in (0.5, 3.0, 4.0, 0.25, -0.5, -2.0))
+    if alone:
+        number = describe_number(gain, evidence.rule, sites.first.observation, evidence.judgement, elsewhere)
     constant = _constant_beside(site)
     if constant is not None and abs(constant * gain - 1) < 1e-7:
         return "missing factor", f"the constant factor {constant:.6g} is missing: in {site.words}", 1.7
@@ -152,7 +170,7 @@ def describe_gain(sites: Sites, site: Site, gain: float) -> tuple[str, str, floa
     if constant is not None and site.operation is not None:
         text += f": as if the constant {constant:.6g} in {site.operation.source} were {constant * gain:.6g}"
         return "doubled term", text, 2.2 + 2 * ("=" not in number)
-    return "doubled term", text, 2.0 + 3 * ("=" not in number)
+    return "doubled term", text, 1.9 + 3 * ("=" not in number and not simple)
 
 
 def _gain_elsewhere(sites: Sites, site: Site, observation: Observation) -> float | None:
@@ -189,7 +207,7 @@ def _constant_beside(site: Site) -> float | None:
 def cut(sites: Sites) -> Iterator[Finding]:
     """The gradient at one place with a factor of its own at each index of an axis: partial sums, blocks, steps."""
     evidence = sites.evidence
-    for site in sites.distinct:
+    for site in sites.places:
         shape = site.value.shape
         for axis, size in enumerate(shape):
             if not 2 <= size <= 64:
@@ -275,7 +293,7 @@ def _indices(flags: np.ndarray) -> str:
 
 def turned(sites: Sites) -> Iterator[Finding]:
     """The gradient at one place transposed, reversed, shifted, summed, averaged, conjugated, or in another order."""
-    for site in sites.distinct:
+    for site in sites.places:
         for kind, words, turn, cost in turns(site.value.shape, np.iscomplexobj(site.gradient(sites.first))):
 
             def predict(at: At, site: Site = site, turn: Callable = turn) -> np.ndarray:
@@ -298,7 +316,7 @@ def turns(shape: tuple[int, ...], is_complex: bool) -> Iterator[tuple[str, str, 
         spread = lambda reduce, i=i: lambda a: np.broadcast_to(reduce(a, i, keepdims=True), a.shape)  # noqa: E731
         yield "extra sum", f"summed over axis {i}, along which it must vary", spread(np.sum), 1.8
         yield "extra sum", f"averaged over axis {i}, along which it must vary", spread(np.mean), 1.8
-        for by, fill in itertools.product((1, -1), (True, False)):
+        for by, fill in itertools.product((1, -1) if size > 2 else (), (True, False)):
             words = f"shifted by {by} along axis {i}{'' if fill else ', around the end'}"
             yield "shifted", words, lambda a, i=i, by=by, f=fill: shifted(a, i, by, f), 1.9
         yield "partial sum", f"the cumulative sum along axis {i} instead of itself", lambda a, i=i: a.cumsum(i), 2.2

@@ -273,7 +273,7 @@ MULTI_HEAD = Family(
         Mistake("heads merged without transposing", "axes swapped", "transposed, as if, unknown", "params/out"),
         Mistake("query scaled by the whole width", "the wrong size", "factor", "params/query", says=("sqrt",)),
         Mistake("value's first head alone", "a block dropped", "region", "params/value", says=("axis 1",)),
-        Mistake("heads in reverse", "order along an axis", "flipped, unknown", "params/value"),
+        Mistake("heads in reverse", "order along an axis", "flipped, permuted, unknown", "params/value"),
         Mistake("input through queries alone", "two paths of the chain rule lost", "missing term", "x"),
         Mistake("input not through keys", "one path of the chain rule lost", "missing term", "x"),
         Mistake("input through values twice", "a term twice", "doubled term", "x"),

@@ -472,7 +472,12 @@ BATCHED = Family(
         Mistake("second factor untransposed", "dx = dy W", "transposed", "a"),
         Mistake("shared not summed", "a broadcast axis not summed", "missing sum", "shared", says=("axis 0",)),
         Mistake("shared averaged", "averaged", "factor", "shared"),
-        Mistake("shared from the last example", "overwritten in a loop", "region, missing sum, missing term", "shared"),
+        Mistake(
+            "shared from the last example",
+            "overwritten in a loop",
+            "partial sum, region, missing sum, missing term",
+            "shared",
+        ),
         Mistake("factors in the other order", "factors swapped", "as if, unknown", "shared"),
         Mistake("batch reversed", "order along an axis", "flipped", "a", says=("axis 0",)),
     ),

@@ -79,7 +79,9 @@ EMBEDDING = Family(
         Mistake("table without gradient", "gradient lost", "missing", "table"),
         Mistake("padding's positions dropped", "mask where none belongs", "padding, as if, unknown", "positions"),
         Mistake("positions averaged", "averaged", "factor", "positions"),
-        Mistake("positions of the first example", "summed over too few", "missing sum, region, partial sum", "positions"),
+        Mistake(
+            "positions of the first example", "summed over too few", "missing sum, region, partial sum", "positions"
+        ),
         Mistake("positions at the end", "off by more than one", "shifted", "positions"),
         Mistake("positions scaled too", "factor", "factor", "positions"),
     ),

@@ -627,7 +627,9 @@ ALIGNMENT = Family(
         ),
         Mistake("states overwritten", "duplicate ids overwritten", "duplicates, region, missing term", "log_probs"),
         Mistake("blank forgotten", "a part dropped", "region", "log_probs"),
-        Mistake("must end in a blank", "a term missing", "missing term, other function, unknown", "log_probs"),
+        Mistake(
+            "must end in a blank", "a term missing", "missing term, partial sum, other function, unknown", "log_probs"
+        ),
         Mistake("averaged over time", "1/N too many", "factor", "log_probs"),
         Mistake("negated", "sign", "sign", "log_probs"),
         Mistake("emission counted twice", "a factor too many", "extra factor", "log_probs"),
