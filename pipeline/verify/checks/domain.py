@@ -22,8 +22,8 @@ def proves_nothing(trial: Trial, observation: Observation) -> str:
         return _of_tiles(trial, observation, values_agree)
     if probe.kind == "broadcast":
         return "the rule does not hold where an argument is broadcast"
-    if probe.kind == "signs" and not values_agree:
-        return "its forward pass is made for numbers of one sign, as those of the example are"
+    if probe.kind == "signs" and not (probe.by_chance and values_agree):
+        return "the rule is made for numbers of one sign, as those of the example are"
     if probe.kind == "zeros" and not (probe.by_chance and values_agree):
         return "the rule is wrong at zero, which no number of the example is near"
     converges, _ = trial.convergence(probe)

@@ -30,7 +30,7 @@ class Probe:
     from_author: whether these are the author's own values, where the definition's conventions at kinks count.
     kind: "" for ordinary values, else the edge: "ties", "signs", "zeros", "large", "tiny", "equal ids", "mask",
         "sizes", "broadcast"; "author" for the author's own edges.
-    by_chance: whether so few numbers of the example may be positive, or not near zero, by chance alone.
+    by_chance: whether the example's numbers may be positive, or not near zero, by chance alone.
     """
 
     name: str
@@ -192,7 +192,9 @@ def _signs_and_zeros(
 
         if what != "not zero":
             signs = random.choice((-1.0, 1.0), np.shape(array)) if np.size(array) > 1 else -1.0
-            yield probe(f"both signs{number}", array * signs, "signs")
+            # A single positive number beside arrays is a temperature, a slope or a scale, whose sign means something.
+            is_scale = np.size(array) == 1 < max(map(np.size, arrays))
+            yield probe(f"both signs{number}", array * signs, "signs", few=not is_scale)
         if what != "not negative":
             yield probe(f"zeros{number}", array * random.integers(0, 2, np.shape(array)), "zeros")
             yield probe(f"all zero{number}", np.zeros_like(array), "zeros")
