@@ -180,7 +180,7 @@ def _has_texts_beside(folder: Path) -> bool:
 def _read_texts(path: Path, options: ManifestColumns, notes: list[str]) -> list[_Line]:
     """The lines of a manifest, or of Kaldi's text: "NAME THE TEXT"."""
     content = read_encoded(path, options.encoding, notes=notes)
-    name, text, speaker = options.columns()
+    name, text, speaker, *_ = options.columns()
     columns = (replace(name, known=(*NAME_COLUMNS, *name.known)), text, speaker)
     heading = content.partition("\n")[0].removesuffix("\r")
     named = any(

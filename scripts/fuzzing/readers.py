@@ -5,6 +5,7 @@ import io
 import json
 import math
 import os
+import struct
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -19,9 +20,12 @@ from PIL.PngImagePlugin import PngInfo
 
 from fuzzing.mutations import Damage, inside_gzip, inside_png, inside_zip
 from pipeline.data import diagnosis, images, labelled_text, parallel_text, ratings, speech, text, vocabulary
+from pipeline.data.arpa import read_arpa
 from pipeline.data.audio import read_audio
 from pipeline.data.cases import read_cases
 from pipeline.data.dataset import Dataset, Scaling
+from pipeline.data.feature_sets import load_features
+from pipeline.data.lexicon import read_lexicon
 from pipeline.data.table import Column, Columns
 from pipeline.data.vocabulary import Characters, SpelledWords, Subwords
 
@@ -277,6 +281,78 @@ def read_manifest(folder: Path) -> list[np.ndarray]:
     return [*data.train.signals, *data.test.signals, *map(alphabet.encode, data.test.texts)]
 
 
+# Features, lexicons and language models
+
+
+def matrices() -> dict[str, np.ndarray]:
+    return {f"u{i}": np.random.default_rng(i).normal(size=(4 + i % 3, 3)).astype("<f4") for i in range(12)}
+
+
+def feature_texts() -> dict[str, bytes]:
+    return {"feats.txt": lines([(name, "word", name) for name in matrices()], " ")}
+
+
+def feature_npz() -> dict[str, bytes]:
+    file = io.BytesIO()
+    np.savez(file, allow_pickle=False, **matrices())
+    return feature_texts() | {"feats.npz": file.getvalue()}
+
+
+def kaldi_archive(kind: str) -> dict[str, bytes]:
+    """Kaldi's archive of matrices, in text, of floats or compressed, and the script that names them."""
+    content, script = b"", []
+    for name, matrix in matrices().items():
+        content += f"{name} ".encode()
+        script.append((name, f"feats.ark:{len(content)}"))
+        rows, columns = matrix.shape
+        if kind == "text":
+            content += b"[\n" + lines(matrix.tolist(), " ") + b"]\n"
+        elif kind == "FM":
+            content += b"\0BFM " + struct.pack("<bibi", 4, rows, 4, columns) + matrix.tobytes()
+        else:
+            content += b"\0BCM " + struct.pack("<ffii", -3, 6, rows, columns) + bytes(range(8)) * columns
+            content += bytes(range(rows)) * columns
+    return feature_texts() | {"feats.ark": content, "feats.scp": lines(script, " ")}
+
+
+def htk_files(kind: int) -> dict[str, bytes]:
+    """HTK's parameter files, with a text beside each. kind: 9 for floats, or with 0o2000 compressed."""
+    files = {}
+    for name, matrix in matrices().items():
+        packed = bool(kind & 0o2000)
+        content = matrix.astype(">f4").tobytes()
+        if packed:
+            content = np.ones((2, 3), ">f4").tobytes() + (1000 * matrix).astype(">i2").tobytes()
+        header = struct.pack(">iihH", len(matrix) + 4 * packed, 100_000, 6 if packed else 12, kind)
+        files |= {f"{name}.mfc": header + content, f"{name}.txt": b"a word"}
+    return files
+
+
+def read_given_features(folder: Path) -> list[np.ndarray]:
+    data = load_features(str(folder), seed=0)
+    return [*data.train.signals, *data.validation.signals, *data.test.signals]
+
+
+def lexicon_file() -> dict[str, bytes]:
+    return {"a.txt": b"HELLO\tHH AH L OW\nREAD  R IY D\nREAD(2)  R EH D # past\n;;; comment\nNO N OW\n"}
+
+
+def read_words(folder: Path) -> np.ndarray:
+    lexicon = read_lexicon(folder / "a.txt")
+    return np.array([len(spellings) for spellings in lexicon.spellings.values()])
+
+
+def arpa_file() -> dict[str, bytes]:
+    unigrams = "\\1-grams:\n-99\t<s>\t-0.3\n-1\t</s>\n-1.2\ta\t-0.2\n"
+    bigrams = "\\2-grams:\n-0.3\t<s> a\n-0.2\ta </s>\n"
+    return {"a.arpa": f"\\data\\\nngram 1=3\nngram 2=2\n\n{unigrams}\n{bigrams}\n\\end\\\n".encode()}
+
+
+def read_language_model(folder: Path) -> list[np.ndarray]:
+    model = read_arpa(folder / "a.arpa")
+    return [np.array(list(table.values())) for table in (model.log_p, model.backoffs)]
+
+
 # Ratings
 
 
@@ -313,6 +389,7 @@ AUDIO = {
     "flac": ("FLAC", "PCM_16"),
     "mp3": ("MP3", None),
 }
+KALDI = ("text", "FM", "CM")
 RATINGS = {
     "tsv": ("a.tsv", "\t"),
     "csv": ("a.csv", ",", "userId", "movieId", "rating", "timestamp"),
@@ -362,6 +439,11 @@ READERS = {
             Reader(f"ratings/{name}", partial(rating_file, *kind), partial(read_ratings, kind[0]))
             for name, kind in RATINGS.items()
         ),
+        Reader("features/npz", feature_npz, read_given_features, (".txt",), inside=inside_zip),
+        *(Reader(f"features/{kind}", partial(kaldi_archive, kind), read_given_features) for kind in KALDI),
+        *(Reader(f"features/htk/{kind:o}", partial(htk_files, kind), read_given_features) for kind in (9, 0o2006)),
+        Reader("lexicon", lexicon_file, read_words),
+        Reader("arpa", arpa_file, read_language_model),
         Reader("ratings/movielens", movielens_files, partial(read_ratings, "")),
         Reader("ratings/ranking", partial(rating_file, "a.tsv", "\t"), read_ranking),
         *(Reader(f"vocabulary/{kind}", partial(vocabulary_file, kind), read_vocabulary) for kind in VOCABULARIES),
