@@ -55,7 +55,8 @@ def explain(suspects: Sequence[Suspect]) -> list[Diagnosis]:
         kind, text, cost = texts.get(suspect.leaf) or _other(suspect)
         manual, right = suspect.manual, suspect.reference
         apart, where = difference(manual, right, 0.0), suspect.observation.probe.name
-        result.append(Diagnosis(suspect.leaf, kind, text, cost < 9, where, apart, manual, right))
+        confidence = "high" if cost < 2.5 else "medium" if cost < 5.5 else "low"
+        result.append(Diagnosis(suspect.leaf, kind, text, cost < 9, where, apart, manual, right, confidence))
     return result
 
 
@@ -165,5 +166,8 @@ def _inexact(suspect: Suspect) -> tuple[str, str, float]:
     text = f"{'all' if share == 1 else f'{100 * share:.0f} % of the'} elements are wrong, by up to "
     text += f"{apart.max() / size if size else math.inf:.2g} of the leaf's largest number; "
     text += "they are linear in the incoming cotangent, so the local derivative is wrong"
+    wrong_leaves = suspect.judgement.wrong_leaves
+    of_right = [f"`{leaf}`" for leaf in suspect.rule.floats if leaf not in wrong_leaves]
+    text += f"; right: {', '.join(of_right)}" if of_right else ""
     alike = float(np.real(np.vdot(manual, right))) / max(float(np.linalg.norm(manual) * np.linalg.norm(right)), 1e-300)
     return "unknown", f"{text}; cosine similarity with the right cotangent {alike:.3f}", 10.0

@@ -116,6 +116,7 @@ def _diagnosis_to_json(diagnosis: Diagnosis) -> dict[str, Any]:
         "kind": diagnosis.kind,
         "text": diagnosis.text,
         "exact": diagnosis.exact,
+        "confidence": diagnosis.confidence,
         "probe": diagnosis.probe,
         "worst": worst
         and {

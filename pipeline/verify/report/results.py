@@ -57,6 +57,7 @@ class Diagnosis:
     probe: the arguments at which the two arrays were computed.
     worst: the element with the largest error; None where there is nothing to compare.
     manual, reference: the leaf's manual cotangent and that of autodiff, in float64.
+    confidence: "high", "medium" or "low": how likely it is that no other mistake gives the same numbers.
     """
 
     leaf: str
@@ -67,6 +68,7 @@ class Diagnosis:
     worst: Difference | None = None
     manual: np.ndarray | None = None
     reference: np.ndarray | None = None
+    confidence: str = "high"
 
     @property
     def error(self) -> np.ndarray | None:
@@ -92,7 +94,7 @@ class Diagnosis:
 
     def lines(self) -> list[str]:
         """The words, the worst element, the picture."""
-        lines = [self.text]
+        lines = [self.text if self.confidence == "high" else f"{self.text} (confidence: {self.confidence})"]
         if self.worst is not None and self.manual is not None:
             error = f"relative error {self.worst.relative_error:.2e}, worst {self.worst}"
             lines.append(f"{error}{f'; arguments: {self.probe}' if self.probe else ''}")
