@@ -35,9 +35,9 @@ def has_calls(rule: Rule) -> bool:
     with jax.enable_x64(True):
         arrays = [jnp.asarray(a, jnp.float64) if is_float(a) else a for a in rule.arrays]
         program = jax.make_jaxpr(lambda arrays: rule.primal(*rule.pack(arrays)))(arrays)  # pyright: ignore[reportOptionalCall]
-    own = [e for e in equations(program.jaxpr) if _is_own(e)]
-    alone = len(program.jaxpr.eqns) == 1 and len(own) == 1
-    return bool(own) and not alone
+    calls = any(_is_own(equation) for equation in equations(program.jaxpr))
+    alone = len(program.jaxpr.eqns) == 1 and _is_own(program.jaxpr.eqns[0])
+    return calls and not alone
 
 
 def locate_calls(rule: Rule) -> tuple[tuple[Place, ...], tuple[Diagnosis, ...]]:
@@ -127,7 +127,12 @@ def _is_own(equation: Any) -> bool:
     """Whether the operation calls a custom rule that is not JAX's own."""
     if equation.primitive.name not in CUSTOM_RULES or inner_program(equation) is None:
         return False
-    return "/jax/_src/" not in _information(equation)
+    rules = (equation.params.get(name) for name in ("bwd", "jvp_jaxpr_fun"))
+    sources = [
+        _information(equation),
+        *(str(getattr(getattr(r, "debug_info", None), "func_src_info", "")) for r in rules),
+    ]
+    return any(source and "/jax/_src/" not in source for source in sources)
 
 
 def _information(equation: Any) -> str:

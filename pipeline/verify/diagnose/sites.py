@@ -119,7 +119,7 @@ class Sites:
         except (ValueError, TypeError, ArithmeticError, np.linalg.LinAlgError):  # of other shapes, or singular
             return
         if leaves:
-            yield Finding(leaves, kind, text() if callable(text) else text, cost, contradicted)
+            yield Finding(leaves, kind, text() if callable(text) else text, float(cost), contradicted)
 
     def rows(self, leaf: str) -> np.ndarray:
         return self.evidence.row_leaf == self.evidence.leaves.index(leaf)
