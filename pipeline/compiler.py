@@ -8,13 +8,16 @@ verification and benchmarks are compiled with them whatever the environment says
 """
 
 import os
+import platform
 import re
 import warnings
+import zlib
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -36,6 +39,11 @@ CACHE_EVERY_PROGRAM = {
     "jax_persistent_cache_min_entry_size_bytes": -1,
 }
 """Settings of JAX by which its cache keeps small programs, too."""
+KEPT_PROGRAMS = {
+    "jax_persistent_cache_min_compile_time_secs": 0.5,
+    "jax_compilation_cache_max_size": 2**30,
+}
+"""Settings by which the user's cache keeps the programs that are worth a file, up to a GiB of them."""
 
 
 @dataclass(frozen=True)
@@ -204,26 +212,56 @@ def jit_once(function: Callable[..., Any], **arguments: Any) -> Any:
 def compiled_once() -> Iterator[None]:
     """Compiles equal programs once: later ones, of the same shapes, read the first one's from a cache.
 
-    The cache is a temporary folder, or the user's own where JAX is configured to have one.
+    The cache is a temporary folder, or the one that JAX is configured to have.
     """
-    from jax.experimental.compilation_cache.compilation_cache import reset_cache
-
-    def configure(settings: Mapping[str, Any]) -> None:
-        for name, value in settings.items():
-            jax.config.update(name, value)
-        reset_cache()  # JAX decides only once in a process whether there is a cache
-
-    if getattr(jax.config, CACHE_FOLDER):
-        yield
-        return
     with TemporaryDirectory() as folder:
-        settings = {CACHE_FOLDER: folder, **CACHE_EVERY_PROGRAM}
+        settings = {CACHE_FOLDER: getattr(jax.config, CACHE_FOLDER) or folder, **CACHE_EVERY_PROGRAM}
         before = {name: getattr(jax.config, name) for name in settings}
         try:
-            configure(settings)
+            _configure(settings)
             yield
         finally:
-            configure(before)
+            _configure(before)
+
+
+def keep_programs() -> None:
+    """Keeps this process's programs in the user's cache, from which the next one takes them instead of compiling again.
+
+    JAX finds a program by all that it is made of: its operations, the compiler's version and options, and the kind of
+    device. An entry that cannot be read is compiled again. The folder is JAX_COMPILATION_CACHE_DIR, or "backhand"
+    among the user's caches, with a folder for each kind of processor, since their machine code differs. When it grows
+    beyond a GiB, JAX removes what was not used for the longest time. JAX's own variables of the environment prevail.
+
+    Nothing is kept where JAX_ENABLE_COMPILATION_CACHE is false, or where the folder cannot be written.
+    """
+    if os.environ.get("JAX_ENABLE_COMPILATION_CACHE", "true").lower() in ("false", "0", "no", "off"):
+        return
+    settings = {name: value for name, value in KEPT_PROGRAMS.items() if name.upper() not in os.environ}
+    settings[CACHE_FOLDER] = getattr(jax.config, CACHE_FOLDER) or str(_cache_folder())
+    try:
+        Path(settings[CACHE_FOLDER]).mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return
+    _configure(settings)
+
+
+def _cache_folder() -> Path:
+    """Where the programs for this kind of processor are kept."""
+    from platformdirs import user_cache_path
+
+    features = ""
+    with suppress(OSError), open("/proc/cpuinfo") as described:
+        features = next((line for line in described if line.startswith(("flags", "Features"))), "")
+    processor = f"{platform.machine()}-{zlib.crc32(features.encode()):08x}"
+    return user_cache_path("backhand") / "programs" / processor
+
+
+def _configure(settings: Mapping[str, Any]) -> None:
+    from jax.experimental.compilation_cache.compilation_cache import reset_cache
+
+    for name, value in settings.items():
+        jax.config.update(name, value)
+    reset_cache()  # JAX decides only once in a process whether there is a cache
 
 
 def recommended_flags(platform: str | None = None, jaxlib_version: str | None = None) -> str:

@@ -148,3 +148,39 @@ def test_each_jaxlib_has_its_own_quick_flags():
 def test_jit_takes_what_jax_jit_takes():
     add = compiler.jit(lambda x, n: x + n, static_argnums=1)
     assert add(jnp.ones(2), 3).tolist() == [4, 4]
+
+
+def test_programs_are_kept_for_the_next_process_and_a_broken_one_is_compiled_again(tmp_path, monkeypatch):
+    for name, value in {"ENABLE_COMPILATION_CACHE": "true", "PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}.items():
+        monkeypatch.setenv(f"JAX_{name}", value)
+    monkeypatch.setattr(compiler, "_cache_folder", lambda: tmp_path / "programs")
+    names = (compiler.CACHE_FOLDER, *compiler.CACHE_EVERY_PROGRAM, *compiler.KEPT_PROGRAMS)
+    before = {name: getattr(jax.config, name) for name in names}
+
+    def program(x):
+        return jnp.sin(x) @ jnp.cos(x)
+
+    def entries():
+        return sorted((tmp_path / "programs").glob("jit_program-*-cache"))
+
+    try:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
+        compiler.keep_programs()
+        assert getattr(jax.config, "jax_compilation_cache_max_size") == 2**30  # noqa: B009
+        y = compiler.jit(program)(jnp.ones(7))
+        (entry,) = entries()
+        whole = entry.read_bytes()
+        jax.clear_caches()
+        assert compiler.jit(program)(jnp.ones(7)) == y and entries() == [entry]
+        entry.write_bytes(whole[: len(whole) // 2])
+        jax.clear_caches()
+        with pytest.warns(UserWarning, match="Error reading persistent compilation cache entry"):
+            assert compiler.jit(program)(jnp.ones(7)) == y
+    finally:
+        compiler._configure(before)
+
+
+def test_no_programs_are_kept_where_jax_is_told_so(monkeypatch):
+    monkeypatch.setattr(compiler, "_configure", lambda settings: pytest.fail("it was"))
+    monkeypatch.setenv("JAX_ENABLE_COMPILATION_CACHE", "false")
+    compiler.keep_programs()

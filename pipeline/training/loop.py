@@ -199,6 +199,7 @@ def fit(
         began = saved - seconds
         with Display(config.epochs, steps_per_epoch, step, config.quiet) as display:
             on_non_finite = partial(_raise_non_finite, objective, config, augment, checkpoints)
+            shapes: set[Any] = set()
             logger = MetricLogger(folder, display, rate, steps_per_epoch, config.log_every, on_non_finite)
             while step < total_steps and stopping.reason is None:
                 batch = placement.batch(next(source))
@@ -206,6 +207,9 @@ def fit(
                 if compare and config.verify_every and step % config.verify_every == 0:
                     folder.log(_comparison(step, compare(state.params, batch, step - 1)))
                     logger.pause()
+                if (shape := _shapes(batch)) not in shapes:
+                    shapes.add(shape)
+                    display.compiling(shape[0] if shape else (), len(shapes))
                 state, step_metrics = train_step(state, batch)
                 logger.add(PendingStep(step, batch, step_metrics), state)
                 ends_epoch, reason = step % steps_per_epoch == 0, _reason_to_stop(callbacks, step, state, step_metrics)
@@ -243,6 +247,11 @@ def fit(
             stopped_because=stopping.reason or "epochs over",
             train_seconds=time.monotonic() - began,
         )
+
+
+def _shapes(batch: Any) -> tuple[tuple[int, ...], ...]:
+    """The shapes of a batch's arrays: a step is compiled once for each."""
+    return tuple(np.shape(leaf) for leaf in jax.tree.leaves(batch))
 
 
 def _best(stopping: Stopping) -> str:

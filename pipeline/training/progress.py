@@ -47,6 +47,18 @@ class Display:
     ) -> None:
         self._bar.stop()
 
+    def compiling(self, shape: tuple[int, ...], programs: int) -> None:
+        """Shows that a program is being compiled for batches whose first array has this shape.
+
+        programs: how many there are, with this one. The first is a matter of course; later ones need an explanation,
+        since steps wait for them.
+        """
+        sizes = "x".join(map(str, shape))
+        if self._live:
+            self._bar.update(self._task, facts=f"compiling for batches of {sizes}, program {programs}")
+        elif programs > 1 and not self._quiet:
+            self._console.print(f"compiling for batches of {sizes}, program {programs}")
+
     def step(self, step: int, loss: float, examples_per_second: float) -> None:
         """Shows a step that is over."""
         self._losses, self._steps = self._losses + loss, self._steps + 1

@@ -99,6 +99,7 @@ def _run(task: Task[Any], arguments: Sequence[str]) -> int:
     if isinstance(command, TrainingConfig):
         make_cpu_devices(command.devices)
     _check_device()
+    compiler.keep_programs()
     match command:
         case Evaluate(run=run, json=as_json):
             metrics = task.evaluate(run)

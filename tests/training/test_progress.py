@@ -42,6 +42,19 @@ def test_a_terminal_of_80_columns_keeps_epoch_bar_time_left_and_best_and_a_line_
     assert re.match(r"epoch 2/2 ━{12,24} \d:\d\d:\d\d best accuracy 0\.5 loss 0\.1667", last) and len(last) <= 80
 
 
+def test_programs_after_the_first_are_explained(capsys, monkeypatch):
+    def compile_two(**options):
+        with Display(epochs=1, steps_per_epoch=2, **options) as display:
+            display.compiling((64, 32), 1)
+            display.compiling((64, 48), 2)
+        return plain(capsys.readouterr().out)
+
+    assert compile_two() == "compiling for batches of 64x48, program 2\n" and compile_two(quiet=True) == ""
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    monkeypatch.setenv("COLUMNS", "160")
+    assert "compiling for batches of 64x48, program 2" in compile_two()
+
+
 def test_names_of_metrics_are_no_markup(capsys, monkeypatch):
     monkeypatch.setenv("FORCE_COLOR", "1")
     monkeypatch.setenv("COLUMNS", "160")
