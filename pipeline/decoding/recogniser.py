@@ -54,7 +54,7 @@ class SearchOptions:
     def __post_init__(self) -> None:
         require_between(self, beam=(1, MOST_TEXTS), ngram_weight=(0, 100), ngram=(0, 100), word_ngram=(0, 20))
         require_between(self, word_bonus=(-100, 100))
-        for name in ("ngram", "lexicon"):
+        for name in ("lexicon", "ngram"):
             if getattr(self, name) and self.beam == 1:
                 what = {"ngram": "an n-gram model", "lexicon": "a lexicon"}[name]
                 raise UserError(
