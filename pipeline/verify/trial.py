@@ -169,6 +169,9 @@ class Trial:
         if key not in self.judgement.cache and self.traceable:
             if "watched" not in self.judgement.cache:
                 self.judgement.cache["watched"] = self.rule.jit(self._watched)
+            if not run(jax.eval_shape, self._watched, list(probe.arrays), list(probe.d_y)):  # there is no loop
+                self.judgement.cache[key] = []
+                return []
             changes = run(self.judgement.cache["watched"], list(probe.arrays), list(probe.d_y))
             self.judgement.cache[key] = [(float(last), float(most)) for last, most in changes]
         return self.judgement.cache.get(key, [])

@@ -68,11 +68,11 @@ def comparison_row(
             if trial.rule.derivative is by_differences:
                 message = f"finite differences have not converged {_where(~np.isfinite(expected))}: {GIVE_REFERENCE}"
             return Row(leaf, check, "float64", math.inf, trial.limit, "inconclusive", message, observation.probe.name)
+    if part == "d" and (unconverged := _explained_by_iteration(trial, leaf, observation, apart)):
+        return Row(leaf, check, "float64", apart.relative_error, unconverged, probe=observation.probe.name)
     allowed = _allowed(trial, leaf, observation, part, apart, scale(expected, around))
     excused = apart.distance <= allowed or _excused_by_precision(trial, leaf, observation, apart, part)
     if not excused and part == "d":
-        if unconverged := _explained_by_iteration(trial, leaf, observation, apart):
-            return Row(leaf, check, "float64", apart.relative_error, unconverged, probe=observation.probe.name)
         excused = _is_convention(trial, leaf, observation) or _reference_is_at_fault(trial, leaf, observation)
     verdict: Verdict = "pass" if excused else "fail"
     size = largest(expected)
