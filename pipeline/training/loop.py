@@ -314,7 +314,7 @@ def _compiled_step(
     )
     step = with_sparse_updates(step, tables) if tables else step
 
-    def placed_step(state: TrainState, batch: Batch) -> tuple[TrainState, dict[str, Any]]:
+    def placed_step(state: TrainState, batch: Any) -> tuple[TrainState, dict[str, Any]]:
         state, step_metrics = step(state, batch)
         return placement.constrain(state), step_metrics
 
