@@ -105,7 +105,8 @@ class Recogniser:
         options = self.search_options
         if options.beam == 1:
             return "the likeliest alignment"
-        model = f" and a character {options.ngram}-gram model" if options.ngram else ""
+        unit = "character" if isinstance(self.alphabet, Characters) else "unit"
+        model = f" and a {unit} {options.ngram}-gram model" if options.ngram else ""
         if self.lexicon is not None:
             order = self.language_model.order if self.language_model else options.word_ngram
             model = f", {len(self.lexicon):,} words" + (f" and a word {order}-gram model" if order else "")
