@@ -160,7 +160,8 @@ def softmax_cross_entropy_with_integer_labels(
 ) -> Array:
     """``optax.softmax_cross_entropy_with_integer_labels``: the loss of every row, -log softmax(logits)[label].
 
-    labels: integers, in the shape of the logits without the axis of the classes.
+    labels: integers, in the shape of the logits without the axis of the classes. The loss of one outside [0, classes)
+        is NaN; of a negative one, too, which optax counts from the last class.
     axis: that of the classes; several axes: labels are flat indices into them.
     where: bool, in the shape of the labels: rows that count, the loss of the others is 0; or in that of the logits:
         classes that count. (If a label's own class does not, the loss is infinite.)
