@@ -18,8 +18,8 @@ def proves_nothing(trial: Trial, observation: Observation) -> str:
     probe = observation.probe
     values = ((observation.manual_y.get(name), y) for name, y in observation.y.items())
     values_agree = all(manual is None or _close(manual, y) for manual, y in values)
-    if probe.kind == "sizes":
-        return _of_tiles(trial, observation, values_agree)
+    if probe.kind == "sizes" and (tiles := _of_tiles(trial, observation, values_agree)):
+        return tiles
     if probe.kind == "broadcast":
         return "the rule does not hold where an argument is broadcast"
     if probe.kind == "signs" and not (probe.by_chance and values_agree):

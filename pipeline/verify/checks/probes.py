@@ -335,6 +335,21 @@ class Sizes:
         return array if what in ("flags", "symmetric", "sparse") else array * random.uniform(0.7, 1.3, array.shape)
 
 
+_MOST_NUMBERS = 1_000_000
+"""An intermediate array of more numbers than this takes longer than a check may."""
+
+
+def _largest_value(rule: Rule, probe: Probe) -> int:
+    """The number of elements of the largest array in either program at a probe; 0 where they cannot be traced."""
+    both = lambda arrays, d_y: (rule.autodiff(arrays, d_y), rule.manual(arrays, d_y)["y"])  # noqa: E731
+    try:
+        operations = run(jaxprs.operations, both, list(probe.arrays), list(probe.d_y))
+    except Exception as error:  # the comparison itself will say so
+        raise_if_own(error)
+        return 0
+    return max((v.aval.size for o in operations for v in o.outvars if hasattr(v.aval, "size")), default=0)
+
+
 def other_sizes(
     rule: Rule,
     arrays: list[Any],
@@ -358,10 +373,14 @@ def other_sizes(
             (*((wider,) if number not in large and size < wider else ()), size + 2 * (number + 1)) if size > 1 else ()
         )
 
+    smaller_needed = False
     if (probe := sizes.resized("other sizes", grown, random)) is not None:
-        yield probe
-    if wants_smaller() and (probe := sizes.resized("other sizes", lambda *a: grown(*a)[-1:], random)) is not None:
-        yield probe
+        smaller_needed = _largest_value(rule, probe) > _MOST_NUMBERS
+        if not smaller_needed:
+            yield probe
+    if smaller_needed or wants_smaller():
+        probe = sizes.resized("other sizes", lambda *group: grown(*group)[-1:], random)
+        yield from () if probe is None else (probe,)
     odd = sizes.resized("odd sizes", lambda _, size: (size + 1,) if size >= 4 and size % 2 == 0 else (), random)
     whole = {i for i, array in enumerate(arrays) if not is_float(array) and np.ndim(array)}
 
