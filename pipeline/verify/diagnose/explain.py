@@ -2,6 +2,7 @@
 
 import contextlib
 import math
+import time
 from collections.abc import Callable, Iterator, Sequence
 
 import jax.numpy as jnp
@@ -28,8 +29,13 @@ _COSTS = {
 """How plausible it is that a simple relation between a leaf and its right cotangent is all; others cost 3."""
 
 
+_SECONDS = 5.0
+"""The CPU time after which only quick searches are made."""
+
+
 def explain(suspects: Sequence[Suspect]) -> list[Diagnosis]:
     """One diagnosis for each leaf; those of one mistake have the same words."""
+    until = time.process_time() + _SECONDS
     texts: dict[str, tuple[str, str, float]] = {}
     candidates: list[Finding] = []
     for suspect in suspects:
@@ -52,7 +58,7 @@ def explain(suspects: Sequence[Suspect]) -> list[Diagnosis]:
             texts[leaf] = finding.kind, text, finding.cost + finding.contradicted * 0.2
     result = []
     for suspect in suspects:
-        kind, text, cost = texts.get(suspect.leaf) or _other(suspect)
+        kind, text, cost = texts.get(suspect.leaf) or _other(suspect, until)
         manual, right = suspect.manual, suspect.reference
         apart, where = difference(manual, right, 0.0), suspect.observation.probe.name
         confidence = "high" if cost < 2.5 else "medium" if cost < 5.5 else "low"
@@ -137,10 +143,12 @@ def _of_inputs(suspect: Suspect) -> Iterator[Finding]:
                 return
 
 
-def _other(suspect: Suspect) -> tuple[str, str, float]:
-    """The first of the particular hypotheses that holds."""
+def _other(suspect: Suspect, until: float) -> tuple[str, str, float]:
+    """The first of the particular hypotheses that holds, of the quick ones alone after ``until``."""
     searches: tuple[Callable[[Suspect], Iterator[Hypothesis]], ...]
     searches = factors, chain_rule_terms, mixups, edits, options, rows, by_place_alone
+    if time.process_time() > until:
+        searches = rows, by_place_alone
     try:
         for hypotheses in searches:
             for hypothesis in hypotheses(suspect):

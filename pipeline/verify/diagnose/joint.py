@@ -7,15 +7,15 @@ from collections.abc import Callable, Iterator, Sequence
 from ..trial import Judgement
 from .evidence import Evidence
 from .matrices import conjugated, factorised, interpolated
-from .operands import exchanged, multiplied, overwritten, routed, untransposed
+from .operands import clipped, exchanged, multiplied, overwritten, routed, totals, untransposed
 from .recompute import recomputed
 from .recurrences import recurrent
 from .several import divisors, own_rows, pairs, some_uses, weighted
 from .sites import Finding, Sites, cut, scaled, turned
 
 _SEARCHES: tuple[Callable[[Sites], Iterator[Finding]], ...] = (
-    scaled, overwritten, turned, untransposed, routed, cut, some_uses, conjugated, interpolated, factorised, recurrent,
-    divisors, multiplied, exchanged, recomputed, pairs, weighted, own_rows,
+    scaled, overwritten, turned, untransposed, routed, clipped, totals, cut, some_uses, conjugated, interpolated,
+    factorised, recurrent, divisors, multiplied, exchanged, recomputed, pairs, weighted, own_rows,
 )  # fmt: skip
 
 

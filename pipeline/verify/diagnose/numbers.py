@@ -36,7 +36,11 @@ def describe_number(
     if meanings and judgement is not None and elsewhere is not None:
         other = at_other_sizes(judgement)
         there = None if other is None else elsewhere(other)
-        meanings = {t: of for t, of in meanings.items() if _holds(t, of, number, observation, other, there)}
+        holding = {t: of for t, of in meanings.items() if _holds(t, of, number, observation, other, there)}
+        if any(text.startswith("the constant") for text in holding):  # which may be the root of a size
+            allowed = lambda of: other is None or there is None or _near(of(other), there)  # noqa: E731
+            holding |= {t: of for t, of in meanings.items() if "sqrt" in t and allowed(of)}
+        meanings = holding
     texts = [text for text in meanings if text != digits]
     return f"{digits} = {' (or '.join(texts[:2])}{')' * (len(texts) > 1)}" if texts else digits
 

@@ -178,7 +178,7 @@ def _scale_words(sites: Sites, share: float) -> tuple[str, float | None]:
         return "-1 times ", 0.5
     number = describe_number(share, sites.evidence.rule, sites.first.observation)
     simple = any(abs(abs(share) - n) <= 1e-7 * n for k in range(2, 17) for n in (float(k), 1 / k))
-    return (f"{number} times ", 0.8) if simple or "=" in number else ("", None)
+    return (f"{share:.6g} times ", 0.8) if simple or "=" in number else ("", None)
 
 
 def _factor_words(sites: Sites, site: Site, value: Value, transform: int, name: str, scale: str) -> tuple[str, str]:
@@ -293,6 +293,39 @@ def routed(sites: Sites) -> Iterator[Finding]:
                 words = f"passes to {branches[share.index(1.0)].value.name} everywhere, and to the other nowhere"
             text = f"the gradient through {name}, {operation}, {words}"
             yield from sites.finding("other function", text, 1.7, predict)
+
+
+def clipped(sites: Sites) -> Iterator[Finding]:
+    """A gradient that passes through a maximum of a minimum, or the other way round, where the value is held."""
+    evidence = sites.evidence
+    for outer in evidence.flow.operations:
+        inner = next((use.value.made_by for use in outer.uses if use.value.made_by), None)
+        pair = {outer.primitive, inner.primitive if inner else ""}
+        if pair != {"max", "min"} or inner is None or not outer.results[0].active:
+            continue
+        for use in (each for each in inner.uses if each.value.active):
+
+            def predict(at: At, use: Use = use, result: Value = outer.results[0]) -> np.ndarray:
+                return evidence.response(at, use.value, at.total[result.number] - at.through[use.number])
+
+            text = f"the gradient passes through {inner} and {outer} also where the value is clipped"
+            yield from sites.finding("other function", text, 1.5, predict)
+
+
+def totals(sites: Sites) -> Iterator[Finding]:
+    """The whole sum in place of the cumulative one."""
+    for operation in sites.evidence.flow.operations:
+        use, result = operation.uses[0] if operation.uses else None, operation.results[0]
+        if operation.primitive != "cumsum" or use is None or not use.value.active:
+            continue
+        axis = operation.equation.params["axis"] + len(result.steps)
+
+        def predict(at: At, use: Use = use, result: Value = result, axis: int = axis) -> np.ndarray:
+            whole = np.broadcast_to(at.total[result.number].sum(axis, keepdims=True), use.shape)
+            return sites.evidence.response(at, use.value, whole - at.through[use.number])
+
+        text = f"in the derivative of {operation} the sum over all of axis {axis} is used instead of the cumulative one"
+        yield from sites.finding("extra sum", text, 1.4, predict)
 
 
 _LINEAR = (

@@ -119,8 +119,11 @@ def divisors(sites: Sites) -> Iterator[Finding]:
     counts = {float(size) for value in flow.inputs for size in value.shape if size > 1}
     for number, uses in quotients.items():
         origin = flow.values[number]
+        varies = np.prod(origin.shape) > 1  # a single number may equal a size by chance
         others: list[tuple[str, Callable[[At], np.ndarray]]] = [
-            (f"{count:g}, the number of all", lambda at, n=count: np.asarray(n)) for count in sorted(counts)
+            (f"{count:g}, the number of all", lambda at, n=count: np.asarray(n))
+            for count in (sorted(counts) if varies else ())
+            if np.prod(origin.shape) > 1
         ]
         others.append(("nothing", lambda at: np.asarray(1.0)))
         for value in flow.values:
@@ -144,7 +147,7 @@ def divisors(sites: Sites) -> Iterator[Finding]:
 
             text = f"divided by {words} instead of {origin.name}: in {group[0].operation}"
             text += " and wherever else it divides" if len(group) > 1 else ""
-            yield from sites.finding("doubled term" if words == "nothing" else "as if", text, 1.9, predict)
+            yield from sites.finding("missing factor" if words == "nothing" else "other function", text, 1.9, predict)
 
 
 def _as_wide(array: np.ndarray, like: np.ndarray) -> np.ndarray:
@@ -191,8 +194,8 @@ def own_rows(sites: Sites) -> Iterator[Finding]:
     evidence = sites.evidence
     for site in sites.places:
         for axis, size in enumerate(site.value.shape):
-            if not 2 <= size <= 64 or axis < len(site.value.steps):
-                continue
+            if not 2 <= size <= 64 or axis < len(site.value.steps) or np.prod(site.value.shape) < 2 * size:
+                continue  # of one axis alone, any change is a factor of its own at each index
 
             def fitted(at: At, site: Site = site, axis: int = axis, size: int = size) -> np.ndarray | None:
                 others = tuple(i + 1 for i in range(len(site.value.shape)) if i != axis)

@@ -264,8 +264,7 @@ def _describe_cut(
     rest = active & ~kept
     same = factors[rest]
     if rest.sum() < active.sum() and np.ptp(same) <= 1e-6 * np.abs(same).max():
-        number = describe_number(float(same[0]), sites.evidence.rule, sites.first.observation)
-        return "region", f"{site.words} is off by the factor {number} at {where(rest)}", 3.5
+        return "region", f"{site.words} is off by the factor {same[0]:.6g} at {where(rest)}", 3.5
     text = f"{site.words} is off by a factor of its own at each index of axis {axis}"
     return "missing factor", f"{text} ({factors[active].min():.4g} to {factors[active].max():.4g})", 7.5
 

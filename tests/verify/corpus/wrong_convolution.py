@@ -438,7 +438,7 @@ AVERAGE_POOL = Family(
     (
         Mistake("edges divided by the window", "edges counted wrongly", "region, other function", "x", says=("first",)),
         Mistake("not divided", "missing 1/N", "missing factor, other function, factor, missing term, unknown", "x"),
-        Mistake("divided after the sum", "edges counted wrongly", "region, other function, unknown", "x"),
+        Mistake("divided after the sum", "edges counted wrongly", "transposed, region, other function, unknown", "x"),
         Mistake("divided twice", "1/N too many", "factor", "x"),
         Mistake("to the middle of the window", "summed over too few", "missing sum, missing term, unknown", "x"),
         Mistake("negated", "sign", "sign", "x"),

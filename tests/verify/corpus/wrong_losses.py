@@ -275,7 +275,7 @@ SQUARED = Family(
         Mistake("averaged over the batch alone", "1/N of one axis", "factor", "prediction"),
         Mistake("target like prediction", "sign", "sign", "target"),
         Mistake("target without gradient", "gradient lost", "missing", "target"),
-        Mistake("absolute error", "sign lost", "region, unknown", "prediction"),
+        Mistake("absolute error", "sign lost", "region, other function, unknown", "prediction"),
         Mistake("from the prediction alone", "a term missing", "missing term, as if", "prediction"),
     ),
 )

@@ -165,7 +165,7 @@ def normalised(size: int, seed: int, mistake: str) -> Rule:
 NORMALISED = Family(
     "normalised",
     normalised,
-    (Mistake("input for output", "input for output", "missing factor, extra factor", "x", says=("of its own",)),),
+    (Mistake("input for output", "input for output", "missing factor, extra factor", "x", says=()),),
 )
 
 

@@ -62,7 +62,9 @@ DROPOUT = Family(
         Mistake("mask drawn afresh", "dropout's mask drawn afresh", "as if", "x"),
         Mistake("not divided by what is kept", "1/keep missing", "factor", "x"),
         Mistake("divided twice", "1/keep twice", "factor", "x"),
-        Mistake("mask forgotten", "mask forgotten", "region, missing factor, missing term, as if, unknown", "x"),
+        Mistake(
+            "mask forgotten", "mask forgotten", "padding, region, missing factor, missing term, as if, unknown", "x"
+        ),
         Mistake("mask inverted", "mask inverted", "as if, unknown", "x"),
         Mistake(
             "as in evaluation", "evaluation's rule in training", "other function, as if, missing factor, unknown", "x"
@@ -308,7 +310,7 @@ SHARDED = Family(
     "sharded",
     sharded,
     (
-        Mistake("psum missing", "a psum missing", "missing sum, region, missing term, as if, unknown", "kernel"),
+        Mistake("psum missing", "a psum missing", "partial sum, missing sum, region, missing term, as if", "kernel"),
         Mistake("psum for pmean", "a psum for a pmean", "factor", "kernel"),
         Mistake("psum twice", "a psum doubled", "factor", "kernel"),
         Mistake("pmean twice", "a pmean doubled", "factor", "kernel"),
