@@ -45,7 +45,7 @@ def of_torch(function: Any, definition: Callable[..., Any], arguments: Sequence[
 
     arguments: tensors, arrays, and what else the function takes; none of them is a container.
     """
-    import torch
+    torch: Any = sys.modules["torch"]  # the function's own class has loaded it
 
     arguments = tuple(a.detach().cpu().numpy() if isinstance(a, torch.Tensor) else a for a in arguments)
 
