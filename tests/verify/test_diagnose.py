@@ -73,7 +73,7 @@ CASES = {
         "mask", "unknown",
     ),
     "carried gradient lost": (
-        recurrence, one_step, (draw(5, 3), draw(5, 3)), {"a", "x"}, "lost at every step", "unknown",
+        recurrence, one_step, (draw(5, 3), draw(5, 3)), {"a", "x"}, "dropped between the steps", "unknown",
     ),
     "another convention": (
         resize, of_program(lambda x: resize(x, corners=False)), (draw(5, 3),), {"x"}, "align_corners=False", "unknown",

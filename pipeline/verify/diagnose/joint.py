@@ -14,12 +14,12 @@ from .several import divisors, own_rows, pairs, some_uses, weighted
 from .sites import Finding, Sites, cut, scaled, turned
 
 _SEARCHES: tuple[Callable[[Sites], Iterator[Finding]], ...] = (
-    scaled, overwritten, turned, untransposed, routed, clipped, totals, cut, some_uses, conjugated, interpolated,
-    factorised, recurrent, divisors, multiplied, exchanged, recomputed, pairs, weighted, own_rows,
+    scaled, recurrent, overwritten, turned, untransposed, routed, clipped, totals, cut, some_uses, conjugated,
+    interpolated, factorised, divisors, multiplied, exchanged, recomputed, pairs, weighted, own_rows,
 )  # fmt: skip
 
 
-def findings(judgement: Judgement, leaves: Sequence[str], seconds: float = 6.0) -> list[Finding]:
+def findings(judgement: Judgement, leaves: Sequence[str], seconds: float = 8.0) -> list[Finding]:
     """All changes that explain some of the wrong leaves, as far as they are found in time."""
     observations = [o for o in judgement.observations if not o.probe.kind][:4]
     sites = Sites(Evidence(judgement, observations, leaves))

@@ -13,6 +13,11 @@ def recurrent(sites: Sites) -> Iterator[Finding]:
     """The gradient through one use at every step, at the first or the last; a product with another operand."""
     evidence = sites.evidence
     uses = [use for use in evidence.flow.uses if use.steps and use.value.active and use.operation]
+    for value in (each for each in evidence.flow.values if each.entry == "carry" and each.active):
+        gates = {use.number: np.zeros(use.shape) for use in uses if use.value is value}
+        text = "the gradient is not carried from step to step of the scan: it is dropped between the steps"
+        dropped = lambda at, g=gates: evidence.mutated(at, {}, g)  # noqa: E731
+        yield from sites.finding("missing term", text, 0.9, dropped)
     for use in uses:
         for gate, kind, words, cost in (
             (0.0, "missing term", "a term is missing: the gradient through {} is lost at every step of the scan", 1.0),
