@@ -107,7 +107,7 @@ QUOTES = ["a.tsv: fields in quotation marks are read as in a .csv file"]
         ("a.tsv", table(","), {}, ["a.tsv: its fields are separated by ','"]),
         ("A.CSV", table(","), {}, []),
         ("a.Tsv", table("\t"), {}, []),
-        ("a.csv.gz", gzip.compress(table(",").encode()), {}, []),
+        ("a.csv.gz", gzip.compress(table(",").encode(), mtime=0), {}, []),
         ("a.txt", table("\t"), {}, []),
         ("a.csv", table(",").replace("\n", "\r"), {}, []),
         ("a.tsv", table("\t").replace("\n", "\r\n"), {}, []),

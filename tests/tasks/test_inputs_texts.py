@@ -135,7 +135,7 @@ LABELLED = {
 TEXT = "The cat sat on a mat and the dog ran to see it.\n" * 60
 CORPUS = {
     "a text": read("a.txt", TEXT, "2,448 train, 144 validation, 288 test characters"),
-    "gzip": read("a.txt.gz", gzip.compress(TEXT.encode()), "2,448 train"),
+    "gzip": read("a.txt.gz", gzip.compress(TEXT.encode(), mtime=0), "2,448 train"),
     "carriage returns": read("a.txt", TEXT.replace("\n", "\r\n"), "2,448 train"),
     "no suffix": read("enwik8", TEXT, "2,448 train"),
     "UTF-16": read("a.txt", TEXT.encode("utf-16"), "2,448 train"),
