@@ -57,7 +57,7 @@ def locate_calls(rule: Rule) -> tuple[tuple[Place, ...], tuple[Diagnosis, ...]]:
             own = diagnose(judgement)
             where = f"`{call.name}` ({call.place})"
             if not any(place.path == where for place in places):
-                places.append(Place(where, f"called in {call.source}", own[0].text))
+                places.append(Place(where, f"called in {call.source}", own[0].text if own else ""))
                 diagnoses += [dataclasses.replace(d, leaf=f"{call.name}/{d.leaf}") for d in own]
     return tuple(places), tuple(diagnoses)
 
