@@ -2,7 +2,8 @@
 
 import gzip
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -29,6 +30,16 @@ def workbook(kind: str, **options: Any) -> bytes:
     values = [line.split(",") for line in table().split()[1:]]
     frame = pandas.DataFrame(values, columns=HEAD.split(","), index=range(3, 43))
     return saved(lambda file: getattr(frame, f"to_{kind}")(file, **options))
+
+
+def with_pandas(content: bytes) -> Callable[[Path], object]:
+    """A file of this content, for a case in which pandas reads it."""
+
+    def write_file(path: Path) -> None:
+        pytest.importorskip("pandas")
+        path.write_bytes(content)
+
+    return write_file
 
 
 def waves(separator: str, row: str, lengths: Sequence[int] = (8,), missing: str = "") -> str:
@@ -63,7 +74,9 @@ DIAGNOSIS = {
         "a.xlsx", lambda path: path.write_bytes(workbook("excel")), "27 train", "(the first: '3'; --keep-row-numbers"
     ),
     "Parquet": read("a.parquet", lambda path: path.write_bytes(workbook("parquet")), "27 train"),
-    "no Excel file": refused("a.xlsx", b"PK\3\4xxxx", "cannot be read as .xlsx", "save it again, or as a .csv file"),
+    "no Excel file": refused(
+        "a.xlsx", with_pandas(b"PK\3\4xxxx"), "cannot be read as .xlsx", "save it again, or as a .csv file"
+    ),
     "another format": refused("a.feather", b"ARROW1", "is not a data set; known ones are breast-cancer"),
     "ARFF": read(
         "a.arff", table("@relation h\n@attribute age real\n@attribute label {ill,well}\n@data", "{0},{1}"), "27 train"
