@@ -34,6 +34,7 @@ from pipeline.layers.pooling import AveragePool, GlobalAveragePool, GlobalMaxPoo
 from pipeline.layers.positions import LearnedPositions, Rotary, SinusoidalPositions
 from pipeline.layers.random_convolutions import RandomConvolutions
 from pipeline.layers.recurrent import GRU, LSTM, RNN, Bidirectional
+from pipeline.layers.recurrent_state import SerialWithState, WithState
 from pipeline.layers.repeat import Repeat
 from pipeline.layers.shape import Flatten, Reshape
 from pipeline.layers.tying import Tied
@@ -101,6 +102,10 @@ LARGE = (
     Case("GRU", GRU(29), SEQUENCES, mask=MASK),
     Case("LSTM", LSTM(29), SEQUENCES, mask=MASK),
     Case("Bidirectional", Bidirectional(GRU(29), GRU(29, reverse=True)), SEQUENCES, mask=MASK),
+    Case("WithState", WithState(GRU(29)), (SEQUENCES, ((normal(len(SEQUENCES), 29),),)), mask=MASK),
+    Case(
+        "SerialWithState", SerialWithState((WithState(RNN(29)),)), (SEQUENCES, ((normal(len(SEQUENCES), 29),),)), mask=MASK
+    ),
     Case(
         "DotProductAttention",
         DotProductAttention(),

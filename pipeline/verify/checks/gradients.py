@@ -67,6 +67,9 @@ def _compare_at_probes(trial: Trial, arrays: list[Any], worst: dict[tuple[str, s
         observation = _observe(trial, probe)
         if observation is None:
             continue
+        if beyond and not _changed(trial, beyond[0][0].probe) <= _changed(trial, probe):
+            _note_built_in(trial, beyond[0][0].probe)  # no smaller sizes of the same axes are possible
+            beyond = []
         known = dict(trial.judgement.wrong_leaves)
         rows = [*_value_rows(trial, observation), *_gradient_rows(trial, observation)]
         if probe.kind == "sizes" and not all(row.ok for row in rows) and _has_size_built_in(trial, observation):
@@ -76,9 +79,7 @@ def _compare_at_probes(trial: Trial, arrays: list[Any], worst: dict[tuple[str, s
                 beyond = [(observation, rows)]
                 continue
             beyond = []
-            trial.judgement.note(
-                f"not checked at {probe.name}: a size of the example arguments is a number in the rule"
-            )
+            _note_built_in(trial, probe)
             continue
         reason = "" if probe.from_author or all(row.ok for row in rows) else proves_nothing(trial, observation)
         if reason:
@@ -95,6 +96,18 @@ def _compare_at_probes(trial: Trial, arrays: list[Any], worst: dict[tuple[str, s
                 before = worst.get((row.check, row.leaf))
                 if before is None or _rank(row) > _rank(before):
                     worst[row.check, row.leaf] = row
+    if beyond:
+        _note_built_in(trial, beyond[0][0].probe)
+
+
+def _changed(trial: Trial, probe: Probe) -> set[tuple[int, int]]:
+    """The axes, each by its array, that have another size than among the example arguments."""
+    shapes = [(np.shape(new), np.shape(old)) for new, old in zip(probe.arrays, trial.rule.arrays)]
+    return {(i, n) for i, pair in enumerate(shapes) for n, (new, old) in enumerate(zip(*pair)) if new != old}
+
+
+def _note_built_in(trial: Trial, probe: Probe) -> None:
+    trial.judgement.note(f"not checked at {probe.name}: a size of the example arguments is a number in the rule")
 
 
 def _is_wide(trial: Trial, probe: Probe) -> bool:

@@ -42,6 +42,7 @@ def describe_number(
             holding |= {t: of for t, of in meanings.items() if "sqrt" in t and allowed(of)}
         meanings = holding
     texts = [text for text in meanings if text != digits]
+    texts = [text for text in texts if "a ratio of sizes" not in text] or texts  # which is a size in other words
     return f"{digits} = {' (or '.join(texts[:2])}{')' * (len(texts) > 1)}" if texts else digits
 
 

@@ -80,7 +80,8 @@ def pairs(sites: Sites) -> Iterator[Finding]:
         parts = [describe_gain(sites, places[n], 1 + gain, alone=False) for n, gain in ((i, gains[0]), (j, gains[1]))]
         kind, text = parts[0][0], "; and ".join(part[1] for part in parts)
         if np.abs(gains + 1).max() < 1e-6:
-            text = f"two terms of the chain rule are lost: {places[i].words} and {places[j].words}"
+            lost = (places[n].words.removeprefix("the gradient ") for n in (i, j))
+            text = f"two terms of the chain rule are lost: {' and '.join(lost)}"
         unusual = sum(min(abs(gain - usual) for usual in (-1, 1, -2)) > 1e-6 for gain in gains)
         predict = lambda at, i=i, j=j, g=gains: (  # noqa: E731
             g[0] * sites.response(at, places[i], places[i].gradient(at))

@@ -111,7 +111,9 @@ def contrast(size: int, seed: int, mistake: str) -> Rule:
 
 
 CONTRAST = Family(
-    "contrast", contrast, (Mistake("rows alone", "one direction for both", "missing term, doubled term", "other"),)
+    "contrast",
+    contrast,
+    (Mistake("rows alone", "one direction for both", "missing term, doubled term, other function", "other"),),
 )
 
 
