@@ -22,7 +22,7 @@ install_import_hook("pipeline", "beartype.beartype")
 
 from pipeline import compiler  # noqa: E402  (after the hook)
 
-# Tests keep no programs among the user's, nor do the processes that they start; this one has JAX's setting already.
+# Tests keep no programs among the user's, nor do the processes that they start.
 os.environ["JAX_ENABLE_COMPILATION_CACHE"] = "false"
 # Before JAX looks for devices, and for the processes that tests start.
 if os.environ["JAX_PLATFORMS"] == "cpu":

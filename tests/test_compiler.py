@@ -154,7 +154,10 @@ def test_programs_are_kept_for_the_next_process_and_a_broken_one_is_compiled_aga
     for name, value in {"ENABLE_COMPILATION_CACHE": "true", "PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0"}.items():
         monkeypatch.setenv(f"JAX_{name}", value)
     monkeypatch.setattr(compiler, "_cache_folder", lambda: tmp_path / "programs")
-    names = (compiler.CACHE_FOLDER, *compiler.CACHE_EVERY_PROGRAM, *compiler.KEPT_PROGRAMS)
+    names = (
+        *("jax_enable_compilation_cache", compiler.CACHE_FOLDER),
+        *(*compiler.CACHE_EVERY_PROGRAM, *compiler.KEPT_PROGRAMS),
+    )
     before = {name: getattr(jax.config, name) for name in names}
 
     def program(x):
@@ -164,6 +167,7 @@ def test_programs_are_kept_for_the_next_process_and_a_broken_one_is_compiled_aga
         return sorted((tmp_path / "programs").glob("jit_program-*-cache"))
 
     try:
+        jax.config.update("jax_enable_compilation_cache", True)  # which conftest.py turns off
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.0)
         compiler.keep_programs()
         assert getattr(jax.config, "jax_compilation_cache_max_size") == 2**30  # noqa: B009

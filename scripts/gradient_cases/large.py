@@ -102,7 +102,7 @@ LARGE = (
     Case("GRU", GRU(29), SEQUENCES, mask=MASK),
     Case("LSTM", LSTM(29), SEQUENCES, mask=MASK),
     Case("Bidirectional", Bidirectional(GRU(29), GRU(29, reverse=True)), SEQUENCES, mask=MASK),
-    Case("WithState", WithState(GRU(29)), (SEQUENCES, ((normal(len(SEQUENCES), 29),),)), mask=MASK),
+    Case("WithState", WithState(GRU(29)), (SEQUENCES, (normal(len(SEQUENCES), 29),)), mask=MASK),
     Case(
         "SerialWithState", SerialWithState((WithState(RNN(29)),)), (SEQUENCES, ((normal(len(SEQUENCES), 29),),)), mask=MASK
     ),
