@@ -104,7 +104,10 @@ LARGE = (
     Case("Bidirectional", Bidirectional(GRU(29), GRU(29, reverse=True)), SEQUENCES, mask=MASK),
     Case("WithState", WithState(GRU(29)), (SEQUENCES, (normal(len(SEQUENCES), 29),)), mask=MASK),
     Case(
-        "SerialWithState", SerialWithState((WithState(RNN(29)),)), (SEQUENCES, ((normal(len(SEQUENCES), 29),),)), mask=MASK
+        "SerialWithState",
+        SerialWithState((WithState(RNN(29)),)),
+        (SEQUENCES, ((normal(len(SEQUENCES), 29),),)),
+        mask=MASK,
     ),
     Case(
         "DotProductAttention",
