@@ -1,9 +1,10 @@
 """A page that compares runs: their results beside each other, and their curves over each other."""
 
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
+from ..data.named_columns import flattened
 from ..evaluation.diagnosis import is_interval
 from . import plots
 from .page import Page, Plot, Table
@@ -44,7 +45,7 @@ def results_table(runs: Sequence[Compared]) -> Table:
 
 def options_table(runs: Sequence[Compared], without_effect: Collection[str]) -> Table:
     """The options in which the runs differ, a row for each. without_effect: those that change no result."""
-    flat = [dict(_flat(run.config)) for run in runs]
+    flat = [dict(flattened(run.config)) for run in runs]
     names = list(dict.fromkeys(name for options in flat for name in options))
     rows = [
         (name.replace("_", "-"), *(_text(options.get(name, "-")) for options in flat))
@@ -52,14 +53,6 @@ def options_table(runs: Sequence[Compared], without_effect: Collection[str]) -> 
         if name not in without_effect and any(options.get(name, "-") != flat[0].get(name, "-") for options in flat)
     ]
     return Table("Options", "Those in which the runs differ.", ("option", *(run.name for run in runs)), rows)
-
-
-def _flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for name, value in config.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{name}.")
-        else:
-            yield prefix + name, value
 
 
 def _text(value: Any) -> str:
