@@ -13,7 +13,6 @@ import math
 from collections.abc import Sequence
 
 import jax.numpy as jnp
-from jax.core import Tracer
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
@@ -21,6 +20,7 @@ from .attachment import attach
 from .layers.activations import GELU
 from .layers.base import Context, reduction_dtype
 from .layers.blockwise_attention import DotProductAttention
+from .layers.lookup import is_known
 from .layers.normalization import LayerNorm, RMSNorm
 from .layers.pooling import MaxPool
 from .losses.base import Targets
@@ -145,7 +145,7 @@ def _bool(mask: ArrayLike) -> Array:
     mask = jnp.asarray(mask)
     if mask.dtype == bool:
         return mask
-    if not isinstance(mask, Tracer) and not bool(((mask == 0) | (mask == 1)).all()):
+    if is_known(mask) and not bool(((mask == 0) | (mask == 1)).all()):
         raise ValueError("dot_product_attention: a mask of numbers must be of 0 and 1; bias adds to the scores")
     return mask != 0
 

@@ -31,7 +31,7 @@ def require_ids(
     """
     if not jnp.issubdtype(ids.dtype, jnp.integer):
         raise LayerError(f"{layer_name(layer)}: the {what} is {ids.dtype}; it must be an integer")
-    if not (_is_known(ids) and _is_known(where)):
+    if not (is_known(ids) and is_known(where)):
         return
     known = np.asarray(jax.device_get(ids))
     outside = (known < 0) | (known >= count)
@@ -46,7 +46,7 @@ def require_ids(
         raise LayerError(f"{layer_name(layer)}: the {what}{at} is {known[place]}; it must be in [0, {count}){but}")
 
 
-def _is_known(array: Any) -> bool:
+def is_known(array: Any) -> bool:
     """Whether its numbers can be read: not while a program is traced, nor where other processes hold some of them."""
     return not isinstance(array, Tracer) and (not isinstance(array, jax.Array) or array.is_fully_addressable)
 
