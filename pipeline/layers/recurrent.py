@@ -22,7 +22,7 @@ from .scan_in_place import scan_in_place
 State = tuple[Array, ...]
 """The arrays that one step passes to the next, each (batch, units); the first is h, the output."""
 Residuals = tuple[Array, State, tuple[Array, Array | None], Array | None]
-"""Of a layer of one direction: x, the previous states, the gates with the cell's other array, and the mask."""
+"""What a layer of one direction saves: x, the previous states, the gates with the cell's other array, and the mask."""
 
 
 def _swap(x: Array) -> Array:

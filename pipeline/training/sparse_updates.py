@@ -77,7 +77,7 @@ def with_sparse_updates(step: Step, tables: tuple[SparseTable, ...]) -> Step:
 
 
 def _shapes(parts: PyTree, params: PyTree, rows: dict[str, Array]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    """Of every table, the shape of its rows in the batch, and that of the whole."""
+    """Pairs of shapes, one for each table: that of its rows in the batch, and that of the whole table."""
     pairs = zip(jax.tree_util.tree_leaves_with_path(parts), jax.tree.leaves(params))
     return [(part.shape, whole.shape) for (path, part), whole in pairs if _name(path) in rows]
 

@@ -125,7 +125,7 @@ class Attention(nn.Module):
 
 
 class LSTMWithState(nn.Module):
-    """Of (x, ((h, c),)) to (y, ((h, c),))."""
+    """An LSTM that maps (x, ((h, c),)) to (y, ((h, c),)): it takes its state and returns it."""
 
     @nn.compact
     def __call__(self, x: Any) -> Any:
